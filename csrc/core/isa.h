@@ -1,0 +1,44 @@
+// Which instruction set the CPU kernels use; chosen at run time, can be forced for tests.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace moltide {
+
+// Ordered: each includes what is above it. avx512_bf16 and amx change matmul alone.
+enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+
+const char* isa_name(Isa isa);
+// What this processor and operating system can run, best last.
+const std::vector<Isa>& available_isas();
+// Best available, or MOLTIDE_ISA from the environment, or what set_isa said last.
+Isa active_isa();
+// Throws std::invalid_argument for a name that is unknown or not available here.
+void set_isa(const std::string& name);
+
+}  // namespace moltide
+
+// An op's CPU source is compiled once per vector instruction set, each in a namespace of its own.
+// MOLTIDE_CPU_OP declares the three; MOLTIDE_CPU_CALL runs the active one.
+#if defined(__x86_64__)
+#define MOLTIDE_CPU_OP(result, name, ...) \
+  namespace portable {                    \
+  result name(__VA_ARGS__);               \
+  }                                       \
+  namespace avx2 {                        \
+  result name(__VA_ARGS__);               \
+  }                                       \
+  namespace avx512 {                      \
+  result name(__VA_ARGS__);               \
+  }
+#define MOLTIDE_CPU_CALL(name, ...)                                              \
+  (::moltide::active_isa() >= ::moltide::Isa::avx512 ? avx512::name(__VA_ARGS__) \
+   : ::moltide::active_isa() >= ::moltide::Isa::avx2 ? avx2::name(__VA_ARGS__)   \
+                                                     : portable::name(__VA_ARGS__))
+#else
+#define MOLTIDE_CPU_OP(result, name, ...) \
+  namespace portable {                    \
+  result name(__VA_ARGS__);               \
+  }
+#define MOLTIDE_CPU_CALL(name, ...) portable::name(__VA_ARGS__)
+#endif
