@@ -1,0 +1,51 @@
+// attention: o = dropout(softmax(scale * q k^T)) v, per sequence and head, both directions; the
+// L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
+// Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
+//           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
+//           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1]
+// Writes    fwd o =, lse = (null: not wanted);  bwd dq =, dk =, dv =;  probs =
+//           rows outside cu_seqlens[0] .. cu_seqlens[B] are not touched
+// Dropout   probability (query row t, key j of its sequence, head h) is kept, times 1 / (1 - p),
+//           iff philox_uniform >= p at key = seed, counter_low = (h*T + t) * 2^18 + j/4,
+//           counter_high = stream, lane j%4; the backward draws the same numbers again
+// Aliasing  none
+// Needs     D a multiple of 4 in 4..256; sequences of at most 2^20 tokens; else refused in
+//           attention.cpp. Empty sequences and B = 0 are legal
+// Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
+// Memory    O(T) beside the arguments: a tile per thread (thread_scratch)
+// Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
+//           with dropout the draws depend on the row t, hence on the place
+// Error     tests/tolerances.py
+#pragma once
+#include <cstdint>
+
+#include "core/tensor.h"
+
+namespace moltide {
+
+struct AttentionParams {
+  const int32_t* cu_seqlens;  // (B+1), ascending
+  int64_t batch;
+  int64_t heads;
+  int64_t head_dim;
+  float scale;      // of the scores, 1/sqrt(D) unless the caller scaled q
+  float dropout;    // of the probabilities, 0 <= p < 1; 0 costs nothing
+  uint64_t seed;    // Philox key
+  uint64_t stream;  // Philox counter, high half
+};
+
+void attention_fwd(const AttentionParams& params, const Tensor& q, const Tensor& k, const Tensor& v,
+                   const Tensor& o, float* lse);
+
+int64_t attention_bwd_workspace(int64_t tokens, int64_t heads);
+
+// o and lse as the forward wrote them, under the same params.
+void attention_bwd(const AttentionParams& params, const Tensor& dout, const Tensor& q,
+                   const Tensor& k, const Tensor& v, const Tensor& o, const float* lse,
+                   const Tensor& dq, const Tensor& dk, const Tensor& dv, void* workspace);
+
+// The probabilities themselves, (H, L, L) f32, for one sequence: q and k (L, H*D). No dropout.
+void attention_probs(const Tensor& q, const Tensor& k, int64_t heads, int64_t head_dim, float scale,
+                     float* probs);
+
+}  // namespace moltide
