@@ -71,6 +71,18 @@ MOLTIDE_INLINE void store_n(T* p, vf v, int64_t n) {
   store(buffer, v);
   std::memcpy(p, buffer, static_cast<size_t>(n) * sizeof(T));
 }
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+MOLTIDE_INLINE vf load_n(const float* p, int64_t n) {
+  return (vf)_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p);
+}
+MOLTIDE_INLINE vf load_n(const bf16* p, int64_t n) {
+  const __m256i h = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << n) - 1), p);
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+}
+MOLTIDE_INLINE void store_n(float* p, vf v, int64_t n) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+}
+#endif
 
 MOLTIDE_INLINE vf fma(vf a, vf b, vf c) {
 #if defined(__AVX512F__)
@@ -82,13 +94,13 @@ MOLTIDE_INLINE vf fma(vf a, vf b, vf c) {
 #endif
 }
 MOLTIDE_INLINE vf select(vi mask, vf yes, vf no) {
-  return (vf)((mask & (vi)yes) | (~mask & (vi)no));
+  return mask ? yes : no;
 }
 MOLTIDE_INLINE vf vmax(vf a, vf b) {
-  return select(a > b, a, b);
+  return a > b ? a : b;
 }
 MOLTIDE_INLINE vf vmin(vf a, vf b) {
-  return select(a < b, a, b);
+  return a < b ? a : b;
 }
 MOLTIDE_INLINE vf vabs(vf a) {
   return (vf)((vi)a & 0x7fffffff);
@@ -108,6 +120,7 @@ MOLTIDE_INLINE vf vsqrt(vf a) {
 MOLTIDE_INLINE float reduce_add(vf v) {
   float t[W];
   store(t, v);
+#pragma GCC unroll 4
   for (int step = W / 2; step > 0; step /= 2)
     for (int i = 0; i < step; ++i) t[i] += t[i + step];
   return t[0];
@@ -115,6 +128,7 @@ MOLTIDE_INLINE float reduce_add(vf v) {
 MOLTIDE_INLINE float reduce_max(vf v) {
   float t[W];
   store(t, v);
+#pragma GCC unroll 4
   for (int step = W / 2; step > 0; step /= 2)
     for (int i = 0; i < step; ++i) t[i] = t[i] > t[i + step] ? t[i] : t[i + step];
   return t[0];
