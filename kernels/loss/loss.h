@@ -1,8 +1,8 @@
 // loss: what training minimises, one value and one gradient in a pass
 // Shapes    pred target dpred (n, k) f32; weight (n) f32 or null (all ones); censor (n, k) int8,
 //           contiguous, or null (all exact): -1 the true value is below target, 0 exact, +1 above;
-//           cross_entropy: logits (n, V) f32, dlogits (n, V) f32 or bf16, label (n) int32, -1 =
-//           none
+//           cross_entropy: logits (n, V) f32, dlogits (n, V) f32 or bf16, label (n) int32 with
+//           -1 for none
 // Returns   the weighted SUM of the terms, in double, before `scale`
 // Writes    dpred = gradient of scale * sum; an empty dpred (no data) is not written: value alone;
 //           dlog_sigma += (micro-batches accumulate)
@@ -10,8 +10,8 @@
 // Scale     loss_weight (ranking_weight for pairs) sums what the terms weigh: with scale =
 //           1 / total over all micro-batches, gradients are those of the weighted mean
 // Aliasing  dpred may be pred for mse, huber, bce, tobit and (f32) cross_entropy; never for ranking
-// Needs     weights finite and >= 0; bce targets in [0, 1]; labels in [-1, V); huber delta > 0;
-//           else refused with row and value
+// Needs     targets finite or NaN; weights finite and >= 0 (0: no gradient); bce targets in
+//           [0, 1]; labels in [-1, V); huber delta > 0; else refused with row and value
 // Repeat    same bits for any thread count; cross_entropy: a row's gradient is the same bits
 //           whatever n is; the others are computed in double, the same bits on every ISA
 // Error     tests/tolerances.py

@@ -1,0 +1,41 @@
+#include <vector>
+
+#include "core/check.h"
+#include "core/isa.h"
+#include "core/parallel.h"
+#include "loss/cross_entropy_params.h"
+#include "loss/loss.h"
+#include "loss/terms.h"
+
+namespace moltide {
+
+MOLTIDE_CPU_OP(void, cross_entropy_rows, const CrossEntropyRows& rows, int64_t begin, int64_t end)
+
+double cross_entropy(const Tensor& logits, const int32_t* label, const float* weight, double scale,
+                     const Tensor& dlogits) {
+  const int64_t n = logits.rows, classes = logits.cols;
+  MOLTIDE_CHECK(logits.dtype == DType::f32, "cross_entropy: logits are ", dtype_name(logits.dtype),
+                ", expected float32");
+  if (dlogits)
+    MOLTIDE_CHECK(dlogits.rows == n && dlogits.cols == classes, "cross_entropy: gradient is ",
+                  loss::shape(dlogits), ", expected (", n, ", ", classes, ")");
+  MOLTIDE_CHECK(n == 0 || (label && logits), "cross_entropy: null array of ", n, " rows");
+  std::vector<double> row_loss(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    MOLTIDE_CHECK(label[i] >= -1 && label[i] < classes, "cross_entropy: label of row ", i, " is ",
+                  label[i], ", allowed: 0 to ", classes - 1, ", or -1 for none");
+    loss::row_weight("cross_entropy", weight, i);
+  }
+  const CrossEntropyRows rows{logits.f32(),  logits.ld,      label,        weight,
+                              scale,         classes,        dlogits.data, dlogits.ld,
+                              dlogits.dtype, row_loss.data()};
+  const int64_t grain = classes > 0 ? 8192 / classes + 1 : n;
+  parallel_for(n, grain, [&](int64_t begin, int64_t end) {
+    MOLTIDE_CPU_CALL(cross_entropy_rows, rows, begin, end);
+  });
+  double total = 0.0;
+  for (const double value : row_loss) total += value;
+  return total;
+}
+
+}  // namespace moltide

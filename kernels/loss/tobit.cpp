@@ -1,0 +1,71 @@
+// Censored Gaussian likelihood.
+#include <cmath>
+#include <vector>
+
+#include "core/check.h"
+#include "loss/loss.h"
+#include "loss/terms.h"
+
+namespace moltide {
+namespace {
+
+constexpr double kHalfLogTwoPi = 0.91893853320467274178;
+constexpr double kSqrtHalf = 0.70710678118654752440;
+constexpr double kInvSqrtTwoPi = 0.39894228040143267794;
+
+// phi(x) / Phi(-x), x >= kTail, by Laplace's continued fraction x + 1/(x + 2/(x + 3/(x + ...))).
+// At x = 5 thirty levels leave a relative error below 1e-18, and fewer are needed beyond.
+constexpr double kTail = 5.0;
+constexpr int kLevels = 30;
+
+double inverse_mills(double x) {
+  double value = x;
+  for (int level = kLevels; level >= 1; --level) value = x + level / value;
+  return value;
+}
+
+}  // namespace
+
+double log_normal_cdf(double z, double* ratio) {
+  if (z < -kTail) {
+    *ratio = inverse_mills(-z);
+    return -0.5 * z * z - kHalfLogTwoPi - std::log(*ratio);
+  }
+  const double lower = 0.5 * std::erfc(-z * kSqrtHalf);
+  *ratio = kInvSqrtTwoPi * std::exp(-0.5 * z * z) / lower;
+  // Phi near 1: its logarithm comes from the small upper tail.
+  return z > 0.0 ? std::log1p(-0.5 * std::erfc(z * kSqrtHalf)) : std::log(lower);
+}
+
+double tobit(const Tensor& pred, const Tensor& target, const int8_t* censor, const float* log_sigma,
+             const float* weight, double scale, const Tensor& dpred, float* dlog_sigma) {
+  const size_t columns = static_cast<size_t>(pred.cols);
+  std::vector<double> sigma(columns), dlog(columns);
+  for (size_t c = 0; c < columns; ++c) sigma[c] = std::exp(static_cast<double>(log_sigma[c]));
+  const double total = loss::sum_terms(
+      "tobit", pred, target, weight, scale, dpred,
+      [&](int64_t row, int64_t column, double x, double y, double w, double& gradient) {
+        const size_t c = static_cast<size_t>(column);
+        const int8_t kind = censor ? censor[row * pred.cols + column] : 0;
+        MOLTIDE_CHECK(kind >= -1 && kind <= 1, "tobit: censor of row ", row, ", column ", column,
+                      " is ", static_cast<int>(kind), ", allowed: -1, 0, 1");
+        const double z = (y - x) / sigma[c];
+        if (kind == 0) {
+          gradient = -z / sigma[c];
+          dlog[c] += w * (1.0 - z * z);
+          return 0.5 * z * z + log_sigma[c] + kHalfLogTwoPi;
+        }
+        // Above the limit with probability Phi(-z), below it with Phi(z).
+        const double side = kind > 0 ? -1.0 : 1.0;
+        double ratio;
+        const double value = -log_normal_cdf(side * z, &ratio);
+        gradient = side * ratio / sigma[c];
+        dlog[c] += w * side * ratio * z;
+        return value;
+      });
+  if (dlog_sigma)
+    for (size_t c = 0; c < columns; ++c) dlog_sigma[c] += static_cast<float>(scale * dlog[c]);
+  return total;
+}
+
+}  // namespace moltide
