@@ -1,0 +1,245 @@
+#include <cstring>
+
+#include "bind/convert.h"
+#include "model/model.h"
+
+namespace moltide {
+namespace {
+
+// None, one name for all, or a name (or None) a sequence.
+std::vector<std::string> adapter_names(const py::object& adapter, int64_t batch) {
+  std::vector<std::string> names(static_cast<size_t>(batch));
+  if (adapter.is_none()) return names;
+  if (py::isinstance<py::str>(adapter)) {
+    names.assign(static_cast<size_t>(batch), adapter.cast<std::string>());
+    return names;
+  }
+  names.clear();
+  for (auto item : adapter)
+    names.push_back(item.is_none() ? std::string() : item.cast<std::string>());
+  return names;
+}
+
+struct Input {
+  Input(Model& model, const IntArray& tokens, const IntArray& cu_seqlens, const py::object& adapter)
+      : batch(packed_batch(tokens, cu_seqlens, model.config().vocab)),
+        segments(model.segments(adapter_names(adapter, batch.batch()), batch)) {}
+  PackedBatch batch;
+  std::vector<AdapterSegment> segments;
+};
+
+Param& named(Model& model, const std::string& name) {
+  Param* p = model.find(name);
+  if (!p) throw py::key_error("the model has no parameter '" + name + "'");
+  return *p;
+}
+
+FloatArray hidden(Model& model, const IntArray& tokens, const IntArray& cu,
+                  const py::object& adapter, bool all_layers) {
+  Input in(model, tokens, cu, adapter);
+  std::vector<py::ssize_t> shape{in.batch.count(), model.config().width};
+  if (all_layers) shape.insert(shape.begin(), model.config().layers + 1);
+  FloatArray out(shape);
+  float* data = out.mutable_data();
+  py::gil_scoped_release release;
+  model.hidden(in.batch, in.segments, all_layers, data);
+  return out;
+}
+
+FloatArray pooled(Model& model, const IntArray& tokens, const IntArray& cu, const std::string& pool,
+                  const py::object& adapter) {
+  MOLTIDE_CHECK(pool == "mean" || pool == "cls", "pool = '", pool, "', allowed mean, cls");
+  Input in(model, tokens, cu, adapter);
+  FloatArray out({in.batch.batch(), model.config().width});
+  float* data = out.mutable_data();
+  py::gil_scoped_release release;
+  model.pooled(in.batch, in.segments, pool == "mean" ? Pool::mean : Pool::cls, data);
+  return out;
+}
+
+FloatArray logits(Model& model, const IntArray& tokens, const IntArray& cu,
+                  const py::object& adapter) {
+  Input in(model, tokens, cu, adapter);
+  FloatArray out({in.batch.count(), model.config().vocab});
+  float* data = out.mutable_data();
+  py::gil_scoped_release release;
+  model.logits(in.batch, in.segments, data);
+  return out;
+}
+
+FloatArray predict(Model& model, const IntArray& tokens, const IntArray& cu,
+                   const py::object& adapter) {
+  Input in(model, tokens, cu, adapter);
+  const int64_t rows = model.predict_rows(in.batch);
+  FloatArray out({rows, model.head()->config.outputs});
+  float* data = out.mutable_data();
+  py::gil_scoped_release release;
+  model.predict(in.batch, in.segments, data);
+  return out;
+}
+
+// Cuts a flat array into one array a sequence, each of shape `shape_of(length)`.
+template <class ShapeOf, class Compute>
+py::list per_sequence(const PackedBatch& batch, ShapeOf shape_of, Compute compute) {
+  std::vector<std::vector<py::ssize_t>> shapes;
+  size_t total = 0;
+  for (int64_t b = 0; b < batch.batch(); ++b) {
+    shapes.push_back(shape_of(batch.cu_seqlens[b + 1] - batch.cu_seqlens[b]));
+    size_t size = 1;
+    for (py::ssize_t s : shapes.back()) size *= static_cast<size_t>(s < 0 ? 0 : s);
+    total += size;
+  }
+  std::vector<float> flat(total);
+  {
+    py::gil_scoped_release release;
+    compute(flat.data());
+  }
+  py::list result;
+  const float* next = flat.data();
+  for (const auto& shape : shapes) {
+    FloatArray part(shape);
+    std::memcpy(part.mutable_data(), next, static_cast<size_t>(part.size()) * sizeof(float));
+    next += part.size();
+    result.append(std::move(part));
+  }
+  return result;
+}
+
+py::list contacts(Model& model, const IntArray& tokens, const IntArray& cu,
+                  const py::object& adapter) {
+  Input in(model, tokens, cu, adapter);
+  const Specials s = specials(model.config());
+  return per_sequence(
+      in.batch,
+      [&](int64_t length) {
+        const int64_t l = length - s.first - s.last;
+        MOLTIDE_CHECK(l >= 0, "a sequence of ", length, " tokens has no residue");
+        return std::vector<py::ssize_t>{l, l};
+      },
+      [&](float* out) { model.contacts(in.batch, in.segments, out); });
+}
+
+py::list attention_probabilities(Model& model, const IntArray& tokens, const IntArray& cu,
+                                 int64_t layer, const py::object& adapter) {
+  Input in(model, tokens, cu, adapter);
+  return per_sequence(
+      in.batch,
+      [&](int64_t length) {
+        return std::vector<py::ssize_t>{model.config().heads, length, length};
+      },
+      [&](float* out) { model.attention(in.batch, in.segments, layer, out); });
+}
+
+py::list parameters(Model& model) {
+  py::list result;
+  for (const Param* p : model.params())
+    result.append(py::make_tuple(p->name, py::tuple(py::cast(p->shape))));
+  return result;
+}
+
+FloatArray get_parameter(Model& model, const std::string& name) {
+  const Param& p = named(model, name);
+  FloatArray out(numpy_shape(p.shape));
+  std::memcpy(out.mutable_data(), p.value, static_cast<size_t>(p.size()) * sizeof(float));
+  return out;
+}
+
+void set_parameter(Model& model, const std::string& name, const FloatArray& values) {
+  Param& p = named(model, name);
+  const std::vector<int64_t> got(values.shape(), values.shape() + values.ndim());
+  MOLTIDE_CHECK(got == p.shape, "parameter '", name, "' has shape ",
+                py::str(py::cast(p.shape)).cast<std::string>(), ", got ",
+                py::str(py::cast(got)).cast<std::string>());
+  std::lock_guard<std::mutex> lock(model.mutex());
+  std::memcpy(p.value, values.data(), static_cast<size_t>(p.size()) * sizeof(float));
+  ++p.version;
+}
+
+py::dict adapter_config(Model& model, const std::string& name) {
+  const Adapter* adapter = model.adapter(name);
+  MOLTIDE_CHECK(adapter, "there is no adapter '", name, "'");
+  py::dict out;
+  out["rank"] = adapter->rank;
+  out["alpha"] = adapter->alpha;
+  out["dropout"] = adapter->dropout;
+  out["targets"] = adapter->targets;
+  return out;
+}
+
+py::dict plan_memory(Model& model, const std::vector<int64_t>& lengths, bool lm_head) {
+  int64_t tokens = 0;
+  for (int64_t l : lengths) tokens += l;
+  const MemoryPlan plan = model.plan(tokens, static_cast<int64_t>(lengths.size()), lm_head);
+  py::dict out;
+  out["weights"] = plan.weights;
+  out["packed_weights"] = plan.packed_weights;
+  out["activations"] = plan.activations;
+  out["total"] = plan.total();
+  return out;
+}
+
+}  // namespace
+}  // namespace moltide
+
+void bind_model(pybind11::module_& module) {
+  namespace py = pybind11;
+  using namespace moltide;
+  const auto none = py::none();
+  py::class_<Model>(module, "Model",
+                    "An encoder with its adapters and task head. Arrays are float32; tokens (T) "
+                    "int32 and cu_seqlens (B + 1) int32 describe a packed batch.")
+      .def(py::init([](const py::dict& config, const std::string& dtype) {
+             return std::make_unique<Model>(encoder_config(config), parse_dtype(dtype));
+           }),
+           py::arg("config"), py::arg("dtype") = "float32")
+      .def_property_readonly("config",
+                             [](const Model& m) { return encoder_config_dict(m.config()); })
+      .def_property_readonly("dtype", [](const Model& m) { return dtype_name(m.act()); })
+      .def("parameters", &parameters, "(name, shape) of every parameter.")
+      .def("has_parameter", [](Model& m, const std::string& n) { return m.find(n) != nullptr; })
+      .def("get_parameter", &get_parameter, py::arg("name"), "A copy of the values.")
+      .def("set_parameter", &set_parameter, py::arg("name"), py::arg("values"))
+      .def("add_adapter", &Model::add_adapter, py::arg("name"), py::arg("rank"), py::arg("alpha"),
+           py::arg("dropout"), py::arg("targets"), py::arg("seed") = 0)
+      .def("remove_adapter", &Model::remove_adapter, py::arg("name"))
+      .def("merge_adapter", &Model::merge_adapter, py::arg("name"),
+           "Add the adapter into the weights and drop it.")
+      .def("adapters", &Model::adapter_names)
+      .def("adapter_config", &adapter_config, py::arg("name"))
+      .def(
+          "set_head",
+          [](Model& m, const py::dict& config, uint64_t seed) {
+            m.set_head(head_config(config), seed);
+          },
+          py::arg("config"), py::arg("seed") = 0)
+      .def("remove_head", &Model::remove_head)
+      .def_property_readonly("has_head", [](Model& m) { return m.head() != nullptr; })
+      .def_property_readonly("head_config",
+                             [](Model& m) -> py::object {
+                               if (!m.head()) return py::none();
+                               return head_config_dict(m.head()->config);
+                             })
+      .def("hidden", &hidden, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
+           py::arg("all_layers") = false,
+           "(T, C), or (layers + 1, T, C) from the embedding output to the final norm's output.")
+      .def("pooled", &pooled, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("pool") = "mean",
+           py::arg("adapter") = none, "(B, C): mean over residues, or the <cls> position.")
+      .def("logits", &logits, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
+           "(T, V) of the masked-LM head.")
+      .def("predict", &predict, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
+           "(B, outputs) of the task head, or (T, outputs).")
+      .def("contacts", &contacts, py::arg("tokens"), py::arg("cu_seqlens"),
+           py::arg("adapter") = none, "One (l, l) array of contact probabilities a sequence.")
+      .def("attention_probs", &attention_probabilities, py::arg("tokens"), py::arg("cu_seqlens"),
+           py::arg("layer"), py::arg("adapter") = none, "One (H, L, L) array a sequence.")
+      .def("plan_memory", &plan_memory, py::arg("lengths"), py::arg("lm_head") = false,
+           "Bytes that inference over sequences of these token counts needs.");
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const MemoryPlanFailure& failure) {
+      py::object type = py::module_::import("moltide.errors").attr("MemoryPlanError");
+      PyErr_SetString(type.ptr(), failure.what());
+    }
+  });
+}

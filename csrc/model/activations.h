@@ -1,0 +1,74 @@
+// Activations: every tensor a pass needs, planned ahead in one arena. A counting Cursor predicts
+// the bytes.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/arena.h"
+#include "model/config.h"
+
+namespace moltide {
+
+// What one block keeps for its backward. Act = float32 or bf16, the model's compute type.
+struct LayerActivations {
+  Tensor h1;             // (T, C)   Act  attention's normalised input
+  Tensor q, k, v;        // (T, H*D) Act  after the rotary embedding
+  Tensor ctx;            // (T, H*D) Act  attention's output
+  Tensor x_mid;          // (T, C)   f32  residual stream between attention and MLP
+  Tensor h2;             // (T, C)   Act  MLP's normalised input
+  Tensor u;              // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
+  Tensor g;              // (T, F)   Act  after it
+  Tensor lora[7];        // (T, rank) Act of each adapted projection
+  float* lse = nullptr;  // (H, T)
+  float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
+};
+
+// Scratch of a block, shared by all layers.
+struct Workspace {
+  Tensor branch;            // (T, C)   f32  a branch before dropout or scaling, where they are used
+  Tensor lora_in;           // (T, max(C, F, H*D)) Act  an adapter's input after dropout
+  Tensor dbranch;           // (T, C)   Act  gradient of a branch
+  Tensor dg, du;            // (T, F) Act, (T, F or 2F) Act
+  Tensor dh;                // (T, C)   f32  gradient of a normalised input
+  Tensor dctx, dq, dk, dv;  // (T, H*D) Act
+  Tensor dlora;             // (T, rank) Act
+  Tensor dlora_in;          // (T, max) f32
+  void* attention = nullptr;
+};
+
+// What the shapes depend on besides the configuration.
+struct PassShape {
+  int64_t tokens = 0;
+  int64_t batch = 0;
+  DType act = DType::f32;
+  int64_t lora_rank = 0;  // largest rank in use; 0: no adapter
+  bool lora_dropout = false;
+  bool train = false;      // keep what the backward needs
+  bool backward = false;   // blocks take part in the backward (false: only a head is trained)
+  bool recompute = false;  // keep each block's input alone and compute it again
+  bool lm_head = false;
+};
+
+struct PassActivations {
+  PassShape shape;
+  std::vector<Tensor> x;  // residual stream (T, C) f32: input of each block and the end
+  std::vector<LayerActivations> layers;  // one a layer, or a single one that all share
+  Workspace ws;
+  float* token_scale = nullptr;  // (T)
+  Tensor x_embed;                // (T, C) f32 before the embedding norm
+  float *mean_embed = nullptr, *rstd_embed = nullptr;
+  float *mean_final = nullptr, *rstd_final = nullptr;  // (T)
+  Tensor y;                                            // (T, C) f32 the encoder's output
+  Tensor dx;                                           // (T, C) f32 gradient of the residual stream
+  Tensor dy;                                           // (T, C) f32 gradient of y
+  // masked-LM head
+  Tensor y_act, lm_u, lm_h;  // (T, C) Act
+  Tensor lm_g;               // (T, C) f32
+  float *mean_lm = nullptr, *rstd_lm = nullptr;
+  Tensor logits;   // (T, V) f32
+  Tensor dlogits;  // (T, V) Act
+};
+
+PassActivations plan_pass(const EncoderConfig& config, const PassShape& shape, Cursor& cursor);
+
+}  // namespace moltide

@@ -1,0 +1,175 @@
+#include "model/block.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "attention/attention.h"
+#include "core/philox.h"
+#include "dropout/dropout.h"
+#include "layernorm/layernorm.h"
+#include "residual/residual.h"
+#include "rope/rope.h"
+
+namespace moltide {
+namespace {
+
+AttentionParams attention_params(const PassContext& pass, int64_t layer) {
+  const EncoderConfig& c = pass.config;
+  AttentionParams p{};
+  p.cu_seqlens = pass.batch.cu_seqlens.data();
+  p.batch = pass.batch.batch();
+  p.heads = c.heads;
+  p.head_dim = c.head_dim;
+  p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
+  p.dropout = pass.train ? static_cast<float>(c.attention_dropout) : 0.0f;
+  p.seed = pass.seed;
+  p.stream = pass.stream(layer, RandomSite::attention_dropout);
+  return p;
+}
+
+void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
+  if (pass.config.position != Position::rotary) return;
+  rope(x, pass.batch.position.data(), pass.config.heads, pass.config.head_dim, pass.rope_cos,
+       pass.rope_sin, inverse);
+}
+
+// x += scale * dropout(projection of input), in place on the residual stream.
+void add_branch(const PassContext& pass, Linear& linear, Site site, RandomSite drop,
+                const Tensor& input, const Tensor& x, const LayerActivations& a,
+                const Workspace& ws) {
+  const float p = pass.train ? static_cast<float>(pass.config.hidden_dropout) : 0.0f;
+  const Tensor& lora = a.lora[static_cast<int>(site.projection)];
+  if (p == 0 && pass.config.residual_scale == 1.0) {
+    linear_forward(pass, linear, site, input, x, Epilogue::accumulate, nullptr, lora, ws);
+    return;
+  }
+  linear_forward(pass, linear, site, input, ws.branch, Epilogue::store, nullptr, lora, ws);
+  if (p > 0) dropout(ws.branch, ws.branch, p, pass.seed, pass.stream(site.layer, drop));
+  residual_add(x, ws.branch, static_cast<float>(pass.config.residual_scale));
+}
+
+// The gradient that add_branch hands to its projection, in the compute type.
+Tensor branch_gradient(const PassContext& pass, Site site, RandomSite drop, const Tensor& dx,
+                       const Workspace& ws) {
+  const float p = pass.train ? static_cast<float>(pass.config.hidden_dropout) : 0.0f;
+  const bool scaled = pass.config.residual_scale != 1.0;
+  if (p == 0 && !scaled && pass.act == DType::f32) return dx;
+  if (p == 0 && !scaled) {
+    copy_cast(dx, ws.dbranch);
+    return ws.dbranch;
+  }
+  // dh is free here: it is written only after the projection's backward.
+  const Tensor& full = ws.dh;
+  if (scaled) {
+    std::memset(full.data, 0, static_cast<size_t>(full.rows * full.cols) * sizeof(float));
+    residual_add(full, dx, static_cast<float>(pass.config.residual_scale));
+  } else {
+    copy_cast(dx, full);
+  }
+  if (p > 0) dropout(full, full, p, pass.seed, pass.stream(site.layer, drop));
+  copy_cast(full, ws.dbranch);
+  return ws.dbranch;
+}
+
+void mlp_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                 const Workspace& ws) {
+  LayerWeights& w = pass.weights.layers[layer];
+  const Site up{layer, Projection::up}, gate{layer, Projection::gate};
+  const Tensor& lora_up = a.lora[static_cast<int>(Projection::up)];
+  const Activation activation = pass.config.activation;
+  if (activation == Activation::swiglu) {
+    const int64_t f = pass.config.ffn_width;
+    linear_forward(pass, w.gate, gate, a.h2, a.u.slice_cols(0, f), Epilogue::store, nullptr,
+                   a.lora[static_cast<int>(Projection::gate)], ws);
+    linear_forward(pass, w.up, up, a.h2, a.u.slice_cols(f, f), Epilogue::store, nullptr, lora_up,
+                   ws);
+    activation_fwd(activation, a.u, a.g);
+  } else if (activation == Activation::gelu && !has_adapter(pass, up)) {
+    const Tensor* pre = a.u.data != a.g.data ? &a.u : nullptr;
+    linear_forward(pass, w.up, up, a.h2, a.g, Epilogue::gelu, pre, lora_up, ws);
+  } else {
+    linear_forward(pass, w.up, up, a.h2, a.u, Epilogue::store, nullptr, lora_up, ws);
+    activation_fwd(activation, a.u, a.g);
+  }
+}
+
+// dg in ws.dg -> gradient of the MLP's normalised input in ws.dh.
+void mlp_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                  const Workspace& ws) {
+  LayerWeights& w = pass.weights.layers[layer];
+  const Site up{layer, Projection::up}, gate{layer, Projection::gate};
+  activation_bwd(pass.config.activation, ws.dg, a.u, ws.du);
+  Tensor du = ws.du;
+  if (pass.config.activation == Activation::swiglu) {
+    const int64_t f = pass.config.ffn_width;
+    linear_backward(pass, w.gate, gate, a.h2, ws.du.slice_cols(0, f), ws.dh, false,
+                    a.lora[static_cast<int>(Projection::gate)], ws);
+    du = ws.du.slice_cols(f, f);
+  }
+  linear_backward(pass, w.up, up, a.h2, du, ws.dh, w.gate.weight != nullptr,
+                  a.lora[static_cast<int>(Projection::up)], ws);
+}
+
+}  // namespace
+
+void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
+                   const LayerActivations& a, const Workspace& ws, bool inner_only) {
+  LayerWeights& w = pass.weights.layers[layer];
+  const float eps = static_cast<float>(pass.config.norm_eps);
+  auto lora = [&](Projection p) { return a.lora[static_cast<int>(p)]; };
+
+  layernorm_fwd(x_in, w.attn_norm.weight->value, w.attn_norm.bias->value, eps, a.h1, a.mean1,
+                a.rstd1);
+  linear_forward(pass, w.q, {layer, Projection::q}, a.h1, a.q, Epilogue::store, nullptr,
+                 lora(Projection::q), ws);
+  linear_forward(pass, w.k, {layer, Projection::k}, a.h1, a.k, Epilogue::store, nullptr,
+                 lora(Projection::k), ws);
+  linear_forward(pass, w.v, {layer, Projection::v}, a.h1, a.v, Epilogue::store, nullptr,
+                 lora(Projection::v), ws);
+  rotate(pass, a.q, false);
+  rotate(pass, a.k, false);
+  attention_fwd(attention_params(pass, layer), a.q, a.k, a.v, a.ctx, a.lse);
+  if (a.x_mid.data != x_in.data) copy_cast(x_in, a.x_mid);
+  add_branch(pass, w.out, {layer, Projection::out}, RandomSite::attention_branch_dropout, a.ctx,
+             a.x_mid, a, ws);
+
+  layernorm_fwd(a.x_mid, w.mlp_norm.weight->value, w.mlp_norm.bias->value, eps, a.h2, a.mean2,
+                a.rstd2);
+  mlp_forward(pass, layer, a, ws);
+  if (inner_only) return;
+  if (x_out.data != a.x_mid.data) copy_cast(a.x_mid, x_out);
+  add_branch(pass, w.down, {layer, Projection::down}, RandomSite::mlp_branch_dropout, a.g, x_out, a,
+             ws);
+}
+
+void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& dx,
+                    const LayerActivations& a, const Workspace& ws, bool stop) {
+  LayerWeights& w = pass.weights.layers[layer];
+  auto lora = [&](Projection p) { return a.lora[static_cast<int>(p)]; };
+
+  const Site down{layer, Projection::down}, out{layer, Projection::out};
+  Tensor dy = branch_gradient(pass, down, RandomSite::mlp_branch_dropout, dx, ws);
+  linear_backward(pass, w.down, down, a.g, dy, ws.dg, false, lora(Projection::down), ws);
+  mlp_backward(pass, layer, a, ws);
+  layernorm_bwd(ws.dh, a.x_mid, w.mlp_norm.weight->value, a.mean2, a.rstd2, dx, true,
+                w.mlp_norm.weight->grad, w.mlp_norm.bias->grad);
+
+  dy = branch_gradient(pass, out, RandomSite::attention_branch_dropout, dx, ws);
+  linear_backward(pass, w.out, out, a.ctx, dy, ws.dctx, false, lora(Projection::out), ws);
+  attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq, ws.dk,
+                ws.dv, ws.attention);
+  rotate(pass, ws.dq, true);
+  rotate(pass, ws.dk, true);
+  const Tensor dh = stop && !w.attn_norm.weight->grad ? Tensor{} : ws.dh;
+  linear_backward(pass, w.q, {layer, Projection::q}, a.h1, ws.dq, dh, false, lora(Projection::q),
+                  ws);
+  linear_backward(pass, w.k, {layer, Projection::k}, a.h1, ws.dk, dh, true, lora(Projection::k),
+                  ws);
+  linear_backward(pass, w.v, {layer, Projection::v}, a.h1, ws.dv, dh, true, lora(Projection::v),
+                  ws);
+  if (dh)
+    layernorm_bwd(dh, x_in, w.attn_norm.weight->value, a.mean1, a.rstd1, dx, true,
+                  w.attn_norm.weight->grad, w.attn_norm.bias->grad);
+}
+
+}  // namespace moltide

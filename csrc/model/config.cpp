@@ -1,0 +1,44 @@
+#include "model/config.h"
+
+#include "core/check.h"
+
+namespace moltide {
+namespace {
+
+void positive(const char* field, int64_t value) {
+  MOLTIDE_CHECK(value > 0 && value < (int64_t{1} << 31), "config: ", field, " = ", value,
+                ", allowed 1 .. 2^31-1");
+}
+void probability(const char* field, double value) {
+  MOLTIDE_CHECK(value >= 0.0 && value < 1.0, "config: ", field, " = ", value, ", allowed [0, 1)");
+}
+
+}  // namespace
+
+void EncoderConfig::validate() const {
+  positive("layers", layers);
+  positive("width", width);
+  positive("heads", heads);
+  positive("head_dim", head_dim);
+  positive("ffn_width", ffn_width);
+  positive("vocab", vocab);
+  MOLTIDE_CHECK(head_dim % 4 == 0 && head_dim <= 256, "config: head_dim = ", head_dim,
+                ", allowed multiples of 4 up to 256");
+  MOLTIDE_CHECK(heads * head_dim <= (int64_t{1} << 20),
+                "config: heads * head_dim = ", heads * head_dim, ", allowed up to 2^20");
+  MOLTIDE_CHECK(norm_eps > 0 && norm_eps < 1, "config: norm_eps = ", norm_eps, ", allowed (0, 1)");
+  MOLTIDE_CHECK(position != Position::learned || max_positions > position_offset,
+                "config: learned positions need max_positions > position_offset, got ",
+                max_positions, " and ", position_offset);
+  MOLTIDE_CHECK(rope_base > 1, "config: rope_base = ", rope_base, ", allowed above 1");
+  probability("hidden_dropout", hidden_dropout);
+  probability("attention_dropout", attention_dropout);
+  probability("mask_ratio_train", mask_ratio_train);
+  MOLTIDE_CHECK(norm == Norm::layernorm, "config: norm = rmsnorm, this engine has layernorm");
+  MOLTIDE_CHECK(norm_place == NormPlace::pre, "config: norm_place = post, this engine has pre");
+  MOLTIDE_CHECK(!qk_norm, "config: qk_norm = true, this engine has false");
+  MOLTIDE_CHECK(attention == AttentionKind::softmax,
+                "config: attention kind is not softmax, this engine has softmax");
+}
+
+}  // namespace moltide

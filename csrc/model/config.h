@@ -1,0 +1,50 @@
+// EncoderConfig: what makes one published encoder differ from another.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "mlp_act/mlp_act.h"
+
+namespace moltide {
+
+enum class Position { rotary, learned, none };
+enum class Norm { layernorm, rmsnorm };
+enum class NormPlace { pre, post };
+enum class AttentionKind { softmax, softmax_pair_bias, linear };
+
+struct EncoderConfig {
+  int64_t layers = 0, width = 0, heads = 0, head_dim = 0, ffn_width = 0, vocab = 0;
+  Position position = Position::rotary;
+  int64_t max_positions = 0;    // rows of the learned table; 0: none
+  int64_t position_offset = 0;  // learned: first row that a residue can use
+  double rope_base = 10000.0;
+  Norm norm = Norm::layernorm;
+  NormPlace norm_place = NormPlace::pre;
+  double norm_eps = 1e-5;
+  bool qk_norm = false;
+  Activation activation = Activation::gelu;
+  AttentionKind attention = AttentionKind::softmax;
+  bool attn_bias = true, mlp_bias = true;
+  double residual_scale =
+      1.0;  // a branch is multiplied by this before it joins the residual stream
+  bool token_dropout = false;
+  double mask_ratio_train = 0.12;
+  bool embed_norm = false, final_norm = true;
+  double hidden_dropout = 0.0, attention_dropout = 0.0;
+  bool lm_head = false, tie_lm_head = true, contact_head = false;
+  int32_t pad_token = 1, mask_token = 32, cls_token = 0, eos_token = 2;
+
+  // Throws std::invalid_argument naming the field, the value and what is allowed.
+  void validate() const;
+};
+
+struct HeadConfig {
+  enum class Input { mean, cls, residue };
+  Input pool = Input::mean;
+  int64_t hidden = 0;  // width of the tanh layer; 0: none
+  int64_t outputs = 1;
+  double dropout = 0.0;
+  bool log_sigma = false;  // a learned log standard deviation for each output (censored likelihood)
+};
+
+}  // namespace moltide

@@ -1,0 +1,117 @@
+#include "model/encoder.h"
+
+#include "core/philox.h"
+#include "embedding/embedding.h"
+#include "layernorm/layernorm.h"
+#include "residual/residual.h"
+
+namespace moltide {
+namespace {
+
+Tensor table_of(const Param* p, const float* values) {
+  return p && values ? f32_tensor(values, p->shape[0], p->shape[1]) : Tensor{};
+}
+
+void embed(const PassContext& pass, const PassActivations& p) {
+  const EncoderConfig& c = pass.config;
+  EncoderWeights& w = pass.weights;
+  const PackedBatch& batch = pass.batch;
+  if (p.token_scale)
+    token_dropout_scale(batch.tokens.data(), batch.cu_seqlens.data(), batch.batch(), c.mask_token,
+                        static_cast<float>(c.mask_ratio_train), p.token_scale);
+  const Tensor& x = c.embed_norm ? p.x_embed : p.x[0];
+  embedding_fwd(batch.tokens.data(), p.token_scale, batch.position.data(), c.position_offset,
+                table_of(w.tokens, w.tokens->value),
+                w.positions ? table_of(w.positions, w.positions->value) : Tensor{}, x);
+  if (c.embed_norm)
+    layernorm_fwd(x, w.embed_norm.weight->value, w.embed_norm.bias->value,
+                  static_cast<float>(c.norm_eps), p.x[0], p.mean_embed, p.rstd_embed);
+}
+
+bool embedding_trained(const EncoderWeights& w) {
+  return w.tokens->grad || (w.positions && w.positions->grad) ||
+         (w.embed_norm.weight && w.embed_norm.weight->grad);
+}
+
+void embed_backward(const PassContext& pass, const PassActivations& p) {
+  const EncoderConfig& c = pass.config;
+  EncoderWeights& w = pass.weights;
+  if (c.embed_norm)
+    layernorm_bwd(p.dx, p.x_embed, w.embed_norm.weight->value, p.mean_embed, p.rstd_embed, p.dx,
+                  false, w.embed_norm.weight->grad, w.embed_norm.bias->grad);
+  embedding_bwd(pass.batch.tokens.data(), p.token_scale, pass.batch.position.data(),
+                c.position_offset, p.dx, table_of(w.tokens, w.tokens->grad),
+                w.positions ? table_of(w.positions, w.positions->grad) : Tensor{});
+}
+
+const LayerActivations& layer_of(const PassActivations& p, int64_t layer) {
+  return p.layers.size() == 1 ? p.layers[0] : p.layers[static_cast<size_t>(layer)];
+}
+
+}  // namespace
+
+void encoder_forward(const PassContext& pass, const PassActivations& p, const EncoderSinks& sinks) {
+  const EncoderConfig& c = pass.config;
+  embed(pass, p);
+  if (sinks.stream) sinks.stream(0, p.x[0]);
+  for (int64_t i = 0; i < c.layers; ++i) {
+    block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws);
+    if (sinks.layer) sinks.layer(i, layer_of(p, i));
+    if (sinks.stream) sinks.stream(i + 1, p.x[i + 1]);
+  }
+  const NormWeights& norm = pass.weights.final_norm;
+  if (c.final_norm) {
+    layernorm_fwd(p.x[c.layers], norm.weight->value, norm.bias->value,
+                  static_cast<float>(c.norm_eps), p.y, p.mean_final, p.rstd_final);
+  } else {
+    copy_cast(p.x[c.layers], p.y);
+  }
+}
+
+void encoder_backward(const PassContext& pass, const PassActivations& p) {
+  const EncoderConfig& c = pass.config;
+  const NormWeights& norm = pass.weights.final_norm;
+  if (c.final_norm) {
+    layernorm_bwd(p.dy, p.x[c.layers], norm.weight->value, p.mean_final, p.rstd_final, p.dx, false,
+                  norm.weight->grad, norm.bias->grad);
+  } else {
+    copy_cast(p.dy, p.dx);
+  }
+  const bool embedding = embedding_trained(pass.weights);
+  for (int64_t i = c.layers - 1; i >= 0; --i) {
+    const LayerActivations& a = layer_of(p, i);
+    if (p.shape.recompute) block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
+    block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding);
+  }
+  if (embedding) embed_backward(pass, p);
+}
+
+void lm_head_forward(const PassContext& pass, const PassActivations& p) {
+  EncoderWeights& w = pass.weights;
+  if (p.y_act.data != p.y.data) copy_cast(p.y, p.y_act);
+  matmul(p.y_act, w.lm_dense.forward.get(*w.lm_dense.weight, false, 1.0f, pass.act),
+         w.lm_dense.bias_value(), p.lm_g, Epilogue::gelu, &p.lm_u);
+  layernorm_fwd(p.lm_g, w.lm_norm.weight->value, w.lm_norm.bias->value,
+                static_cast<float>(pass.config.norm_eps), p.lm_h, p.mean_lm, p.rstd_lm);
+  matmul(p.lm_h, w.lm_decoder.forward.get(*w.lm_decoder.weight, false, 1.0f, pass.act),
+         w.lm_decoder.bias_value(), p.logits);
+}
+
+void lm_head_backward(const PassContext& pass, const PassActivations& p) {
+  EncoderWeights& w = pass.weights;
+  auto gradients = [](const Linear& l, const Tensor& dy, const Tensor& x) {
+    if (l.weight->grad) matmul_dw(dy, x, f32_tensor(l.weight->grad, l.out(), l.in()), l.bias->grad);
+  };
+  gradients(w.lm_decoder, p.dlogits, p.lm_h);
+  // dy serves as scratch until it receives its value at the end.
+  matmul(p.dlogits, w.lm_decoder.backward.get(*w.lm_decoder.weight, true, 1.0f, pass.act), nullptr,
+         p.dy);
+  layernorm_bwd(p.dy, p.lm_g, w.lm_norm.weight->value, p.mean_lm, p.rstd_lm, p.dy, false,
+                w.lm_norm.weight->grad, w.lm_norm.bias->grad);
+  copy_cast(p.dy, p.lm_h);
+  activation_bwd(Activation::gelu, p.lm_h, p.lm_u, p.lm_h);
+  gradients(w.lm_dense, p.lm_h, p.y_act);
+  matmul(p.lm_h, w.lm_dense.backward.get(*w.lm_dense.weight, true, 1.0f, pass.act), nullptr, p.dy);
+}
+
+}  // namespace moltide

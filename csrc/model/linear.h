@@ -1,0 +1,55 @@
+// A projection with whatever LoRA adapters its rows use: forward and backward side by side.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/philox.h"
+#include "data/packer.h"
+#include "model/activations.h"
+#include "model/lora.h"
+
+namespace moltide {
+
+// Rows [begin, end) of the packed batch go through this adapter.
+struct AdapterSegment {
+  int64_t begin = 0, end = 0;
+  Adapter* adapter = nullptr;
+};
+
+// What every op of one pass shares.
+struct PassContext {
+  const EncoderConfig& config;
+  EncoderWeights& weights;
+  const PackedBatch& batch;
+  std::vector<AdapterSegment> segments;
+  DType act = DType::f32;
+  const float* rope_cos = nullptr;
+  const float* rope_sin = nullptr;
+  bool train = false;  // dropout is on
+  uint64_t seed = 0;
+  uint64_t draw = 0;  // numbers the micro-batches of a run: dropout's place in the counter
+
+  uint64_t stream(int64_t layer, RandomSite site, int offset = 0) const;
+};
+
+// Where in the encoder a projection stands.
+struct Site {
+  int64_t layer;
+  Projection projection;
+};
+
+bool has_adapter(const PassContext& pass, Site site);
+
+// y (T, out) = epilogue(x W^T + b), plus the adapters. `gelu` keeps the pre-activation in *pre and
+// works only without adapters at this site. lora: (T, rank), kept for the backward.
+void linear_forward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,
+                    const Tensor& y, Epilogue epilogue, const Tensor* pre, const Tensor& lora,
+                    const Workspace& ws);
+
+// dx = (+= when `accumulate`) dy W, plus the adapters' part; an empty dx is not computed.
+// Gradients of trained weights, biases and adapters +=.
+void linear_backward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,
+                     const Tensor& dy, const Tensor& dx, bool accumulate, const Tensor& lora,
+                     const Workspace& ws);
+
+}  // namespace moltide

@@ -1,0 +1,294 @@
+#include "model/model.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "attention/attention.h"
+#include "contact/contact.h"
+#include "core/env.h"
+#include "residual/residual.h"
+#include "rope/rope.h"
+
+namespace moltide {
+namespace {
+
+EncoderConfig checked(const EncoderConfig& config) {
+  config.validate();
+  return config;
+}
+
+std::string mebibytes(int64_t bytes) {
+  return concat((bytes + (1 << 20) - 1) >> 20, " MiB");
+}
+
+int64_t largest_rank(const std::vector<AdapterSegment>& segments) {
+  int64_t rank = 0;
+  for (const AdapterSegment& s : segments) rank = std::max(rank, s.adapter->rank);
+  return rank;
+}
+
+}  // namespace
+
+void require_memory(const MemoryPlan& plan, int64_t held, const std::string& what,
+                    const std::string& advice) {
+  const int64_t missing = plan.total() - held;
+  const int64_t free = available_memory();
+  if (missing <= free) return;
+  throw MemoryPlanFailure(
+      concat(what, " needs ", mebibytes(plan.total()), " (weights ", mebibytes(plan.weights),
+             ", packed weights ", mebibytes(plan.packed_weights), ", gradients ",
+             mebibytes(plan.gradients), ", optimizer ", mebibytes(plan.optimizer), ", activations ",
+             mebibytes(plan.activations), "), of which ", mebibytes(held), " are held and ",
+             mebibytes(free), " are free; ", advice));
+}
+
+Model::Model(const EncoderConfig& config, DType act)
+    : config_(checked(config)), act_(act), weights_(config) {}
+
+Adapter* Model::adapter(const std::string& name) {
+  auto found = adapters_.find(name);
+  return found == adapters_.end() ? nullptr : found->second.get();
+}
+
+std::vector<std::string> Model::adapter_names() const {
+  std::vector<std::string> names;
+  for (const auto& entry : adapters_) names.push_back(entry.first);
+  return names;
+}
+
+std::vector<Param*> Model::params() {
+  std::vector<Param*> all;
+  for (Param& p : weights_.table.params()) all.push_back(&p);
+  if (head_)
+    for (Param& p : head_->table.params()) all.push_back(&p);
+  for (auto& entry : adapters_)
+    for (Param& p : entry.second->table.params()) all.push_back(&p);
+  return all;
+}
+
+Param* Model::find(const std::string& name) {
+  for (Param* p : params())
+    if (p->name == name) return p;
+  return nullptr;
+}
+
+void Model::add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
+                        const std::vector<std::string>& targets, uint64_t seed) {
+  MOLTIDE_CHECK(!name.empty(), "an adapter needs a name");
+  MOLTIDE_CHECK(!adapter(name), "there is an adapter '", name, "' already");
+  adapters_[name] =
+      std::make_unique<Adapter>(config_, weights_, name, rank, alpha, dropout, targets, seed);
+}
+
+void Model::remove_adapter(const std::string& name) {
+  MOLTIDE_CHECK(adapters_.erase(name) == 1, "there is no adapter '", name, "'");
+}
+
+void Model::merge_adapter(const std::string& name) {
+  Adapter* found = adapter(name);
+  MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
+  merge(*found, weights_);
+  remove_adapter(name);
+}
+
+void Model::set_head(const HeadConfig& config, uint64_t seed) {
+  head_ = std::make_unique<Head>(config, config_.width, seed);
+}
+
+void Model::require_head() const {
+  MOLTIDE_CHECK(head_, "the model has no task head; set_head makes one");
+}
+
+std::vector<AdapterSegment> Model::segments(const std::vector<std::string>& per_sequence,
+                                            const PackedBatch& batch) {
+  MOLTIDE_CHECK(static_cast<int64_t>(per_sequence.size()) == batch.batch(), "adapters named for ",
+                per_sequence.size(), " sequences, the batch has ", batch.batch());
+  std::vector<AdapterSegment> result;
+  for (int64_t b = 0; b < batch.batch(); ++b) {
+    if (per_sequence[b].empty()) continue;
+    Adapter* found = adapter(per_sequence[b]);
+    MOLTIDE_CHECK(found, "there is no adapter '", per_sequence[b], "'");
+    const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
+    if (!result.empty() && result.back().adapter == found && result.back().end == begin) {
+      result.back().end = end;
+    } else {
+      result.push_back({begin, end, found});
+    }
+  }
+  return result;
+}
+
+PassContext Model::context(const PackedBatch& batch, std::vector<AdapterSegment> segments) {
+  MOLTIDE_CHECK(config_.position != Position::learned ||
+                    batch.longest + config_.position_offset <= config_.max_positions,
+                "a sequence of ", batch.longest, " tokens; the learned positions reach ",
+                config_.max_positions - config_.position_offset);
+  if (config_.position == Position::rotary && batch.longest > rope_length_) {
+    rope_length_ = std::max<int64_t>(batch.longest, 2 * rope_length_);
+    const size_t n = static_cast<size_t>(rope_length_ * config_.head_dim / 2);
+    rope_cos_.resize(n);
+    rope_sin_.resize(n);
+    rope_table(rope_length_, config_.head_dim, config_.rope_base, rope_cos_.data(),
+               rope_sin_.data());
+  }
+  return {config_, weights_, batch, std::move(segments), act_, rope_cos_.data(), rope_sin_.data()};
+}
+
+int64_t Model::packed_bytes_total(bool backward) const {
+  int64_t bytes = 0;
+  auto add = [&](const Linear& l) {
+    if (!l.weight) return;
+    bytes += packed_bytes(l.out(), l.in(), act_);
+    if (backward) bytes += packed_bytes(l.in(), l.out(), act_);
+  };
+  for (const LayerWeights& l : weights_.layers)
+    for (const Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.up, &l.down, &l.gate}) add(*linear);
+  return bytes;
+}
+
+MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
+  PassShape shape;
+  shape.tokens = tokens;
+  shape.batch = batch;
+  shape.act = act_;
+  shape.lm_head = lm_head;
+  for (auto& entry : adapters_) shape.lora_rank = std::max(shape.lora_rank, entry.second->rank);
+  Cursor cursor;
+  plan_pass(config_, shape, cursor);
+  if (head_) plan_head(head_->config, config_.width, tokens, batch, false, cursor);
+  MemoryPlan plan;
+  for (Param* p : params()) plan.weights += p->size() * 4;
+  plan.packed_weights = packed_bytes_total(false);
+  plan.activations = cursor.peak();
+  return plan;
+}
+
+const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
+                                     const EncoderSinks& sinks) {
+  PassShape shape;
+  shape.tokens = pass.batch.count();
+  shape.batch = pass.batch.batch();
+  shape.act = act_;
+  shape.lora_rank = largest_rank(pass.segments);
+  shape.lm_head = lm_head;
+  auto lay_out = [&](char* base) {
+    Cursor cursor(base);
+    pass_ = plan_pass(config_, shape, cursor);
+    if (head_)
+      head_pass_ =
+          plan_head(head_->config, config_.width, shape.tokens, shape.batch, false, cursor);
+    return cursor.peak();
+  };
+  const int64_t bytes = lay_out(nullptr);
+  if (bytes > arena_.capacity()) {
+    MemoryPlan needed;
+    needed.activations = bytes;
+    require_memory(
+        needed, 0,
+        concat("a batch of ", shape.tokens, " packed tokens in ", shape.batch, " sequences"),
+        "use smaller batches or shorter sequences");
+    arena_.reserve(bytes);
+  }
+  lay_out(arena_.base());
+  encoder_forward(pass, pass_, sinks);
+  if (lm_head) lm_head_forward(pass, pass_);
+  return pass_;
+}
+
+void Model::hidden(const PackedBatch& batch, std::vector<AdapterSegment> segments, bool all_layers,
+                   float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const PassContext pass = context(batch, std::move(segments));
+  const int64_t t = batch.count(), plane = t * config_.width;
+  EncoderSinks sinks;
+  if (all_layers)
+    sinks.stream = [&](int64_t layer, const Tensor& x) {
+      if (layer < config_.layers) copy_cast(x, f32_tensor(out + layer * plane, t, config_.width));
+    };
+  const PassActivations& p = encode(pass, false, sinks);
+  copy_cast(p.y, f32_tensor(out + (all_layers ? config_.layers * plane : 0), t, config_.width));
+}
+
+void Model::pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
+                   float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const PassContext pass = context(batch, std::move(segments));
+  const PassActivations& p = encode(pass, false, {});
+  const Specials s = specials(config_);
+  pool_fwd(pool, p.y, batch.cu_seqlens.data(), batch.batch(), s.first, s.last,
+           f32_tensor(out, batch.batch(), config_.width));
+}
+
+void Model::logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  MOLTIDE_CHECK(config_.lm_head, "the model has no masked-LM head");
+  const PassContext pass = context(batch, std::move(segments));
+  const PassActivations& p = encode(pass, true, {});
+  copy_cast(p.logits, f32_tensor(out, batch.count(), config_.vocab));
+}
+
+int64_t Model::predict_rows(const PackedBatch& batch) const {
+  require_head();
+  return head_->config.pool == HeadConfig::Input::residue ? batch.count() : batch.batch();
+}
+
+void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  require_head();
+  const PassContext pass = context(batch, std::move(segments));
+  const PassActivations& p = encode(pass, false, {});
+  head_forward(pass, *head_, p.y, head_pass_);
+  copy_cast(head_pass_.pred, f32_tensor(out, predict_rows(batch), head_->config.outputs));
+}
+
+void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  MOLTIDE_CHECK(config_.contact_head, "the model has no contact head");
+  const PassContext pass = context(batch, std::move(segments));
+  const Specials s = specials(config_);
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  std::vector<float> probs;
+  std::vector<int64_t> offsets(1, 0);
+  for (int64_t b = 0; b < batch.batch(); ++b) {
+    const int64_t l = batch.cu_seqlens[b + 1] - batch.cu_seqlens[b] - s.first - s.last;
+    MOLTIDE_CHECK(l >= 0, "sequence ", b, " of the batch has no residue");
+    offsets.push_back(offsets.back() + l * l);
+  }
+  std::memset(out, 0, static_cast<size_t>(offsets.back()) * sizeof(float));
+  EncoderSinks sinks;
+  sinks.layer = [&](int64_t layer, const LayerActivations& a) {
+    for (int64_t b = 0; b < batch.batch(); ++b) {
+      const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
+      probs.resize(static_cast<size_t>(config_.heads * (end - begin) * (end - begin)));
+      attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
+                      config_.head_dim, scale, probs.data());
+      contact_accumulate(probs.data(), config_.heads, end - begin, s.first, s.last,
+                         weights_.contact_weight->value + layer * config_.heads, out + offsets[b]);
+    }
+  };
+  encode(pass, false, sinks);
+  contact_sigmoid(out, offsets.back(), weights_.contact_bias->value[0]);
+}
+
+void Model::attention(const PackedBatch& batch, std::vector<AdapterSegment> segments,
+                      int64_t wanted, float* out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  MOLTIDE_CHECK(wanted >= 0 && wanted < config_.layers, "layer ", wanted, ", allowed 0 .. ",
+                config_.layers - 1);
+  const PassContext pass = context(batch, std::move(segments));
+  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
+  EncoderSinks sinks;
+  sinks.layer = [&](int64_t layer, const LayerActivations& a) {
+    if (layer != wanted) return;
+    float* next = out;
+    for (int64_t b = 0; b < batch.batch(); ++b) {
+      const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
+      attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
+                      config_.head_dim, scale, next);
+      next += config_.heads * (end - begin) * (end - begin);
+    }
+  };
+  encode(pass, false, sinks);
+}
+
+}  // namespace moltide

@@ -1,0 +1,88 @@
+// Model: an encoder, its adapters and its task head, with the memory that inference runs in.
+#pragma once
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "model/encoder.h"
+#include "model/head.h"
+
+namespace moltide {
+
+// Bytes of what a pass needs, by purpose.
+struct MemoryPlan {
+  int64_t weights = 0, packed_weights = 0, gradients = 0, optimizer = 0, activations = 0;
+  int64_t total() const { return weights + packed_weights + gradients + optimizer + activations; }
+};
+
+class Model {
+ public:
+  Model(const EncoderConfig& config, DType act);
+
+  const EncoderConfig& config() const { return config_; }
+  DType act() const { return act_; }
+  EncoderWeights& weights() { return weights_; }
+  Head* head() { return head_.get(); }
+  Adapter* adapter(const std::string& name);  // null when there is none of that name
+  std::vector<std::string> adapter_names() const;
+  // All parameters: encoder, head, adapters.
+  std::vector<Param*> params();
+  Param* find(const std::string& name);
+
+  void add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
+                   const std::vector<std::string>& targets, uint64_t seed);
+  void remove_adapter(const std::string& name);
+  void merge_adapter(const std::string& name);
+  void set_head(const HeadConfig& config, uint64_t seed);
+  void remove_head() { head_.reset(); }
+
+  // One name per sequence of the batch ("" = none) -> runs of rows; throws for an unknown name.
+  std::vector<AdapterSegment> segments(const std::vector<std::string>& per_sequence,
+                                       const PackedBatch& batch);
+  PassContext context(const PackedBatch& batch, std::vector<AdapterSegment> segments);
+
+  // Inference. Outputs are the caller's, row-major float32.
+  void hidden(const PackedBatch& batch, std::vector<AdapterSegment> segments, bool all_layers,
+              float* out);
+  void pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
+              float* out);
+  void logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  void predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  // out: one (l, l) matrix a sequence, l = its residues, one after the other.
+  void contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  // out: one (H, L, L) array a sequence, one after the other.
+  void attention(const PackedBatch& batch, std::vector<AdapterSegment> segments, int64_t layer,
+                 float* out);
+  int64_t predict_rows(const PackedBatch& batch) const;
+
+  // Bytes of inference over a batch of this shape (training: Trainer::plan).
+  MemoryPlan plan(int64_t tokens, int64_t batch, bool lm_head);
+  int64_t packed_bytes_total(bool backward) const;
+
+  std::mutex& mutex() { return mutex_; }
+
+ private:
+  const PassActivations& encode(const PassContext& pass, bool lm_head, const EncoderSinks& sinks);
+  void require_head() const;
+
+  EncoderConfig config_;
+  DType act_;
+  EncoderWeights weights_;
+  std::map<std::string, std::unique_ptr<Adapter>> adapters_;
+  std::unique_ptr<Head> head_;
+  std::vector<float> rope_cos_, rope_sin_;
+  int64_t rope_length_ = 0;
+  Arena arena_;
+  PassActivations pass_;
+  HeadActivations head_pass_;
+  std::mutex mutex_;
+};
+
+// Throws MemoryPlanFailure naming the parts when `plan` needs more than is free; `held` bytes of it
+// are allocated already.
+void require_memory(const MemoryPlan& plan, int64_t held, const std::string& what,
+                    const std::string& advice);
+
+}  // namespace moltide

@@ -1,0 +1,102 @@
+// Weights: float32 master parameters by name, and their packed copies for the matmuls.
+#pragma once
+#include <cstdint>
+#include <cstdlib>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+#include "matmul/matmul.h"
+#include "model/config.h"
+
+namespace moltide {
+
+struct FreeDeleter {
+  void operator()(void* p) const { std::free(p); }
+};
+using AlignedBytes = std::unique_ptr<char, FreeDeleter>;
+AlignedBytes allocate_aligned(int64_t bytes);
+
+struct Param {
+  std::string name;
+  std::vector<int64_t> shape;  // one or two sizes
+  bool decay = true;           // weight decay applies (not to norms and biases)
+  float* value = nullptr;
+  float* grad = nullptr;  // set while a trainer trains this parameter, else null
+  uint64_t version = 0;   // grows with every change, so that packed copies know they are stale
+
+  int64_t size() const {
+    int64_t n = 1;
+    for (int64_t s : shape) n *= s;
+    return n;
+  }
+};
+
+// Owns the values of its parameters in one block; addresses are stable.
+class ParamTable {
+ public:
+  Param* add(std::string name, std::vector<int64_t> shape, bool decay);
+  void allocate();  // once, after the last add; values start at zero
+  Param* find(const std::string& name);
+  std::deque<Param>& params() { return params_; }
+  const std::deque<Param>& params() const { return params_; }
+  int64_t size() const;
+
+ private:
+  std::deque<Param> params_;
+  AlignedBytes storage_;
+};
+
+// A parameter packed for matmul; repacked only when the parameter, or how it is wanted, has
+// changed.
+class Packed {
+ public:
+  // transpose = false: y = x w^T (forward); true: y = x w (backward).
+  const PackedMatrix& get(const Param& w, bool transpose, float scale, DType dtype);
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  AlignedBytes storage_;
+  int64_t bytes_ = 0;
+  PackedMatrix matrix_{};
+  uint64_t version_ = ~uint64_t{0};
+  float scale_ = 0;
+};
+
+struct Linear {
+  Param* weight = nullptr;  // (out, in)
+  Param* bias = nullptr;    // (out), null: none
+  Packed forward, backward;
+
+  int64_t in() const { return weight->shape[1]; }
+  int64_t out() const { return weight->shape[0]; }
+  const float* bias_value() const { return bias ? bias->value : nullptr; }
+};
+
+struct NormWeights {
+  Param* weight = nullptr;
+  Param* bias = nullptr;
+};
+
+struct LayerWeights {
+  NormWeights attn_norm, mlp_norm;
+  Linear q, k, v, out, up, down, gate;  // gate: SwiGLU alone
+};
+
+struct EncoderWeights {
+  explicit EncoderWeights(const EncoderConfig& config);
+
+  ParamTable table;
+  Param* tokens = nullptr;
+  Param* positions = nullptr;
+  NormWeights embed_norm, final_norm;
+  std::deque<LayerWeights> layers;
+  Linear lm_dense, lm_decoder;
+  NormWeights lm_norm;
+  Param* contact_weight = nullptr;
+  Param* contact_bias = nullptr;
+};
+
+}  // namespace moltide
