@@ -1,0 +1,27 @@
+#include "train/dataset.h"
+
+namespace moltide {
+
+void MicroBatch::gather(const Dataset& data, const int64_t* order, int64_t n) {
+  batch.clear();
+  targets.clear();
+  censor.clear();
+  weights.clear();
+  labels.clear();
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t row = order[i];
+    const int64_t begin = data.offsets[row], end = data.offsets[row + 1];
+    batch.append(data.tokens.data() + begin, end - begin);
+    const int64_t first = (data.per_residue ? begin : row) * data.columns;
+    const int64_t last = (data.per_residue ? end : row + 1) * data.columns;
+    if (!data.targets.empty())
+      targets.insert(targets.end(), data.targets.begin() + first, data.targets.begin() + last);
+    if (!data.censor.empty())
+      censor.insert(censor.end(), data.censor.begin() + first, data.censor.begin() + last);
+    if (!data.weights.empty())
+      weights.insert(weights.end(), static_cast<size_t>(data.per_residue ? end - begin : 1),
+                     data.weights[static_cast<size_t>(row)]);
+  }
+}
+
+}  // namespace moltide

@@ -1,0 +1,37 @@
+// What is trained on, handed over once: tokens of all sequences end to end, and their targets.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+#include "data/packer.h"
+
+namespace moltide {
+
+struct Dataset {
+  std::vector<int32_t> tokens;
+  std::vector<int64_t> offsets;  // (N + 1)
+  std::vector<float> targets;  // (N, columns), or (tokens, columns) when per_residue; NaN = missing
+  std::vector<int8_t> censor;  // like targets, or empty: -1 below, 0 exact, +1 above
+  std::vector<float> weights;  // (N), or empty
+  int64_t columns = 0;
+  bool per_residue = false;
+
+  int64_t size() const { return static_cast<int64_t>(offsets.size()) - 1; }
+};
+
+// One packed batch with the rows of the dataset that belong to it.
+struct MicroBatch {
+  PackedBatch batch;
+  std::vector<float> targets;
+  std::vector<int8_t> censor;
+  std::vector<float> weights;   // one a target row
+  std::vector<int32_t> labels;  // classes, or masked residues; -1 = none
+
+  void gather(const Dataset& data, const int64_t* order, int64_t n);
+  int64_t rows(const Dataset& data) const {
+    return data.per_residue ? batch.count() : batch.batch();
+  }
+};
+
+}  // namespace moltide

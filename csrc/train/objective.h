@@ -1,0 +1,25 @@
+// What a step minimises: chooses the loss, and what its terms weigh in all micro-batches together.
+#pragma once
+#include "model/activations.h"
+#include "model/head.h"
+#include "train/dataset.h"
+
+namespace moltide {
+
+enum class Objective { mse, huber, cross_entropy, bce, ranking, tobit, mlm };
+const char* objective_name(Objective objective);
+
+// Columns of targets that a head of this many outputs is compared with.
+int64_t target_columns(Objective objective, int64_t outputs);
+// Throws std::invalid_argument where targets, labels or censoring do not suit the objective.
+void check_dataset(Objective objective, const Dataset& data, int64_t outputs);
+// Class labels from float targets (cross_entropy), once a micro-batch is gathered.
+void prepare_labels(Objective objective, MicroBatch& micro);
+double objective_weight(Objective objective, const Dataset& data, const MicroBatch& micro);
+// Loss sum (before scale); writes the gradient into the head's dpred, or the pass's dlogits for
+// mlm.
+double objective_loss(Objective objective, const Dataset& data, const MicroBatch& micro,
+                      double huber_delta, double scale, const Head* head,
+                      const HeadActivations& activations, const PassActivations& pass);
+
+}  // namespace moltide

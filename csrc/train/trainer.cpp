@@ -1,0 +1,293 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "adamw/adamw.h"
+#include "core/philox.h"
+#include "norm_clip/norm_clip.h"
+
+namespace moltide {
+namespace {
+
+// A step's micro-batches are numbered within this many, so that no two share a random draw.
+constexpr int64_t kMicroBatchesPerStep = 4096;
+
+bool starts_with(const std::string& text, const char* prefix) {
+  return text.rfind(prefix, 0) == 0;
+}
+
+void check_config(const TrainConfig& c) {
+  auto in_range = [](const char* name, double value, double low, double high) {
+    MOLTIDE_CHECK(value >= low && value <= high, "train config: ", name, " = ", value, ", allowed ",
+                  low, " .. ", high);
+  };
+  in_range("lr", c.lr, 0, 10);
+  in_range("head_lr_scale", c.head_lr_scale, 0, 1e6);
+  in_range("weight_decay", c.weight_decay, 0, 10);
+  in_range("beta1", c.beta1, 0, 0.999999);
+  in_range("beta2", c.beta2, 0, 0.9999999);
+  in_range("eps", c.eps, 1e-30, 1);
+  in_range("clip_norm", c.clip_norm, 0, 1e30);
+  in_range("huber_delta", c.huber_delta, 1e-12, 1e30);
+  in_range("min_lr_ratio", c.schedule.min_ratio, 0, 1);
+  in_range("mlm_probability", c.masking.probability, 0, 1);
+  MOLTIDE_CHECK(c.schedule.total_steps >= 1, "train config: total_steps = ", c.schedule.total_steps,
+                ", allowed 1 or more");
+  MOLTIDE_CHECK(c.schedule.warmup_steps >= 0,
+                "train config: warmup_steps = ", c.schedule.warmup_steps, ", allowed 0 or more");
+  MOLTIDE_CHECK(c.max_tokens >= 1, "train config: max_tokens = ", c.max_tokens,
+                ", allowed 1 or more");
+}
+
+}  // namespace
+
+Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), config_(config) {
+  check_config(config_);
+  const bool mlm = config_.objective == Objective::mlm;
+  MOLTIDE_CHECK(!mlm || model_.config().lm_head, "objective mlm needs a masked-LM head");
+  MOLTIDE_CHECK(mlm || model_.head(), "objective ", objective_name(config_.objective),
+                " needs a task head; set_head makes one");
+  MOLTIDE_CHECK(!mlm || config_.mode != TrainMode::head,
+                "mode head does not go with objective mlm");
+  MOLTIDE_CHECK(!mlm || !config_.masking.residues.empty(),
+                "objective mlm needs mlm_residues, the tokens that can be masked");
+  MOLTIDE_CHECK(config_.objective != Objective::tobit || model_.head()->log_sigma,
+                "objective tobit needs a head with log_sigma");
+  MOLTIDE_CHECK(config_.mode != TrainMode::lora || model_.adapter(config_.adapter),
+                "mode lora: there is no adapter '", config_.adapter, "'");
+  config_.masking.mask_token = model_.config().mask_token;
+  choose_parameters();
+  int64_t total = 0;
+  for (Param* p : trained_) {
+    MOLTIDE_CHECK(!p->grad, "parameter '", p->name, "' is trained by another trainer already");
+    offset_.push_back(total);
+    total += (p->size() + 15) / 16 * 16;
+  }
+  MemoryPlan needed;
+  needed.gradients = 4 * total;
+  needed.optimizer = 8 * total;
+  require_memory(needed, 0, concat("training ", total, " parameters"),
+                 "train an adapter or the head alone, or a smaller model");
+  gradients_.assign(static_cast<size_t>(total), 0.0f);
+  moments_first_.assign(static_cast<size_t>(total), 0.0f);
+  moments_second_.assign(static_cast<size_t>(total), 0.0f);
+  for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->grad = gradients_.data() + offset_[i];
+}
+
+Trainer::~Trainer() {
+  for (Param* p : trained_) p->grad = nullptr;
+}
+
+void Trainer::choose_parameters() {
+  const bool mlm = config_.objective == Objective::mlm;
+  if (config_.mode == TrainMode::full) {
+    for (Param& p : model_.weights().table.params()) {
+      if (starts_with(p.name, "contact.") || (!mlm && starts_with(p.name, "lm_head."))) continue;
+      trained_.push_back(&p);
+    }
+  } else if (config_.mode == TrainMode::lora) {
+    for (Param& p : model_.adapter(config_.adapter)->table.params()) trained_.push_back(&p);
+  }
+  if (!mlm) {
+    for (Param& p : model_.head()->table.params())
+      if (config_.objective == Objective::tobit || &p != model_.head()->log_sigma)
+        trained_.push_back(&p);
+  }
+}
+
+void Trainer::set_dataset(Dataset data) {
+  MOLTIDE_CHECK(!data.offsets.empty() && data.offsets[0] == 0 &&
+                    data.offsets.back() == static_cast<int64_t>(data.tokens.size()),
+                "dataset: offsets must run from 0 to the number of tokens, ", data.tokens.size());
+  for (size_t i = 1; i < data.offsets.size(); ++i)
+    MOLTIDE_CHECK(data.offsets[i] > data.offsets[i - 1], "dataset: sequence ", i - 1,
+                  " has no token");
+  for (size_t t = 0; t < data.tokens.size(); ++t)
+    MOLTIDE_CHECK(data.tokens[t] >= 0 && data.tokens[t] < model_.config().vocab, "dataset: token ",
+                  data.tokens[t], ", allowed 0 .. ", model_.config().vocab - 1);
+  if (config_.objective != Objective::mlm) {
+    const HeadConfig& head = model_.head()->config;
+    data.per_residue = head.pool == HeadConfig::Input::residue;
+    check_dataset(config_.objective, data, head.outputs);
+    const int64_t rows = data.per_residue ? data.offsets.back() : data.size();
+    MOLTIDE_CHECK(static_cast<int64_t>(data.targets.size()) == rows * data.columns,
+                  "dataset: ", data.targets.size(), " target values for ", rows, " rows of ",
+                  data.columns);
+    MOLTIDE_CHECK(data.censor.empty() || data.censor.size() == data.targets.size(),
+                  "dataset: ", data.censor.size(), " censor values for ", data.targets.size(),
+                  " targets");
+  }
+  MOLTIDE_CHECK(data.weights.empty() || static_cast<int64_t>(data.weights.size()) == data.size(),
+                "dataset: ", data.weights.size(), " weights for ", data.size(), " sequences");
+  data_ = std::move(data);
+}
+
+void Trainer::set_step_index(int64_t step) {
+  MOLTIDE_CHECK(step >= 0, "step = ", step, ", allowed 0 or more");
+  step_ = step;
+}
+
+PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
+  PassShape shape;
+  shape.tokens = tokens;
+  shape.batch = batch;
+  shape.act = model_.act();
+  shape.train = true;
+  shape.backward = config_.mode != TrainMode::head;
+  shape.recompute = config_.recompute;
+  shape.lm_head = config_.objective == Objective::mlm;
+  if (config_.mode == TrainMode::lora) {
+    const Adapter* adapter = model_.adapter(config_.adapter);
+    shape.lora_rank = adapter->rank;
+    shape.lora_dropout = adapter->dropout > 0;
+  }
+  return shape;
+}
+
+MemoryPlan Trainer::plan(int64_t tokens, int64_t batch) {
+  Cursor cursor;
+  plan_pass(model_.config(), pass_shape(tokens, batch), cursor);
+  if (model_.head())
+    plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
+  MemoryPlan plan;
+  for (Param* p : model_.params()) plan.weights += p->size() * 4;
+  plan.packed_weights = model_.packed_bytes_total(config_.mode != TrainMode::head);
+  plan.gradients = static_cast<int64_t>(gradients_.size()) * 4;
+  plan.optimizer = 2 * plan.gradients;
+  plan.activations = cursor.peak();
+  return plan;
+}
+
+int64_t Trainer::lay_out(const PackedBatch& batch, char* base) {
+  Cursor cursor(base);
+  pass_ = plan_pass(model_.config(), pass_shape(batch.count(), batch.batch()), cursor);
+  if (config_.objective != Objective::mlm)
+    head_pass_ = plan_head(model_.head()->config, model_.config().width, batch.count(),
+                           batch.batch(), true, cursor);
+  return cursor.peak();
+}
+
+double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale) {
+  const bool mlm = config_.objective == Objective::mlm;
+  std::vector<AdapterSegment> segments;
+  if (config_.mode == TrainMode::lora)
+    segments.push_back({0, micro.batch.count(), model_.adapter(config_.adapter)});
+  PassContext pass = model_.context(micro.batch, std::move(segments));
+  pass.train = true;
+  pass.seed = config_.seed;
+  pass.draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep + index);
+  lay_out(micro.batch, arena_.base());
+
+  encoder_forward(pass, pass_);
+  if (mlm) {
+    lm_head_forward(pass, pass_);
+  } else {
+    head_forward(pass, *model_.head(), pass_.y, head_pass_);
+  }
+  const double loss = objective_loss(config_.objective, data_, micro, config_.huber_delta, scale,
+                                     model_.head(), head_pass_, pass_);
+  const bool backward = config_.mode != TrainMode::head;
+  if (mlm) {
+    lm_head_backward(pass, pass_);
+  } else {
+    head_backward(pass, *model_.head(), head_pass_, backward ? pass_.dy : Tensor{});
+  }
+  if (backward) encoder_backward(pass, pass_);
+  return loss;
+}
+
+double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
+  MOLTIDE_CHECK(data_.size() > 0, "the trainer has no dataset; set_dataset first");
+  MOLTIDE_CHECK(!rows.empty(), "a step needs at least one row");
+  for (int64_t row : rows)
+    MOLTIDE_CHECK(row >= 0 && row < data_.size(), "row ", row, " of a dataset of ", data_.size());
+  const int64_t n = static_cast<int64_t>(rows.size());
+  const std::vector<int64_t> ends =
+      micro_batches(rows.data(), n, data_.offsets.data(), config_.max_tokens);
+  MOLTIDE_CHECK(static_cast<int64_t>(ends.size()) <= kMicroBatchesPerStep, "a step of ",
+                ends.size(), " micro-batches, allowed ", kMicroBatchesPerStep,
+                "; raise max_tokens or use smaller batches");
+  if (micro_.size() < ends.size()) micro_.resize(ends.size());
+
+  // Weights first: the gradient's scale is that of all micro-batches together.
+  double weight = 0;
+  int64_t bytes = 0;
+  *tokens = 0;
+  for (size_t i = 0, begin = 0; i < ends.size(); begin = static_cast<size_t>(ends[i]), ++i) {
+    MicroBatch& micro = micro_[i];
+    micro.gather(data_, rows.data() + begin, ends[i] - static_cast<int64_t>(begin));
+    *tokens += micro.batch.count();
+    if (config_.objective == Objective::mlm) {
+      const uint64_t draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep) + i;
+      mask_residues(config_.masking, config_.seed,
+                    random_stream(draw, 0, static_cast<uint32_t>(RandomSite::masking)), micro.batch,
+                    micro.labels);
+    } else {
+      prepare_labels(config_.objective, micro);
+    }
+    weight += objective_weight(config_.objective, data_, micro);
+    bytes = std::max(bytes, lay_out(micro.batch, nullptr));
+  }
+  if (bytes > arena_.capacity()) {
+    MemoryPlan needed;
+    needed.activations = bytes;
+    require_memory(needed, arena_.capacity(), "a training step",
+                   "lower max_tokens, turn recompute on, or train on shorter sequences");
+    arena_.reserve(bytes);
+  }
+  const double scale = weight > 0 ? 1.0 / weight : 0.0;
+  double loss = 0;
+  for (size_t i = 0; i < ends.size(); ++i)
+    loss += run_micro_batch(micro_[i], static_cast<int64_t>(i), scale);
+  return loss * scale;
+}
+
+void Trainer::zero_gradients() {
+  std::memset(gradients_.data(), 0, gradients_.size() * sizeof(float));
+}
+
+StepResult Trainer::step(const std::vector<int64_t>& rows) {
+  std::lock_guard<std::mutex> lock(model_.mutex());
+  zero_gradients();
+  StepResult result;
+  result.loss = accumulate(rows, &result.tokens);
+  result.grad_norm =
+      std::sqrt(sum_squares(gradients_.data(), static_cast<int64_t>(gradients_.size())));
+  result.lr = config_.lr * schedule_ratio(config_.schedule, step_);
+  MOLTIDE_CHECK(std::isfinite(result.loss) && std::isfinite(result.grad_norm), "step ", step_,
+                ": loss ", result.loss, " and gradient norm ", result.grad_norm,
+                " are not finite; the weights are as before this step. Lower the learning rate or "
+                "check the targets");
+  const double clip = config_.clip_norm > 0 && result.grad_norm > config_.clip_norm
+                          ? config_.clip_norm / result.grad_norm
+                          : 1.0;
+  ++step_;
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    Param& p = *trained_[i];
+    const bool head = starts_with(p.name, "head.");
+    adamw(p.value, p.grad, first_moment(i), second_moment(i), p.size(),
+          static_cast<float>(result.lr * (head ? config_.head_lr_scale : 1.0)),
+          static_cast<float>(config_.beta1), static_cast<float>(config_.beta2),
+          static_cast<float>(config_.eps),
+          p.decay ? static_cast<float>(config_.weight_decay) : 0.0f, step_,
+          static_cast<float>(clip));
+    ++p.version;
+  }
+  result.sequences = static_cast<int64_t>(rows.size());
+  result.step = step_;
+  return result;
+}
+
+double Trainer::gradients(const std::vector<int64_t>& rows,
+                          const std::function<void(const Param&)>& each) {
+  std::lock_guard<std::mutex> lock(model_.mutex());
+  zero_gradients();
+  int64_t tokens = 0;
+  const double loss = accumulate(rows, &tokens);
+  for (const Param* p : trained_) each(*p);
+  return loss;
+}
+
+}  // namespace moltide

@@ -1,0 +1,82 @@
+// Trainer: forward, loss, backward over micro-batches; clip; AdamW. A step is a function of the
+// weights, the rows named and (seed, step) alone, so a run that is resumed is the run that was
+// never stopped.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/masking.h"
+#include "model/model.h"
+#include "train/objective.h"
+#include "train/schedule.h"
+
+namespace moltide {
+
+enum class TrainMode { full, lora, head };
+
+struct TrainConfig {
+  TrainMode mode = TrainMode::full;
+  std::string adapter;  // lora: which one
+  Objective objective = Objective::mse;
+  double lr = 1e-4, head_lr_scale = 1.0, weight_decay = 0.01, beta1 = 0.9, beta2 = 0.999,
+         eps = 1e-8;
+  double clip_norm = 1.0;  // 0: no clipping
+  ScheduleConfig schedule;
+  uint64_t seed = 0;
+  int64_t max_tokens = 8192;  // packed tokens of a micro-batch; more accumulate gradients
+  bool recompute = false;
+  double huber_delta = 1.0;
+  MaskingConfig masking;
+};
+
+struct StepResult {
+  double loss = 0;  // mean over the terms of the step
+  double grad_norm = 0;
+  double lr = 0;
+  int64_t tokens = 0, sequences = 0, step = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(Model& model, const TrainConfig& config);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  // Throws std::invalid_argument where offsets, targets or labels do not fit together.
+  void set_dataset(Dataset data);
+  StepResult step(const std::vector<int64_t>& rows);
+  // Loss and gradients of one step without an update; `each` sees every trained parameter.
+  double gradients(const std::vector<int64_t>& rows, const std::function<void(const Param&)>& each);
+
+  const std::vector<Param*>& trained() const { return trained_; }
+  int64_t step_index() const { return step_; }
+  void set_step_index(int64_t step);
+  float* first_moment(size_t i) { return moments_first_.data() + offset_[i]; }
+  float* second_moment(size_t i) { return moments_second_.data() + offset_[i]; }
+
+  MemoryPlan plan(int64_t tokens, int64_t batch);
+
+ private:
+  void choose_parameters();
+  PassShape pass_shape(int64_t tokens, int64_t batch) const;
+  int64_t lay_out(const PackedBatch& batch, char* base);
+  double accumulate(const std::vector<int64_t>& rows, int64_t* tokens);
+  double run_micro_batch(MicroBatch& micro, int64_t index, double scale);
+  void zero_gradients();
+
+  Model& model_;
+  TrainConfig config_;
+  Dataset data_;
+  std::vector<Param*> trained_;
+  std::vector<int64_t> offset_;  // of each trained parameter in the flat buffers
+  std::vector<float> gradients_, moments_first_, moments_second_;
+  std::vector<MicroBatch> micro_;
+  Arena arena_;
+  PassActivations pass_;
+  HeadActivations head_pass_;
+  int64_t step_ = 0;
+};
+
+}  // namespace moltide
