@@ -21,6 +21,12 @@ std::string mebibytes(int64_t bytes) {
   return concat((bytes + (1 << 20) - 1) >> 20, " MiB");
 }
 
+// A trainer points at what it trains: that must not go away under it.
+void require_untrained(const ParamTable& table, const std::string& what) {
+  for (const Param& p : table.params())
+    MOLTIDE_CHECK(!p.grad, what, " is being trained; drop the trainer first");
+}
+
 int64_t largest_rank(const std::vector<AdapterSegment>& segments) {
   int64_t rank = 0;
   for (const AdapterSegment& s : segments) rank = std::max(rank, s.adapter->rank);
@@ -81,17 +87,27 @@ void Model::add_adapter(const std::string& name, int64_t rank, double alpha, dou
 }
 
 void Model::remove_adapter(const std::string& name) {
-  MOLTIDE_CHECK(adapters_.erase(name) == 1, "there is no adapter '", name, "'");
+  const Adapter* found = adapter(name);
+  MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
+  require_untrained(found->table, concat("adapter '", name, "'"));
+  adapters_.erase(name);
 }
 
 void Model::merge_adapter(const std::string& name) {
   Adapter* found = adapter(name);
   MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
+  require_untrained(found->table, concat("adapter '", name, "'"));
   merge(*found, weights_);
   remove_adapter(name);
 }
 
+void Model::remove_head() {
+  if (head_) require_untrained(head_->table, "the head");
+  head_.reset();
+}
+
 void Model::set_head(const HeadConfig& config, uint64_t seed) {
+  remove_head();
   head_ = std::make_unique<Head>(config, config_.width, seed);
 }
 

@@ -36,7 +36,7 @@ class Model {
   void remove_adapter(const std::string& name);
   void merge_adapter(const std::string& name);
   void set_head(const HeadConfig& config, uint64_t seed);
-  void remove_head() { head_.reset(); }
+  void remove_head();
 
   // One name per sequence of the batch ("" = none) -> runs of rows; throws for an unknown name.
   std::vector<AdapterSegment> segments(const std::vector<std::string>& per_sequence,
