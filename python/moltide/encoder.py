@@ -1,0 +1,467 @@
+"""An encoder with its tokenizer: embeddings, logits, contacts, heads, adapters, saving."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moltide.errors import ConfigError, DataError
+from moltide.sequences import Progress, ProgressCallback, as_texts, packs
+from moltide.tokenizer import ResidueTokenizer
+
+if TYPE_CHECKING:
+    from moltide import _engine
+    from moltide.peft_format import AdapterSettings
+    from moltide.pretrained.checkpoint import Checkpoint
+    from moltide.scoring import Scan
+
+# One pass over so many tokens keeps the engine busy and its buffers small.
+DEFAULT_BATCH_TOKENS = 8192
+DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
+_FRAME = 2  # <cls> and <eos>
+
+Adapter = str | Sequence[str | None] | None
+
+
+class Encoder:
+    """A published encoder on this machine; `moltide.load` makes one.
+
+    Sequences are lists of text, generators, or columns (NumPy, pandas, polars, Arrow). They are
+    packed end to end in runs of at most `batch_tokens` tokens; a sequence's result has the same
+    bits whatever the others, the order and `batch_tokens` are.
+
+    Attributes:
+        name: what it was loaded as.
+        model: the engine's model (`moltide._engine.Model`).
+        tokenizer: text to ids, as published.
+        notes: facts about the checkpoint worth a line to its user.
+    """
+
+    def __init__(
+        self,
+        model: _engine.Model,
+        tokenizer: ResidueTokenizer,
+        *,
+        family: str = "esm",
+        published: Mapping[str, Any] | None = None,
+        name: str = "",
+        notes: Iterable[str] = (),
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.notes = list(notes)
+        self._family = family
+        self._published = dict(published or {})
+        self._adapters: dict[str, AdapterSettings] = {}
+        self._adapter_heads: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Checkpoint, tokenizer: ResidueTokenizer, *, name: str, dtype: str
+    ) -> Encoder:
+        """Build the engine's model and fill it, one parameter in memory beside it at a time."""
+        from moltide import _engine
+
+        model = _engine.Model(checkpoint.config, dtype)
+        if checkpoint.head is not None:
+            model.set_head(checkpoint.head, 0)
+        for parameter, values in checkpoint.arrays():
+            model.set_parameter(parameter, values)
+        return cls(
+            model,
+            tokenizer,
+            family=str(checkpoint.published["model_type"]),
+            published=checkpoint.published,
+            name=name,
+            notes=checkpoint.notes,
+        )
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"Encoder({self.name!r}, layers={c['layers']}, width={c['width']}, "
+            f"heads={c['heads']}, dtype={self.dtype!r})"
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The engine's EncoderConfig as a dict (a copy)."""
+        return dict(self.model.config)
+
+    @property
+    def dtype(self) -> str:
+        """Arithmetic of activations: "float32" or "bf16"."""
+        return str(self.model.dtype)
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding, C."""
+        return int(self.model.config["width"])
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters over this backbone."""
+        return list(self.model.adapters())
+
+    @property
+    def head(self) -> dict[str, Any] | None:
+        """The engine's head config, or None."""
+        config: dict[str, Any] | None = self.model.head_config
+        return config
+
+    # ---- results for sequences -------------------------------------------------------------
+
+    def embed(
+        self,
+        sequences: Any,
+        pool: str | None = "mean",
+        *,
+        adapter: Adapter = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+        progress: bool | ProgressCallback | None = None,
+    ) -> Any:
+        """Embeddings of the last layer, after the final norm.
+
+        Args:
+            sequences: N sequences.
+            pool: "mean" over the residues (<cls> and <eos> left out), "cls", or None.
+            adapter: name of one adapter for all, or one name or None for each sequence.
+            batch_tokens: tokens in one pass; memory, never the result, depends on it.
+            on_illegal: see `ResidueTokenizer.encode`.
+            progress: True for a bar, or a function of (sequences done, total or None).
+
+        Returns:
+            float32 (N, C); with pool=None a list of (L_i, C), L_i the tokens of a sequence without
+            <cls> and <eos>.
+
+        Raises:
+            DataError: an empty or illegal sequence, or one beyond the model's positions.
+            ConfigError: another `pool`, or an adapter that is not there.
+        """
+        if pool not in ("mean", "cls", None):
+            raise ConfigError(f"pool is {pool!r}; allowed: 'mean', 'cls', None")
+        if pool is None:
+
+            def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
+                hidden = self.model.hidden(tokens, cu, use, False)
+                return [hidden[a + 1 : b - 1].copy() for a, b in _spans(cu)]
+
+            return list(
+                self._run(sequences, residues, adapter, batch_tokens, on_illegal, progress, "embed")
+            )
+
+        def pooled(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
+            return np.asarray(self.model.pooled(tokens, cu, pool, use))
+
+        rows = self._run(sequences, pooled, adapter, batch_tokens, on_illegal, progress, "embed")
+        listed = list(rows)
+        return np.stack(listed) if listed else np.empty((0, self.width), dtype=np.float32)
+
+    def embed_iter(
+        self,
+        sequences: Any,
+        pool: str | None = "mean",
+        *,
+        adapter: str | None = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+    ) -> Iterator[np.ndarray]:
+        """`embed`, one result at a time, for streams that do not fit in memory."""
+        for pack in packs(as_texts(sequences), _checked_batch(batch_tokens), _FRAME):
+            yield from self.embed(
+                pack, pool, adapter=adapter, batch_tokens=batch_tokens, on_illegal=on_illegal
+            )
+
+    def hidden_states(
+        self,
+        sequences: Any,
+        *,
+        adapter: Adapter = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+    ) -> list[np.ndarray]:
+        """Every layer's residual stream: list of float32 (layers + 1, L_i + 2, C).
+
+        Entry 0 is the embedding, the last one is after the final norm (as in Transformers).
+        """
+        layers = int(self.model.config["layers"])
+
+        def all_layers(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
+            hidden = self.model.hidden(tokens, cu, use, True)
+            return [hidden[:, a:b].copy() for a, b in _spans(cu)]
+
+        # Every layer's stream is kept, so a pass holds fewer tokens for the same memory.
+        tokens = max(1, _checked_batch(batch_tokens) // (layers + 1))
+        return list(
+            self._run(sequences, all_layers, adapter, tokens, on_illegal, None, "hidden states")
+        )
+
+    def logits(
+        self,
+        sequences: Any,
+        *,
+        adapter: Adapter = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+        progress: bool | ProgressCallback | None = None,
+    ) -> list[np.ndarray]:
+        """Masked-LM logits: list of float32 (L_i + 2, V), <cls> first and <eos> last.
+
+        Raises:
+            ConfigError: the model has no masked-LM head.
+        """
+        self._need("lm_head", "masked-LM head")
+
+        def rows(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
+            values = self.model.logits(tokens, cu, use)
+            return [values[a:b].copy() for a, b in _spans(cu)]
+
+        return list(
+            self._run(sequences, rows, adapter, batch_tokens, on_illegal, progress, "logits")
+        )
+
+    def contacts(
+        self,
+        sequences: Any,
+        *,
+        adapter: Adapter = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+    ) -> list[np.ndarray]:
+        """Contact probabilities from the attention maps: list of symmetric float32 (L_i, L_i).
+
+        Raises:
+            ConfigError: the checkpoint has no contact head.
+        """
+        self._need("contact_head", "contact head")
+
+        def maps(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
+            return list(self.model.contacts(tokens, cu, use))
+
+        return list(self._run(sequences, maps, adapter, batch_tokens, on_illegal, None, "contacts"))
+
+    def predict(
+        self,
+        sequences: Any,
+        *,
+        adapter: Adapter = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+        progress: bool | ProgressCallback | None = None,
+    ) -> Any:
+        """What the head says, before any softmax or sigmoid.
+
+        An adapter that came with a head of its own is answered by that head.
+
+        Returns:
+            float32 (N, outputs); for a per-residue head a list of (L_i, outputs).
+
+        Raises:
+            ConfigError: no head, or per-sequence adapters whose heads differ in shape.
+        """
+        from moltide.adapters import predict
+
+        return predict(self, sequences, adapter, batch_tokens, on_illegal, progress)
+
+    def score_variants(
+        self,
+        wildtype: str,
+        variants: Any,
+        method: str = "masked",
+        *,
+        offset: int = 1,
+        adapter: str | None = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        progress: bool | ProgressCallback | None = None,
+    ) -> np.ndarray:
+        """Zero-shot log-odds of variants ("A42G", "A42G:L7P"); see `scoring.score_variants`."""
+        from moltide.scoring import score_variants
+
+        return score_variants(
+            self,
+            wildtype,
+            variants,
+            method,
+            offset=offset,
+            adapter=adapter,
+            batch_tokens=batch_tokens,
+            progress=progress,
+        )
+
+    def scan(self, wildtype: str, method: str = "masked", **options: Any) -> Scan:
+        """Every single substitution scored at once; see `scoring.scan`."""
+        from moltide.scoring import scan
+
+        return scan(self, wildtype, method, **options)
+
+    # ---- adapters --------------------------------------------------------------------------
+
+    def add_adapter(
+        self,
+        name: str,
+        rank: int = 8,
+        alpha: float = 16.0,
+        dropout: float = 0.0,
+        targets: Sequence[str] = DEFAULT_TARGETS,
+        seed: int = 0,
+    ) -> None:
+        """Lay a fresh LoRA adapter over the backbone; it changes nothing until trained.
+
+        Args:
+            targets: among attn.q, attn.k, attn.v, attn.out, mlp.up, mlp.down (and mlp.gate).
+
+        Raises:
+            ConfigError: the name is taken, or rank, dropout or a target is not allowed.
+        """
+        from moltide.adapters import add
+
+        add(self, name, rank, alpha, dropout, targets, seed)
+
+    def load_adapter(
+        self, folder: str | os.PathLike[str], name: str = "default", **options: Any
+    ) -> None:
+        """Lay an adapter in PEFT's format over the backbone; see `adapters.load_adapter`."""
+        from moltide.adapters import load_adapter
+
+        load_adapter(self, folder, name, **options)
+
+    def save_adapter(self, name: str, folder: str | os.PathLike[str]) -> None:
+        """Write an adapter in PEFT's format; see `adapters.save_adapter`."""
+        from moltide.adapters import save_adapter
+
+        save_adapter(self, name, folder)
+
+    def merge_adapter(self, name: str) -> None:
+        """Add an adapter into the weights for good; it is gone from `adapters` afterwards."""
+        from moltide.adapters import merge
+
+        merge(self, name)
+
+    def remove_adapter(self, name: str) -> None:
+        """Drop an adapter; the backbone is untouched."""
+        from moltide.adapters import remove
+
+        remove(self, name)
+
+    # ---- head, saving, copying -------------------------------------------------------------
+
+    def set_head(self, head: Mapping[str, Any], seed: int = 0) -> None:
+        """Put a fresh head (the engine's head config) in place of the present one."""
+        self.model.set_head(dict(head), seed)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        dtype: str = "float32",
+        architecture: str | None = None,
+    ) -> None:
+        """Write the published format: config.json, model.safetensors, vocabulary.
+
+        Transformers loads the folder back to equal outputs. Adapters are not part of it: merge
+        them first or write them with `save_adapter`.
+
+        Args:
+            dtype: of the file: "float32", or "bf16" (half the size, rounded).
+            architecture: Transformers class to write for, such as "EsmForMaskedLM"; by default the
+                class of the head if there is one, else the masked-LM.
+
+        Raises:
+            ConfigError: `architecture` cannot hold this model, or another dtype.
+            OSError: folder not writable, disk full; no file is left half written.
+        """
+        from moltide.pretrained.saving import save
+
+        save(self, folder, dtype, architecture)
+
+    def __getstate__(self) -> dict[str, Any]:
+        from moltide.adapters import state_of
+
+        return state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from moltide.adapters import restore
+
+        restore(self, state)
+
+    # ---- inside ----------------------------------------------------------------------------
+
+    def _need(self, part: str, name: str) -> None:
+        if not self.model.config[part]:
+            raise ConfigError(f"{self.name or 'this model'} has no {name}")
+
+    def _run(
+        self,
+        sequences: Any,
+        compute: Callable[[np.ndarray, np.ndarray, Adapter], Iterable[np.ndarray]],
+        adapter: Adapter,
+        batch_tokens: int,
+        on_illegal: str,
+        progress: bool | ProgressCallback | None,
+        what: str,
+    ) -> Iterator[np.ndarray]:
+        """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
+        texts = as_texts(sequences)
+        total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
+        self._check_adapter(adapter, total)
+        done = 0
+        with Progress(progress, total, what) as bar:
+            for pack in packs(texts, _checked_batch(batch_tokens), _FRAME):
+                tokens, cu_seqlens = self.tokenizer.encode(pack, on_illegal, done)
+                self._check_lengths(cu_seqlens, done)
+                use = adapter
+                if not isinstance(adapter, str | None):
+                    use = list(adapter[done : done + len(pack)])
+                yield from compute(tokens, cu_seqlens, use)
+                done += len(pack)
+                bar.add(len(pack))
+
+    def _check_adapter(self, adapter: Adapter, total: int | None) -> None:
+        if adapter is None:
+            return
+        named = [adapter] if isinstance(adapter, str) else adapter
+        known = self.adapters
+        for name in named:
+            if name is not None and name not in known:
+                raise ConfigError(f"no adapter {name!r}; loaded: {', '.join(known) or 'none'}")
+        if not isinstance(adapter, str) and total != len(adapter):
+            raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
+
+    def _check_lengths(self, cu_seqlens: np.ndarray, first: int) -> None:
+        """Empty sequences are refused, and those that outrun a learned position table."""
+        lengths = np.diff(cu_seqlens)
+        if lengths.size and lengths.min() <= _FRAME:
+            raise DataError(f"sequence {first + int(lengths.argmin())} is empty")
+        config = self.model.config
+        if config["position"] != "learned":
+            return
+        limit = config["max_positions"] - config.get("position_offset", 0)
+        if lengths.max() > limit:
+            index = int(lengths.argmax())
+            raise DataError(
+                f"sequence {first + index} has {lengths[index] - _FRAME} residues; {self.name} has "
+                f"learned positions for {limit - _FRAME}"
+            )
+
+
+def _spans(cu_seqlens: np.ndarray) -> Iterator[tuple[int, int]]:
+    bounds = cu_seqlens.tolist()
+    return itertools.pairwise(bounds)
+
+
+def _length_of(texts: Any) -> int | None:
+    try:
+        return len(texts)
+    except TypeError:
+        return None
+
+
+def _checked_batch(batch_tokens: int) -> int:
+    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
+        raise ConfigError(f"batch_tokens is {batch_tokens!r}; allowed: an integer above 0")
+    return batch_tokens

@@ -1,0 +1,347 @@
+"""LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
+
+Source of the format: PEFT 0.17 to 0.21 (`LoraConfig`, `get_peft_model_state_dict`). What changes a
+result and is not honoured here is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moltide.atomic import atomic_write_text
+from moltide.errors import CheckpointError
+from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, Files
+from moltide.pretrained.json_files import Fields, read_json_object
+from moltide.pretrained.names import NameMap
+from moltide.pretrained.safe_tensors import (
+    PICKLE_REFUSAL,
+    StoredTensor,
+    open_tensors,
+    write_tensors,
+)
+
+TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.up", "mlp.gate", "mlp.down")
+
+_ROOT = "base_model.model."
+# Fields of LoraConfig that change what an adapter computes, allowed only at these values.
+_MUST_BE_OFF = (
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "fan_in_fan_out",
+)
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_subtract")
+_EVERY_LINEAR = "all-linear"
+
+
+@dataclass
+class AdapterSettings:
+    """What defines a LoRA adapter beside its values; `alpha / rank` scales B A (with `rslora`,
+    alpha / sqrt(rank))."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    rslora: bool = False
+    base: str = ""
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+
+@dataclass
+class StoredAdapter:
+    """An adapter read from files: `pairs` maps (layer, target) to float32 A (rank, in) and
+    B (out, rank), all of one rank; `head` maps canonical head parameters to values."""
+
+    settings: AdapterSettings
+    pairs: dict[tuple[int, str], tuple[np.ndarray, np.ndarray]]
+    head: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def module_name(names: NameMap, target: str, layer: int) -> str:
+    """Published module of an engine target: "attn.q", 0 -> "encoder.layer.0...query"."""
+    return names.published(f"layers.{layer}.{target}.weight", "").removesuffix(".weight")
+
+
+def engine_targets(names: NameMap) -> list[str]:
+    """The projections of a family that an adapter can sit on."""
+    return [t for t in TARGETS if f"layers.{{i}}.{t}.weight" in names.encoder]
+
+
+def read_adapter(files: Files, names: NameMap, layers: int, width: int) -> StoredAdapter:
+    """Read and check an adapter; shapes against the encoder are checked by the engine.
+
+    Ranks and alphas that differ by module (rank_pattern, alpha_pattern) are brought to one rank by
+    zero rows and to one scale by scaling B; the adapter computes the same.
+
+    Raises:
+        CheckpointError: no adapter there, pickle weights, another PEFT method, a feature that is
+            not honoured, tensors missing or out of place.
+    """
+    config_path = files.get(ADAPTER_CONFIG)
+    if config_path is None:
+        raise CheckpointError(f"{files.where}: no {ADAPTER_CONFIG}; this is no PEFT adapter")
+    config = read_json_object(config_path)
+    settings = _read_settings(config, str(config_path))
+    weights = files.get(ADAPTER_WEIGHTS)
+    if weights is None:
+        pickles = [n for n in ("adapter_model.bin", *PICKLES) if files.has(n)]
+        reason = f"only {pickles[0]}: {PICKLE_REFUSAL}" if pickles else f"no {ADAPTER_WEIGHTS}"
+        raise CheckpointError(f"{files.where}: {reason}")
+    sorted_tensors = _sort_tensors(open_tensors(weights), names, layers, str(weights))
+    expected = _targeted(config, names, layers)
+    missing = sorted(expected - sorted_tensors.pairs.keys())
+    if missing:
+        layer, target = missing[0]
+        raise CheckpointError(
+            f"{weights}: no tensors for {module_name(names, target, layer)}, which target_modules "
+            f"{config.get('target_modules')!r} asks for ({len(missing)} such modules)"
+        )
+    if not sorted_tensors.pairs:
+        raise CheckpointError(f"{weights}: no LoRA tensors for a projection of this model")
+    return _assemble(config, settings, sorted_tensors, names, str(weights))
+
+
+def _read_settings(config: Mapping[str, Any], where: str) -> AdapterSettings:
+    fields = Fields(config, where)
+    if config.get("peft_type") != "LORA":
+        raise fields.refuse("peft_type", config.get("peft_type"), "'LORA'")
+    for name in _MUST_BE_OFF:
+        if config.get(name):
+            raise fields.refuse(name, config[name], "off; this engine computes plain LoRA")
+    if config.get("bias", "none") != "none":
+        raise fields.refuse("bias", config["bias"], "'none'; trained biases belong to the model")
+    start = str(config.get("init_lora_weights", True)).lower()
+    if start.startswith(_CHANGES_BASE):
+        raise fields.refuse(
+            "init_lora_weights",
+            config["init_lora_weights"],
+            "a start that leaves the base weights alone; save with PEFT's "
+            "path_initial_model_for_weight_conversion",
+        )
+    return AdapterSettings(
+        rank=fields.integer("r", 8),
+        alpha=fields.number("lora_alpha", 8, -1e9, 1e9),
+        dropout=fields.number("lora_dropout", 0.0, 0.0, 1.0),
+        targets=(),
+        rslora=fields.boolean("use_rslora", False),
+        base=str(config.get("base_model_name_or_path") or ""),
+    )
+
+
+@dataclass
+class _Sorted:
+    pairs: dict[tuple[int, str], dict[str, StoredTensor]] = field(default_factory=dict)
+    head: dict[str, StoredTensor] = field(default_factory=dict)
+
+
+def _sort_tensors(
+    stored: Mapping[str, StoredTensor], names: NameMap, layers: int, where: str
+) -> _Sorted:
+    """Every tensor of the file as part of a pair or of a head; anything else is refused."""
+    modules = {
+        module_name(names, target, layer): (layer, target)
+        for layer in range(layers)
+        for target in engine_targets(names)
+    }
+    heads = {
+        published: canonical
+        for layout in names.heads.values()
+        for canonical, published in layout.items()
+        if canonical.startswith("head.")
+    }
+    result = _Sorted()
+    for key, tensor in stored.items():
+        path = key.removeprefix(_ROOT).replace(".modules_to_save.", ".")
+        found = re.fullmatch(r"(.+)\.lora_([AB])\.weight", path)
+        module = found.group(1).removeprefix(names.prefix) if found else ""
+        if found and module in modules:
+            result.pairs.setdefault(modules[module], {})[found.group(2)] = tensor
+        elif path in heads:
+            result.head[heads[path]] = tensor
+        elif found and _adds_nothing(found, key, stored):
+            continue
+        else:
+            raise CheckpointError(
+                f"{where}: tensor {key!r} has no place here; allowed are lora_A and lora_B of "
+                f"{', '.join(engine_targets(names))} in {layers} layers, and a classifier"
+            )
+    return result
+
+
+def _adds_nothing(found: re.Match[str], key: str, stored: Mapping[str, StoredTensor]) -> bool:
+    """An untrained pair (B = 0) on a module without adapters here changes no result."""
+    other = stored.get(key.replace(".lora_A.", ".lora_B."))
+    return other is not None and not other.read().any()
+
+
+def _targeted(config: Mapping[str, Any], names: NameMap, layers: int) -> set[tuple[int, str]]:
+    """The (layer, target) that PEFT would put a pair on for this config."""
+    return {
+        (layer, target)
+        for layer in range(layers)
+        for target in engine_targets(names)
+        if _matches(config, names.prefix + module_name(names, target, layer), layer)
+    }
+
+
+def _matches(config: Mapping[str, Any], module: str, layer: int) -> bool:
+    def by(rule: Any) -> bool:
+        if isinstance(rule, str):
+            return rule == _EVERY_LINEAR or re.fullmatch(rule, module) is not None
+        return any(module == r or module.endswith(f".{r}") for r in rule or ())
+
+    if by(config.get("exclude_modules")):
+        return False
+    chosen = config.get("layers_to_transform")
+    if isinstance(chosen, int):
+        chosen = [chosen]
+    if chosen and layer not in chosen:
+        return False
+    return by(config.get("target_modules"))
+
+
+def _assemble(
+    config: Mapping[str, Any],
+    settings: AdapterSettings,
+    tensors: _Sorted,
+    names: NameMap,
+    where: str,
+) -> StoredAdapter:
+    found: dict[tuple[int, str], tuple[np.ndarray, np.ndarray, float]] = {}
+    for (layer, target), pair in sorted(tensors.pairs.items()):
+        module = names.prefix + module_name(names, target, layer)
+        if set(pair) != {"A", "B"}:
+            raise CheckpointError(f"{where}: {module} has lora_{min(pair)} alone, needs A and B")
+        a, b = pair["A"].read(), pair["B"].read()
+        rank = int(_pattern(config.get("rank_pattern"), module, settings.rank))
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
+            raise CheckpointError(
+                f"{where}: {module} has A {list(a.shape)} and B {list(b.shape)}; rank {rank} asks "
+                f"for [{rank}, in] and [out, {rank}]"
+            )
+        alpha = float(_pattern(config.get("alpha_pattern"), module, settings.alpha))
+        own = AdapterSettings(rank, alpha, 0.0, (), settings.rslora).scale
+        found[layer, target] = (a, b, own)
+    largest = max(a.shape[0] for a, _, _ in found.values())
+    settings.targets = tuple(t for t in TARGETS if any(t == target for _, target in found))
+    if largest != settings.rank or len({scale for _, _, scale in found.values()}) > 1:
+        # Ranks or scales differ: one common scale of alpha / rank = 1 keeps every value exact
+        # where its own scale is a power of two.
+        settings.rank, settings.alpha, settings.rslora = largest, float(largest), False
+    pairs = {
+        key: _to_rank(a, b * np.float32(scale / settings.scale), settings.rank)
+        if scale != settings.scale
+        else _to_rank(a, b, settings.rank)
+        for key, (a, b, scale) in found.items()
+    }
+    head = {name: tensor.read() for name, tensor in tensors.head.items()}
+    return StoredAdapter(settings, pairs, head)
+
+
+def _pattern(pattern: Any, module: str, default: float) -> float:
+    """rank_pattern and alpha_pattern: the first regular expression that ends the module's name."""
+    for rule, value in (pattern or {}).items():
+        if re.fullmatch(rf"(.*\.)?({rule})", module):
+            return float(value)
+    return default
+
+
+def _to_rank(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    extra = rank - a.shape[0]
+    return np.pad(a, ((0, extra), (0, 0))), np.pad(b, ((0, 0), (0, extra)))
+
+
+def write_adapter(
+    folder: str | os.PathLike[str],
+    adapter: StoredAdapter,
+    names: NameMap,
+    head_layout: str | None = None,
+) -> None:
+    """Write an adapter that PEFT loads onto the Transformers model; the config comes last.
+
+    Args:
+        head_layout: "sequence" or "token" if `adapter.head` is a published classifier.
+
+    Raises:
+        OSError: folder not writable, disk full; no file is left half written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, np.ndarray] = {}
+    for (layer, target), (a, b) in sorted(adapter.pairs.items()):
+        module = _ROOT + names.prefix + module_name(names, target, layer)
+        tensors[f"{module}.lora_A.weight"] = a
+        tensors[f"{module}.lora_B.weight"] = b
+    task, saved = None, None
+    if adapter.head and head_layout is not None:
+        for name, values in adapter.head.items():
+            tensors[_ROOT + names.published(name, "", head_layout)] = values
+        saved = ["classifier"]
+        task = "SEQ_CLS" if head_layout == "sequence" else "TOKEN_CLS"
+    write_tensors(folder / ADAPTER_WEIGHTS, tensors)
+    settings = adapter.settings
+    alpha = int(settings.alpha) if float(settings.alpha).is_integer() else settings.alpha
+    config = {
+        "base_model_name_or_path": settings.base or None,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": alpha,
+        "lora_dropout": settings.dropout,
+        "modules_to_save": saved,
+        "peft_type": "LORA",
+        "r": settings.rank,
+        "target_modules": target_modules(names, settings.targets),
+        "task_type": task,
+        "use_rslora": settings.rslora,
+    }
+    atomic_write_text(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def target_modules(names: NameMap, targets: Iterable[str]) -> list[str] | str:
+    """PEFT's target_modules for engine targets: name endings, or one regular expression where no
+    ending is unique (the second MLP projection ends like the attention's output)."""
+    wanted = list(targets)
+    modules = {t: module_name(names, t, 0) for t in engine_targets(names)}
+    endings = []
+    for target in wanted:
+        parts = modules[target].split(".")
+        for start in range(len(parts) - 1, -1, -1):
+            ending = ".".join(parts[start:])
+            hits = [t for t, m in modules.items() if m == ending or m.endswith(f".{ending}")]
+            if hits == [target] and not ending.split(".")[0].isdigit():
+                endings.append(ending)
+                break
+        else:
+            return _as_expression(names, wanted)
+    return endings
+
+
+def _as_expression(names: NameMap, targets: list[str]) -> str:
+    templates = [names.encoder[f"layers.{{i}}.{t}.weight"].removesuffix(".weight") for t in targets]
+    before, _, _ = templates[0].partition("{i}")
+    after = [re.escape(template.partition("{i}")[2]) for template in templates]
+    return rf"(.*\.)?{re.escape(before)}\d+({'|'.join(after)})"

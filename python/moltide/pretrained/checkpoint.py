@@ -1,0 +1,194 @@
+"""A published checkpoint, checked in full before any weight is read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from moltide.errors import CheckpointError
+from moltide.pretrained.families import Described, Family, family_of
+from moltide.pretrained.files import ADAPTER_CONFIG, CONFIG, Files, stored_tensors
+from moltide.pretrained.json_files import read_json_object
+from moltide.pretrained.names import Recognised, recognise
+from moltide.pretrained.safe_tensors import StoredTensor
+from moltide.pretrained.shapes import parameter_shapes
+
+_LISTED = 4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`config` and `head` are the engine's; `published` is config.json as it stood; `tensors` maps
+    every canonical parameter to where it lies; `notes` are facts worth a line to the user."""
+
+    family: Family
+    config: dict[str, Any]
+    head: dict[str, Any] | None
+    published: dict[str, Any]
+    tensors: dict[str, StoredTensor]
+    notes: list[str]
+    where: str
+
+    def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Canonical name and float32 values, one parameter in memory at a time.
+
+        Warns (UserWarning) at the end if any weight is NaN or infinite.
+        """
+        bad = []
+        for name, stored in self.tensors.items():
+            values = stored.read()
+            if not np.isfinite(values).all():
+                bad.append(stored.name)
+            yield name, values
+        if bad:
+            warnings.warn(
+                f"{self.where}: NaN or infinite weights in {_some(bad)}; "
+                "results that touch them will not be finite",
+                stacklevel=2,
+            )
+
+
+def read_checkpoint(files: Files) -> Checkpoint:
+    """Read config.json and the headers of the weights, and check one against the other.
+
+    Raises:
+        CheckpointError: another model type, corrupt files, tensors missing or of another shape
+            than the config says. Nothing larger than a header is in memory by then.
+    """
+    config_path = files.get(CONFIG)
+    if config_path is None:
+        if files.has(ADAPTER_CONFIG):
+            raise CheckpointError(
+                f"{files.where}: this is an adapter ({ADAPTER_CONFIG}), not a model; load its base "
+                "model and then Encoder.load_adapter"
+            )
+        raise CheckpointError(f"{files.where}: no {CONFIG}")
+    published = read_json_object(config_path)
+    family = family_of(published, str(config_path))
+    described = family.config_from_published(published, str(config_path))
+    stored = stored_tensors(files)
+    found = recognise(stored, family.NAMES, files.where)
+    tensors = {name: stored[original] for name, original in found.names.items()}
+    _check_layers(described, found, files.where)
+    _settle_groups(described, tensors, published, files.where)
+    head = family.head_config(_shapes(tensors), described.config)
+    _check_against_config(described, head, tensors, files.where)
+    _report_leftovers(described, family, found, files.where)
+    return Checkpoint(
+        family, described.config, head, published, tensors, described.notes, files.where
+    )
+
+
+def _shapes(tensors: dict[str, StoredTensor]) -> dict[str, tuple[int, ...]]:
+    return {name: stored.shape for name, stored in tensors.items()}
+
+
+def _some(names: list[str]) -> str:
+    """A few names and how many there are in all."""
+    listed = ", ".join(names[:_LISTED])
+    return listed if len(names) <= _LISTED else f"{listed}, ... ({len(names)} in all)"
+
+
+def _check_layers(described: Described, found: Recognised, where: str) -> None:
+    """Before names for every layer are made up: a config may claim a billion of them."""
+    seen = {int(name.split(".")[1]) for name in found.names if name.startswith("layers.")}
+    layers = described.config["layers"]
+    in_file = max(seen) + 1 if seen else 0
+    if in_file != layers:
+        raise CheckpointError(
+            f"{where}: config.json says {layers} layers, the weights hold {in_file}"
+        )
+
+
+def _settle_groups(
+    described: Described,
+    tensors: dict[str, StoredTensor],
+    published: dict[str, Any],
+    where: str,
+) -> None:
+    """Decide which optional parts the checkpoint has: masked-LM head, contact head, tied decoder,
+    position table; changes `described.config` and drops tensors that carry nothing."""
+    config = described.config
+    config["lm_head"] |= any(name.startswith("lm_head.") for name in tensors)
+    own = published.get("moltide")
+    stand_in = isinstance(own, dict) and own.get("contact_head") is False
+    if stand_in or not any(name.startswith("contact.") for name in tensors):
+        tensors.pop("contact.weight", None)
+        tensors.pop("contact.bias", None)
+        config["contact_head"] = False
+        described.notes.append("no contact head: contacts() is not available")
+    if config["position"] != "learned":
+        tensors.pop("embed.positions.weight", None)
+    if config["lm_head"]:
+        _settle_tied_decoder(described, tensors)
+    if "head" in described.promised and "head.out.weight" not in tensors:
+        raise CheckpointError(
+            f"{where}: config.json says {published.get('architectures')}, "
+            "the weights hold no classifier.*.weight"
+        )
+
+
+def _settle_tied_decoder(described: Described, tensors: dict[str, StoredTensor]) -> None:
+    """As Transformers 5 does: two equal copies are one weight, two different ones stay two."""
+    decoder = tensors.get("lm_head.decoder.weight")
+    embedding = tensors.get("embed.tokens.weight")
+    if not described.config["tie_lm_head"] or decoder is None:
+        return
+    if embedding is None:
+        tensors["embed.tokens.weight"] = tensors.pop("lm_head.decoder.weight")
+    elif decoder.shape != embedding.shape or np.array_equal(
+        decoder.read(), embedding.read(), equal_nan=True
+    ):
+        del tensors["lm_head.decoder.weight"]
+    else:
+        described.config["tie_lm_head"] = False
+        described.notes.append(
+            "config.json ties the masked-LM decoder to the embedding, the weights differ: untied"
+        )
+
+
+def _check_against_config(
+    described: Described,
+    head: dict[str, Any] | None,
+    tensors: dict[str, StoredTensor],
+    where: str,
+) -> None:
+    """Every parameter of the config is there, with its shape, and no known one is left over."""
+    expected = parameter_shapes(described.config, head)
+    missing = sorted(name for name in expected if name not in tensors)
+    if missing:
+        raise CheckpointError(
+            f"{where}: {len(missing)} of {len(expected)} tensors are missing: {_some(missing)}"
+        )
+    for name, shape in expected.items():
+        stored = tensors[name]
+        if stored.shape != shape:
+            raise CheckpointError(
+                f"{stored.path}: tensor {stored.name!r} has shape {list(stored.shape)}, "
+                f"config.json says {list(shape)}"
+            )
+        if stored.dtype not in ("F32", "F16", "F64", "BF16"):
+            raise CheckpointError(
+                f"{stored.path}: tensor {stored.name!r} has dtype {stored.dtype}; "
+                "allowed: F32, BF16, F16, F64"
+            )
+    extra = sorted(tensors[name].name for name in tensors if name not in expected)
+    if extra:
+        raise CheckpointError(
+            f"{where}: config.json contradicts the weights: it leaves no place for {_some(extra)}"
+        )
+
+
+def _report_leftovers(described: Described, family: Family, found: Recognised, where: str) -> None:
+    if any("pooler" in name for name in found.harmless):
+        described.notes.append("the pooler is not used: embeddings are pooled by embed(pool=...)")
+    if found.unexpected:
+        warnings.warn(
+            f"{where}: tensors with no place in this model were left out: "
+            f"{_some(found.unexpected)}",
+            stacklevel=2,
+        )

@@ -1,0 +1,281 @@
+"""The Transformers layout of ESM-2, ESM-1b and ESM-1v (`model_type` "esm").
+
+Source of names and semantics: Transformers' EsmModel, EsmForMaskedLM, EsmForSequenceClassification
+and EsmForTokenClassification, releases 4.25 to 5.23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from moltide.errors import CheckpointError, ConfigError
+from moltide.pretrained.families import Described
+from moltide.pretrained.json_files import Fields
+from moltide.pretrained.names import NameMap
+
+_LAYER = "encoder.layer.{i}."
+
+NAMES = NameMap(
+    prefix="esm.",
+    encoder={
+        "embed.tokens.weight": "embeddings.word_embeddings.weight",
+        "embed.positions.weight": "embeddings.position_embeddings.weight",
+        "embed.norm.weight": "embeddings.layer_norm.weight",
+        "embed.norm.bias": "embeddings.layer_norm.bias",
+        "layers.{i}.attn_norm.weight": _LAYER + "attention.LayerNorm.weight",
+        "layers.{i}.attn_norm.bias": _LAYER + "attention.LayerNorm.bias",
+        "layers.{i}.attn.q.weight": _LAYER + "attention.self.query.weight",
+        "layers.{i}.attn.q.bias": _LAYER + "attention.self.query.bias",
+        "layers.{i}.attn.k.weight": _LAYER + "attention.self.key.weight",
+        "layers.{i}.attn.k.bias": _LAYER + "attention.self.key.bias",
+        "layers.{i}.attn.v.weight": _LAYER + "attention.self.value.weight",
+        "layers.{i}.attn.v.bias": _LAYER + "attention.self.value.bias",
+        "layers.{i}.attn.out.weight": _LAYER + "attention.output.dense.weight",
+        "layers.{i}.attn.out.bias": _LAYER + "attention.output.dense.bias",
+        "layers.{i}.mlp_norm.weight": _LAYER + "LayerNorm.weight",
+        "layers.{i}.mlp_norm.bias": _LAYER + "LayerNorm.bias",
+        "layers.{i}.mlp.up.weight": _LAYER + "intermediate.dense.weight",
+        "layers.{i}.mlp.up.bias": _LAYER + "intermediate.dense.bias",
+        "layers.{i}.mlp.down.weight": _LAYER + "output.dense.weight",
+        "layers.{i}.mlp.down.bias": _LAYER + "output.dense.bias",
+        "final_norm.weight": "encoder.emb_layer_norm_after.weight",
+        "final_norm.bias": "encoder.emb_layer_norm_after.bias",
+        "contact.weight": "contact_head.regression.weight",
+        "contact.bias": "contact_head.regression.bias",
+    },
+    heads={
+        "lm": {
+            "lm_head.dense.weight": "lm_head.dense.weight",
+            "lm_head.dense.bias": "lm_head.dense.bias",
+            "lm_head.norm.weight": "lm_head.layer_norm.weight",
+            "lm_head.norm.bias": "lm_head.layer_norm.bias",
+            "lm_head.decoder.weight": "lm_head.decoder.weight",
+            "lm_head.bias": "lm_head.bias",
+        },
+        "sequence": {
+            "head.dense.weight": "classifier.dense.weight",
+            "head.dense.bias": "classifier.dense.bias",
+            "head.out.weight": "classifier.out_proj.weight",
+            "head.out.bias": "classifier.out_proj.bias",
+        },
+        "token": {
+            "head.out.weight": "classifier.weight",
+            "head.out.bias": "classifier.bias",
+        },
+    },
+    spellings=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
+    harmless=(
+        (r"embeddings\.position_ids", "an index buffer, rebuilt from the config"),
+        (r"(.*\.)?rotary_embeddings\.inv_freq", "a buffer of the rotary positions"),
+        (r"pooler\.dense\.(weight|bias)", "a pooler that pretraining never trained"),
+        (r"lm_head\.decoder\.bias", "a second name of lm_head.bias"),
+    ),
+)
+
+# What each published class holds beside the encoder: the groups of tensors it promises.
+_ARCHITECTURES = {
+    "EsmModel": frozenset[str](),
+    "EsmForMaskedLM": frozenset({"lm_head"}),
+    "EsmForSequenceClassification": frozenset({"head"}),
+    "EsmForTokenClassification": frozenset({"head"}),
+}
+
+# ESM's training masked 15 % of the residues and wrote <mask> over 80 % of those.
+MASK_RATIO_TRAIN = 0.15 * 0.8
+
+
+def config_from_published(published: Mapping[str, Any], where: str) -> Described:
+    """Read the fields of EsmConfig that change a result; defaults are those of Transformers.
+
+    Raises:
+        CheckpointError: ESMFold, a decoder, quantised weights, or a field outside its range.
+    """
+    fields = Fields(published, where)
+    promised = _architecture(published, fields)
+    width = fields.integer("hidden_size", 768)
+    heads = fields.integer("num_attention_heads", 12)
+    if width % heads:
+        raise fields.refuse("num_attention_heads", heads, f"a divisor of hidden_size {width}")
+    position = fields.choice("position_embedding_type", "absolute", ("rotary", "absolute"))
+    if position == "rotary" and (width // heads) % 2:
+        raise fields.refuse("num_attention_heads", heads, "an even hidden_size / heads for rotary")
+    pad = fields.optional_integer("pad_token_id")
+    mask = fields.optional_integer("mask_token_id")
+    token_dropout = fields.boolean("token_dropout", False)
+    if token_dropout and mask is None:
+        raise fields.refuse("mask_token_id", mask, "a token id, because token_dropout is true")
+    notes = []
+    if fields.values.get("hidden_act", "gelu") not in ("gelu", None):
+        notes.append(
+            f"hidden_act {fields.values['hidden_act']!r} is ignored, as Transformers' ESM does: "
+            "the activation is the erf GELU"
+        )
+    # Position ids start after the padding id, so the table's first rows are never looked up.
+    first_row = (1 if pad is None else pad) + 1
+    rows = fields.integer("max_position_embeddings", 1026)
+    if position == "absolute" and rows <= first_row:
+        raise fields.refuse("max_position_embeddings", rows, "more than pad_token_id + 1")
+    eos = fields.values.get("eos_token_id")
+    config = {
+        "layers": fields.integer("num_hidden_layers", 12),
+        "width": width,
+        "heads": heads,
+        "head_dim": width // heads,
+        "ffn_width": fields.integer("intermediate_size", 3072),
+        "vocab": fields.integer("vocab_size", None),
+        "position": "rotary" if position == "rotary" else "learned",
+        "max_positions": rows,
+        "position_offset": first_row if position == "absolute" else 0,
+        "rope_base": fields.number("rope_theta", 10000.0, 1.0, 1e12),
+        "norm": "layernorm",
+        "norm_place": "pre",
+        "norm_eps": fields.number("layer_norm_eps", 1e-12, 0.0, 1.0),
+        "qk_norm": False,
+        "activation": "gelu",
+        "attention": "softmax",
+        "attn_bias": True,
+        "mlp_bias": True,
+        "residual_scale": 1.0,
+        "token_dropout": token_dropout,
+        "mask_ratio_train": MASK_RATIO_TRAIN,
+        "embed_norm": fields.boolean("emb_layer_norm_before", False),
+        "final_norm": True,
+        "hidden_dropout": fields.number("hidden_dropout_prob", 0.1, 0.0, 1.0),
+        "attention_dropout": fields.number("attention_probs_dropout_prob", 0.1, 0.0, 1.0),
+        "lm_head": "lm_head" in promised,
+        "tie_lm_head": fields.boolean("tie_word_embeddings", True),
+        "contact_head": True,
+        "pad_token": 1 if pad is None else pad,
+        "mask_token": -1 if mask is None else mask,
+        "cls_token": fields.optional_integer("cls_token_id") or 0,
+        "eos_token": eos if isinstance(eos, int) else 2,
+    }
+    return Described(config, promised, notes)
+
+
+def _architecture(published: Mapping[str, Any], fields: Fields) -> frozenset[str]:
+    """The groups of tensors that the published class promises; refuses classes we cannot run."""
+    names = published.get("architectures") or []
+    if published.get("is_folding_model") or "EsmForProteinFolding" in names:
+        raise CheckpointError(
+            f"{fields.where}: this is ESMFold (is_folding_model), a structure predictor; "
+            f"allowed: {', '.join(_ARCHITECTURES)}, for example facebook/esm2_t36_3B_UR50D"
+        )
+    for key in ("is_decoder", "add_cross_attention"):
+        if published.get(key):
+            raise fields.refuse(key, published[key], "false; only encoders are read")
+    if published.get("quantization_config"):
+        raise CheckpointError(
+            f"{fields.where}: quantised weights (quantization_config); load the original weights"
+        )
+    known = [name for name in names if name in _ARCHITECTURES]
+    if names and not known:
+        raise fields.refuse("architectures", names, ", ".join(_ARCHITECTURES))
+    return _ARCHITECTURES[known[0]] if known else frozenset()
+
+
+def head_config(
+    shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """EsmForSequenceClassification reads <cls> through a tanh layer, EsmForTokenClassification
+    every residue through one linear layer; the tensors present tell which."""
+    if "head.out.weight" not in shapes:
+        return None
+    per_sequence = "head.dense.weight" in shapes
+    return {
+        "pool": "cls" if per_sequence else "none",
+        "hidden": config["width"] if per_sequence else 0,
+        "outputs": shapes["head.out.weight"][0],
+        "dropout": config["hidden_dropout"],
+        "log_sigma": False,
+    }
+
+
+def head_layout(config: Mapping[str, Any], head: Mapping[str, Any] | None) -> str | None:
+    """Which published head layout can hold `head`: "sequence", "token" or None."""
+    if head is None or head.get("log_sigma"):
+        return None
+    if head["pool"] == "cls" and head["hidden"] == config["width"]:
+        return "sequence"
+    return "token" if head["pool"] == "none" and not head["hidden"] else None
+
+
+_LAYOUT_OF = {
+    "EsmForSequenceClassification": "sequence",
+    "EsmForTokenClassification": "token",
+    "EsmForMaskedLM": "lm",
+}
+
+
+def layout_of(architecture: str) -> str | None:
+    """The head layout of a published class: a key of `NAMES.heads`, None for the bare encoder."""
+    return _LAYOUT_OF.get(architecture)
+
+
+def architecture_for(
+    config: Mapping[str, Any], head: Mapping[str, Any] | None, wanted: str | None
+) -> str:
+    """Class name to publish under: the head's class if it has a published form, else the masked-LM.
+
+    Raises:
+        ConfigError: `wanted` cannot hold this model.
+    """
+    layout = head_layout(config, head)
+    layouts = {layout, "lm" if config["lm_head"] else None}
+    possible = [name for name, held in _LAYOUT_OF.items() if held in layouts]
+    possible.append("EsmModel")
+    if wanted is None:
+        return possible[0]
+    if wanted not in possible:
+        raise ConfigError(
+            f"architecture is {wanted!r}; allowed for this model: {', '.join(possible)}"
+        )
+    return wanted
+
+
+def prefix_for(architecture: str) -> str:
+    """EsmModel writes its tensors bare; every class around it writes `esm.` before them."""
+    return "" if architecture == "EsmModel" else NAMES.prefix
+
+
+def published_from_config(
+    config: Mapping[str, Any],
+    head: Mapping[str, Any] | None,
+    source: Mapping[str, Any],
+    architecture: str,
+) -> dict[str, Any]:
+    """The config.json that Transformers reads; fields of `source` that we do not set are kept."""
+    learned = config["position"] == "learned"
+    published = {
+        **source,
+        "architectures": [architecture],
+        "model_type": "esm",
+        "vocab_size": config["vocab"],
+        "hidden_size": config["width"],
+        "num_hidden_layers": config["layers"],
+        "num_attention_heads": config["heads"],
+        "intermediate_size": config["ffn_width"],
+        "max_position_embeddings": config["max_positions"],
+        "position_embedding_type": "absolute" if learned else "rotary",
+        "rope_theta": config["rope_base"],
+        "layer_norm_eps": config["norm_eps"],
+        "hidden_act": "gelu",
+        "emb_layer_norm_before": config["embed_norm"],
+        "token_dropout": config["token_dropout"],
+        "hidden_dropout_prob": config["hidden_dropout"],
+        "attention_probs_dropout_prob": config["attention_dropout"],
+        "tie_word_embeddings": config["tie_lm_head"],
+        "pad_token_id": config["pad_token"],
+        "mask_token_id": config["mask_token"] if config["mask_token"] >= 0 else None,
+        "cls_token_id": config["cls_token"],
+        "eos_token_id": config["eos_token"],
+        "is_folding_model": False,
+    }
+    if layout_of(architecture) in ("sequence", "token") and head is not None:
+        labels = source.get("id2label") or {}
+        if len(labels) != head["outputs"]:
+            labels = {str(index): f"LABEL_{index}" for index in range(head["outputs"])}
+        published["id2label"] = labels
+        published["label2id"] = {name: int(index) for index, name in labels.items()}
+    return published

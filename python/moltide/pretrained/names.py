@@ -1,0 +1,113 @@
+"""Tensor-name maps as data: canonical names of the engine against names in published files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from moltide.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class NameMap:
+    """One family's names.
+
+    `encoder` maps canonical to published names below `prefix`; `heads` those that stand beside the
+    encoder, one dict for each published layout of a head. `{i}` in both names is the layer.
+    `spellings` turns older spellings of a published name into today's (regular expression,
+    replacement); `harmless` says why a published tensor may be left aside (regular expression,
+    reason).
+    """
+
+    prefix: str
+    encoder: Mapping[str, str]
+    heads: Mapping[str, Mapping[str, str]]
+    spellings: tuple[tuple[str, str], ...] = ()
+    harmless: tuple[tuple[str, str], ...] = ()
+
+    def published(self, canonical: str, prefix: str, layout: str | None = None) -> str:
+        """Published name of a canonical parameter; `layout` picks among head layouts.
+
+        Raises:
+            KeyError: the family has no such parameter.
+        """
+        template, layer = _split_layer(canonical)
+        if template in self.encoder:
+            return prefix + self.encoder[template].replace("{i}", layer)
+        for name, head in self.heads.items():
+            if template in head and layout in (None, name):
+                return head[template]
+        raise KeyError(canonical)
+
+    def layouts_with(self, canonical: str) -> set[str]:
+        """Names of the head layouts that hold a parameter."""
+        return {name for name, head in self.heads.items() if canonical in head}
+
+
+@dataclass
+class Recognised:
+    """The tensor names of a checkpoint, sorted: canonical -> published, and the rest."""
+
+    names: dict[str, str]
+    prefix: str
+    harmless: list[str]
+    unexpected: list[str]
+
+
+def recognise(published: Iterable[str], names: NameMap, where: str) -> Recognised:
+    """Sort published tensor names into canonical ones, harmless leftovers and strangers.
+
+    Raises:
+        CheckpointError: two published tensors stand for the same parameter.
+    """
+    patterns = _patterns(names)
+    result = Recognised({}, "", [], [])
+    found_prefix = False
+    for original in sorted(published):
+        current = original
+        for old, new in names.spellings:
+            current = re.sub(old, new, current)
+        bare = current.removeprefix(names.prefix)
+        canonical = _match(patterns, current, bare)
+        if canonical is None:
+            harmless = any(re.fullmatch(pattern, bare) for pattern, _ in names.harmless)
+            (result.harmless if harmless else result.unexpected).append(original)
+            continue
+        if canonical in result.names:
+            raise CheckpointError(
+                f"{where}: tensors {result.names[canonical]!r} and {original!r} both stand for "
+                f"{canonical}"
+            )
+        result.names[canonical] = original
+        found_prefix |= bare != current
+    result.prefix = names.prefix if found_prefix else ""
+    return result
+
+
+def _split_layer(canonical: str) -> tuple[str, str]:
+    found = re.match(r"layers\.(\d+)\.", canonical)
+    if found is None:
+        return canonical, ""
+    return "layers.{i}." + canonical[found.end() :], found.group(1)
+
+
+def _patterns(names: NameMap) -> list[tuple[re.Pattern[str], str, bool]]:
+    """(pattern of the published name, canonical template, stands below the prefix)."""
+    rows = [(template, published, True) for template, published in names.encoder.items()]
+    for head in names.heads.values():
+        rows += [(template, published, False) for template, published in head.items()]
+    return [
+        (re.compile(re.escape(published).replace(r"\{i\}", "(0|[1-9][0-9]*)")), template, below)
+        for template, published, below in rows
+    ]
+
+
+def _match(
+    patterns: list[tuple[re.Pattern[str], str, bool]], current: str, bare: str
+) -> str | None:
+    for pattern, template, below in patterns:
+        found = pattern.fullmatch(bare if below else current)
+        if found is not None:
+            return template.replace("{i}", found.group(1)) if "{i}" in template else template
+    return None

@@ -1,0 +1,56 @@
+"""`Encoder.save`: the engine's parameters under their published names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moltide.pretrained.families import family_named
+from moltide.pretrained.shapes import Shape, parameter_shapes
+from moltide.pretrained.vocabulary import tokenizer_files
+from moltide.pretrained.writing import write_checkpoint
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
+
+
+def save(
+    encoder: Encoder,
+    folder: str | os.PathLike[str],
+    dtype: str = "float32",
+    architecture: str | None = None,
+) -> None:
+    """Write `encoder` for the published class `architecture`; see `Encoder.save`."""
+    family = family_named(encoder._family)
+    config, head = encoder.config, encoder.head
+    chosen = family.architecture_for(config, head, architecture)
+    layout = family.layout_of(chosen)
+    prefix = family.prefix_for(chosen)
+    # Published models always have a contact head: one without gets zeros that readers skip.
+    stand_in = not config["contact_head"]
+    shapes = parameter_shapes({**config, "contact_head": True}, head)
+    canonical: dict[str, str] = {}
+    published_shapes: dict[str, Shape] = {}
+    for name, shape in shapes.items():
+        group = name.split(".")[0]
+        if group in ("lm_head", "head") and layout not in family.NAMES.layouts_with(name):
+            continue
+        published = family.NAMES.published(name, prefix, layout)
+        canonical[published] = name
+        published_shapes[published] = shape
+
+    def read(published: str) -> np.ndarray:
+        name = canonical[published]
+        if stand_in and name.startswith("contact."):
+            return np.zeros(shapes[name], dtype=np.float32)
+        return np.asarray(encoder.model.get_parameter(name)).reshape(shapes[name])
+
+    document = family.published_from_config(config, head, encoder._published, chosen)
+    document.pop("moltide", None)
+    if stand_in:
+        document["moltide"] = {"contact_head": False}
+    write_checkpoint(
+        folder, document, published_shapes, read, tokenizer_files(encoder.tokenizer), dtype
+    )

@@ -1,0 +1,70 @@
+"""Shapes of every parameter of an EncoderConfig, under the engine's canonical names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Shape = tuple[int, ...]
+
+
+def parameter_shapes(
+    config: Mapping[str, Any], head: Mapping[str, Any] | None = None
+) -> dict[str, Shape]:
+    """Canonical name -> shape; matrices are (out, in).
+
+    Sizes: C width, F feed-forward width, V vocabulary, P positions, H heads.
+    """
+    width, vocab = config["width"], config["vocab"]
+    shapes: dict[str, Shape] = {"embed.tokens.weight": (vocab, width)}
+    if config["position"] == "learned":
+        shapes["embed.positions.weight"] = (config["max_positions"], width)
+    if config["embed_norm"]:
+        shapes |= _norm("embed.norm", width, config)
+    for layer in range(config["layers"]):
+        shapes |= _layer(f"layers.{layer}.", config)
+    if config["final_norm"]:
+        shapes |= _norm("final_norm", width, config)
+    if config["lm_head"]:
+        shapes |= _linear("lm_head.dense", width, width, True)
+        shapes |= _norm("lm_head.norm", width, config)
+        if not config["tie_lm_head"]:
+            shapes["lm_head.decoder.weight"] = (vocab, width)
+        shapes["lm_head.bias"] = (vocab,)
+    if config["contact_head"]:
+        shapes["contact.weight"] = (1, config["layers"] * config["heads"])
+        shapes["contact.bias"] = (1,)
+    if head is not None:
+        hidden = head["hidden"]
+        if hidden:
+            shapes |= _linear("head.dense", hidden, width, True)
+        shapes |= _linear("head.out", head["outputs"], hidden or width, True)
+    return shapes
+
+
+def _layer(prefix: str, config: Mapping[str, Any]) -> dict[str, Shape]:
+    width, inner = config["width"], config["heads"] * config["head_dim"]
+    bias = config["attn_bias"]
+    shapes = _norm(prefix + "attn_norm", width, config)
+    for name in ("q", "k", "v"):
+        shapes |= _linear(f"{prefix}attn.{name}", inner, width, bias)
+    shapes |= _linear(prefix + "attn.out", width, inner, bias)
+    shapes |= _norm(prefix + "mlp_norm", width, config)
+    shapes |= _linear(prefix + "mlp.up", config["ffn_width"], width, config["mlp_bias"])
+    if config["activation"] == "swiglu":
+        shapes |= _linear(prefix + "mlp.gate", config["ffn_width"], width, config["mlp_bias"])
+    return shapes | _linear(prefix + "mlp.down", width, config["ffn_width"], config["mlp_bias"])
+
+
+def _linear(name: str, rows: int, columns: int, bias: bool) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {f"{name}.weight": (rows, columns)}
+    if bias:
+        shapes[f"{name}.bias"] = (rows,)
+    return shapes
+
+
+def _norm(name: str, width: int, config: Mapping[str, Any]) -> dict[str, Shape]:
+    shapes: dict[str, Shape] = {f"{name}.weight": (width,)}
+    if config["norm"] == "layernorm":
+        shapes[f"{name}.bias"] = (width,)
+    return shapes
