@@ -24,6 +24,11 @@ static inline void parallel_for(int64_t n, int64_t grain, F&& f) {
       const_cast<void*>(static_cast<const void*>(&f)));
 }
 
+// A grain for row ops: about 16k elements, enough to hide a thread's wake-up.
+static inline int64_t row_grain(int64_t cols) {
+  return 16384 / (cols > 0 ? cols : 1) + 1;
+}
+
 int num_threads();
 // Throws std::invalid_argument unless 1 <= n <= 1024.
 void set_num_threads(int n);

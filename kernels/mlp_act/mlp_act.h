@@ -10,13 +10,10 @@
 // Repeat    bit-identical for a row whatever T is
 // Error     tests/tolerances.py
 #pragma once
-#include <cstdint>
-
 #include "core/tensor.h"
+#include "mlp_act/mlp_act_params.h"
 
 namespace moltide {
-
-enum class Activation : int32_t { gelu, swiglu, relu, tanh };
 
 void activation_fwd(Activation activation, const Tensor& u, const Tensor& y);
 void activation_bwd(Activation activation, const Tensor& dy, const Tensor& u, const Tensor& du);

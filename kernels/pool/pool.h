@@ -11,10 +11,9 @@
 #include <cstdint>
 
 #include "core/tensor.h"
+#include "pool/pool_params.h"
 
 namespace moltide {
-
-enum class Pool : int32_t { mean, cls };
 
 void pool_fwd(Pool pool, const Tensor& x, const int32_t* cu_seqlens, int64_t batch, int skip_first,
               int skip_last, const Tensor& y);
