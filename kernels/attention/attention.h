@@ -2,9 +2,9 @@
 // L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
 // Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
 //           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
-//           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1]
+//           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1], from 0
+//           to T
 // Writes    fwd o =, lse = (null: not wanted);  bwd dq =, dk =, dv =;  probs =
-//           rows outside cu_seqlens[0] .. cu_seqlens[B] are not touched
 // Dropout   probability (query row t, key j of its sequence, head h) is kept, times 1 / (1 - p),
 //           iff philox_uniform >= p at key = seed, counter_low = (h*T + t) * 2^18 + j/4,
 //           counter_high = stream, lane j%4; the backward draws the same numbers again

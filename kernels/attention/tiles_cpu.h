@@ -1,0 +1,112 @@
+// Tiles of attention on the CPU. A block of queries lies along the lanes of up to kBlockVectors
+// vectors, so maxima and sums over keys are lane by lane and any head dimension fits:
+//   scores S (keys, queries) = K Qt,  output Ot (D, queries) = V^T P.
+#pragma once
+#include "attention/attention_args.h"
+#include "device/simd.h"
+#include "device/transpose.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+// Register tiles: kRegisterVectors columns of vectors by `main_rows` rows of accumulators.
+#if defined(__AVX512F__)
+constexpr int kRegisterVectors = 4, kBlockVectors = 4;
+constexpr int main_rows(int vectors) {
+  return vectors == 4 ? 6 : 8;
+}
+#else
+constexpr int kRegisterVectors = 3, kBlockVectors = 6;
+constexpr int main_rows(int vectors) {
+  return vectors == 1 ? 8 : 4;
+}
+#endif
+constexpr int kLanes = kBlockVectors * W;  // row stride of every tile with queries as columns
+constexpr int kPadRows = 8;                // tiles have this many spare rows
+
+// Columns [first, first + V) of the vectors of a tile, V a constant in the callee.
+template <class F>
+MOLTIDE_INLINE void for_vector_groups(int vectors, F&& f) {
+  for (int first = 0; first < vectors; first += kRegisterVectors) {
+    const int left = vectors - first;
+    if (left == 1) f.template operator()<1>(first);
+    if (left == 2) f.template operator()<2>(first);
+    if constexpr (kRegisterVectors == 3) {
+      if (left >= 3) f.template operator()<3>(first);
+    } else {
+      if (left == 3) f.template operator()<3>(first);
+      if (left >= 4) f.template operator()<4>(first);
+    }
+  }
+}
+
+// Where a(i, l) of a left factor lies: rows or columns contiguous.
+enum class Left { rows, columns };
+
+// C[i][v] = sum over l < n of a(i, l) * b[l][v], l ascending whatever the tile's shape: the bits of
+// an element do not depend on which tile computes it.
+template <Left layout, int R, int V>
+MOLTIDE_INLINE void multiply_tile(vf (&c)[R][V], int64_t n, const float* a, int64_t a_stride,
+                                  const float* b, int64_t b_stride) {
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) c[i][v] = vf{};
+  }
+  for (int64_t l = 0; l < n; ++l) {
+    vf row[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) row[v] = load(b + l * b_stride + v * W);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      const vf x = set1(layout == Left::rows ? a[i * a_stride + l] : a[l * a_stride + i]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) c[i][v] = fma(x, row[v], c[i][v]);
+    }
+  }
+}
+
+template <Left layout, int R, int V, class Finish>
+MOLTIDE_INLINE void finish_tile(int64_t row, int first, int64_t n, const float* a, int64_t a_stride,
+                                const float* b, int64_t b_stride, Finish& finish) {
+  vf c[R][V];
+  multiply_tile<layout, R, V>(c, n, a + row * (layout == Left::rows ? a_stride : 1), a_stride,
+                              b + first * W, b_stride);
+  finish(row, first, c);
+}
+
+// finish(row, first vector, c[R][V]) for all register tiles of the product of `rows` (even; what
+// is beyond the last row must be readable) rows by `vectors` vectors.
+template <Left layout, class Finish>
+static void product(int64_t rows, int vectors, int64_t n, const float* a, int64_t a_stride,
+                    const float* b, int64_t b_stride, Finish finish) {
+  for_vector_groups(vectors, [&]<int V>(int first) __attribute__((always_inline)) {
+    constexpr int R = main_rows(V);
+    int64_t row = 0;
+    for (; row + R <= rows; row += R)
+      finish_tile<layout, R, V>(row, first, n, a, a_stride, b, b_stride, finish);
+    if (row + 4 <= rows && R > 4) {
+      finish_tile<layout, 4, V>(row, first, n, a, a_stride, b, b_stride, finish);
+      row += 4;
+    }
+    for (; row < rows; row += 2)
+      finish_tile<layout, 2, V>(row, first, n, a, a_stride, b, b_stride, finish);
+  });
+}
+
+// 2^x for x <= 0, relative error below 2e-7; 2^-125 below -125; NaN stays; exactly 1 at 0. Minimax
+// polynomial of degree 5 on [-1/2, 1/2].
+MOLTIDE_INLINE vf exp2_nonpositive(vf x) {
+  const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  x = vmax(set1(-125.0f), x);
+  const vf shifted = x + magic;
+  const vf f = x - (shifted - magic);
+  vf p = set1(0.0013211603509262204f);
+  p = fma(p, f, set1(0.009671293199062347f));
+  p = fma(p, f, set1(0.05550900101661682f));
+  p = fma(p, f, set1(0.2402225285768509f));
+  p = fma(p, f, set1(0.6931468844413757f));
+  p = fma(p, f, set1(1.0f));
+  return (vf)((vi)p + ((vi)shifted << 23));
+}
+
+}  // namespace moltide::MOLTIDE_ISA
