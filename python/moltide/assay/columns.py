@@ -1,0 +1,304 @@
+"""Which column plays which part, found by content and name and said, or asked for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from moltide.assay.helpers import not_a_target
+from moltide.assay.profile import (
+    MUTATION_NAMES,
+    SEQUENCE_NAMES,
+    Profile,
+    profile_table,
+)
+from moltide.assay.source import Source
+from moltide.errors import DataError
+
+
+@dataclass
+class Target:
+    """One measured property; several columns are replicate readings of it."""
+
+    name: str
+    columns: list[str]
+    relation: str | None = None
+
+
+@dataclass
+class Roles:
+    """The columns in use; `said` explains each choice in a sentence."""
+
+    sequence: str | None = None
+    mutations: str | None = None
+    wildtype: str | None = None
+    record_id: str | None = None
+    targets: list[Target] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    split: str | None = None
+    time: str | None = None
+    said: list[str] = field(default_factory=list)
+    profiles: dict[str, Profile] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user named; None where moltide should look."""
+
+    sequence: str | None = None
+    mutations: str | None = None
+    target: str | Sequence[str] | None = None
+    relation: str | None = None
+    split: str | None = None
+    time: str | None = None
+    record_id: str | None = None
+
+
+def require_column(source: Source, name: str, what: str) -> str:
+    """`name` if the table has it, else an error naming the closest columns."""
+    if name in source.columns:
+        return name
+    close = difflib.get_close_matches(name.lower(), [c.lower() for c in source.columns], n=2)
+    matches = [column for column in source.columns if column.lower() in close]
+    hint = f"did you mean {' or '.join(map(repr, matches))}? " if matches else ""
+    raise source.fail(f"no column {name!r} ({what}); {hint}Columns: {', '.join(source.columns)}")
+
+
+def find_roles(source: Source, wanted: Wanted, record_names: frozenset[str] = frozenset()) -> Roles:
+    """Give every column in use its part.
+
+    Args:
+        source: the table.
+        wanted: columns the user named.
+        record_names: names of FASTA records, when the sequences come from a FASTA file.
+
+    Raises:
+        DataError: a named column is missing, or a part has no candidate or more than one.
+    """
+    roles = Roles(profiles=profile_table(source))
+    if record_names:
+        _find_record_id(source, wanted, roles, record_names)
+    else:
+        _find_sequences(source, wanted, roles)
+    for name, profile in roles.profiles.items():
+        if profile.kind == "split":
+            roles.splits.append(name)
+    if wanted.split is not None:
+        roles.split = require_column(source, wanted.split, "the split")
+        roles.said.append(f"split column: {roles.split!r} (named)")
+    if wanted.time is not None:
+        roles.time = require_column(source, wanted.time, "the time")
+        roles.said.append(f"time column: {roles.time!r} (named)")
+    _find_targets(source, wanted, roles)
+    return roles
+
+
+def find_sequence_roles(source: Source, wanted: Wanted) -> Roles:
+    """Only where the sequences are; for tables without measurements."""
+    roles = Roles(profiles=profile_table(source))
+    _find_sequences(source, wanted, roles)
+    return roles
+
+
+def _find_record_id(
+    source: Source, wanted: Wanted, roles: Roles, record_names: frozenset[str]
+) -> None:
+    if wanted.record_id is not None:
+        roles.record_id = require_column(source, wanted.record_id, "the FASTA record name")
+        roles.said.append(f"FASTA record column: {roles.record_id!r} (named)")
+        return
+    hits = {}
+    for column in source.columns:
+        texts = [text for text in source.texts(column) if text]
+        matched = sum(text in record_names for text in texts)
+        if texts and matched >= 0.5 * len(texts):
+            hits[column] = matched
+    best = [column for column, matched in hits.items() if matched == max(hits.values())]
+    if len(best) != 1:
+        problem = "no column names" if not best else f"{' and '.join(map(repr, best))} name"
+        raise source.fail(
+            f"{problem} the records of the FASTA file (its first: "
+            f"{', '.join(sorted(record_names)[:3])}); say which column does (id)"
+        )
+    roles.record_id = best[0]
+    filled = sum(1 for text in source.texts(best[0]) if text)
+    roles.said.append(
+        f"FASTA record column: {best[0]!r} ({hits[best[0]]:,} of {filled:,} values are records)"
+    )
+
+
+def _find_sequences(source: Source, wanted: Wanted, roles: Roles) -> None:
+    profiles = roles.profiles
+    if wanted.mutations is not None:
+        roles.mutations = require_column(source, wanted.mutations, "the mutations")
+        roles.said.append(f"mutation column: {roles.mutations!r} (named)")
+    else:
+        roles.mutations = _pick(source, roles, "mutations", MUTATION_NAMES, "mutation")
+    residues = {name: p for name, p in profiles.items() if p.kind == "residues"}
+    if wanted.sequence is not None:
+        roles.sequence = require_column(source, wanted.sequence, "the sequences")
+        roles.said.append(f"sequence column: {roles.sequence!r} (named)")
+        return
+    constant = [name for name, p in residues.items() if p.distinct == 1 and p.rows > 1]
+    if roles.mutations is not None and len(constant) == 1:
+        roles.wildtype = constant[0]
+        residues.pop(constant[0])
+        roles.said.append(f"wild type: column {constant[0]!r} (the same sequence in every row)")
+    if wanted.mutations is not None:
+        return
+    roles.sequence = _pick(source, roles, "residues", SEQUENCE_NAMES, "sequence", residues)
+    if roles.sequence is None and roles.mutations is None:
+        raise source.fail(_no_sequence_text(source, profiles))
+
+
+def _pick(
+    source: Source,
+    roles: Roles,
+    kind: str,
+    names: frozenset[str],
+    word: str,
+    candidates: dict[str, Profile] | None = None,
+) -> str | None:
+    """The one candidate of `kind`; a known name decides between several."""
+    if candidates is None:
+        candidates = {name: p for name, p in roles.profiles.items() if p.kind == kind}
+    if not candidates:
+        return None
+    chosen = list(candidates)
+    if len(chosen) > 1:
+        chosen = [name for name in chosen if candidates[name].plain_name in names]
+    if len(chosen) != 1:
+        listed = ", ".join(map(repr, candidates))
+        raise source.fail(
+            f"several columns could be the {word} column: {listed}; "
+            f"name one (--{'sequence' if kind == 'residues' else 'mutations'})"
+        )
+    profile = candidates[chosen[0]]
+    matching = round(profile.share * profile.filled)
+    others = [name for name in candidates if name != chosen[0]]
+    roles.said.append(
+        f"{word} column: {chosen[0]!r} ({matching:,} of {profile.filled:,} values are {kind})"
+        + (f"; also {kind}: {', '.join(map(repr, others))}" if others else "")
+    )
+    return chosen[0]
+
+
+def _no_sequence_text(source: Source, profiles: dict[str, Profile]) -> str:
+    for name, profile in profiles.items():
+        if profile.kind == "nucleotides":
+            return (
+                f"no protein sequence: column {name!r} holds nucleotides (only A, C, G, T, U, N); "
+                "translate it, or name a column of residues (--sequence)"
+            )
+    return (
+        "no column of sequences or mutations found; name one with --sequence, or with "
+        f"--mutations and --wildtype. Columns: {', '.join(source.columns)}"
+    )
+
+
+def _find_targets(source: Source, wanted: Wanted, roles: Roles) -> None:
+    if wanted.target is not None:
+        names = _split_names(source, wanted.target)
+        for name in names:
+            roles.targets.append(_named_target(source, name))
+        listed = ", ".join(repr(target.name) for target in roles.targets)
+        roles.said.append(f"target: {listed} (named)")
+    else:
+        roles.targets = [_only_target(source, roles)]
+    _find_relations(source, wanted, roles)
+
+
+def _split_names(source: Source, target: str | Sequence[str]) -> list[str]:
+    if not isinstance(target, str):
+        return list(target)
+    if target in source.columns:
+        return [target]
+    return [name.strip() for name in target.split(",") if name.strip()]
+
+
+def _named_target(source: Source, name: str) -> Target:
+    """`score`, or `score=rep1+rep2`: one property read in several replicate columns."""
+    if name in source.columns:
+        return Target(name, [name])
+    label, equals, columns = name.partition("=")
+    if not equals:
+        label, columns = name, name
+    parts = [part.strip() for part in columns.split("+")]
+    return Target(label.strip(), [require_column(source, part, "the target") for part in parts])
+
+
+def _only_target(source: Source, roles: Roles) -> Target:
+    used = {roles.sequence, roles.mutations, roles.wildtype, roles.record_id, roles.time}
+    used |= {roles.split, *roles.splits}
+    free = {name: p for name, p in roles.profiles.items() if name not in used}
+    candidates, helpers = [], {}
+    for name, profile in free.items():
+        if profile.kind == "number":
+            why = not_a_target(source, profile, roles.profiles)
+            if why:
+                helpers[name] = why
+            else:
+                candidates.append(name)
+    aside = "; ".join(
+        f"{', '.join(repr(name) for name, own in helpers.items() if own == why)} ({why})"
+        for why in dict.fromkeys(helpers.values())
+    )
+    if len(candidates) == 1:
+        profile = roles.profiles[candidates[0]]
+        numeric = round(profile.share * profile.filled)
+        roles.said.append(
+            f"target: {candidates[0]!r} ({numeric:,} of {profile.filled:,} values are numbers)"
+        )
+        if aside:
+            roles.said.append(f"numeric but not taken as target: {aside}")
+        return Target(candidates[0], [candidates[0]])
+    if candidates:
+        raise source.fail(
+            f"several columns could be the target: {', '.join(map(repr, candidates))}; name one "
+            "or more (--target A or --target A,B; replicate readings of one property: "
+            "--target 'name=A+B')" + (f". Not considered: {aside}" if aside else "")
+        )
+    return _label_target(source, roles, free, aside)
+
+
+def _label_target(source: Source, roles: Roles, free: dict[str, Profile], aside: str) -> Target:
+    """Without a numeric column: the one column of class labels, if there is just one."""
+    labels = [n for n, p in free.items() if p.kind == "text" and 2 <= p.distinct <= 20]
+    labels = [name for name in labels if roles.profiles[name].distinct * 3 <= free[name].filled]
+    if len(labels) == 1 and not aside:
+        profile = free[labels[0]]
+        roles.said.append(f"target: {labels[0]!r} ({profile.distinct} distinct labels)")
+        return Target(labels[0], [labels[0]])
+    detail = f" ({aside})" if aside else ""
+    hint = f"; class labels may be in {', '.join(map(repr, labels))}" if labels else ""
+    for name, profile in free.items():
+        if profile.kind == "structure":
+            hint += f"; {name!r} holds one letter a residue, and such labels are not read"
+    raise source.fail(
+        f"no numeric target column found{detail}{hint}; name it with --target. "
+        f"Columns: {', '.join(source.columns)}"
+    )
+
+
+def _find_relations(source: Source, wanted: Wanted, roles: Roles) -> None:
+    """Relation columns: the named one, `<target>_relation`, or the only one there is."""
+    if wanted.relation is not None:
+        name = require_column(source, wanted.relation, "the relation")
+        for target in roles.targets:
+            target.relation = name
+        roles.said.append(f"relation column: {name!r} (named)")
+        return
+    found = [name for name, p in roles.profiles.items() if p.kind == "relation"]
+    found = [name for name in found if not any(name in t.columns for t in roles.targets)]
+    for target in roles.targets:
+        own = [name for name in found if target.name.lower() in name.lower()]
+        shared = found if len(found) == 1 else []
+        if len(own or shared) == 1:
+            target.relation = (own or shared)[0]
+            roles.said.append(f"relation column of {target.name!r}: {target.relation!r}")
+    if len(found) > 1 and not any(target.relation for target in roles.targets):
+        raise DataError(
+            f"{source.name}: several relation columns: {', '.join(map(repr, found))}; name one "
+            "(--relation)"
+        )

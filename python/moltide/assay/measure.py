@@ -1,0 +1,260 @@
+"""The measured side of a table: cells to readings, readings to one value a sequence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay.columns import Target
+from moltide.assay.labels import detect_task, encode_labels, order_classes, read_labels
+from moltide.assay.ledger import Ledger, problems_text, shorten
+from moltide.assay.options import ReadOptions
+from moltide.assay.replicates import Merged, best_correlation, merge_labels, merge_readings
+from moltide.assay.source import Source
+from moltide.assay.summary import TargetSummary
+from moltide.assay.values import MISSING_WORDS, RELATIONS, CensorArray, FloatArray, parse_numbers
+from moltide.errors import DataError
+
+BAD_VALUE = "target is no number"
+# The noise of fewer repeated sequences says too little about the whole table.
+MIN_GROUPS_FOR_CEILING = 10
+NO_VALUE = "no measured target"
+
+
+@dataclass
+class Readings:
+    """One target by row: `values` and `censor` are (rows, columns of the target)."""
+
+    target: Target
+    values: FloatArray
+    censor: CensorArray
+    missing_words: Counter[str] = field(default_factory=Counter)
+    approximate: int = 0
+    said: list[str] = field(default_factory=list)
+
+
+def choose_task(
+    source: Source, targets: Sequence[Target], options: ReadOptions
+) -> tuple[str, list[str]]:
+    """One task for all targets, detected or asked for."""
+    if options.task != "auto":
+        return options.task, [f"task: {options.task} (named)"]
+    found = {}
+    for target in targets:
+        texts = source.texts(target.columns[0])
+        found[target.name] = detect_task(texts, parse_numbers(texts), target.name)
+    tasks = {task for task, _ in found.values()}
+    if len(tasks) > 1:
+        listed = ", ".join(f"{name!r} {task}" for name, (task, _) in found.items())
+        raise source.fail(f"targets of different kinds ({listed}): name one --task, or one kind")
+    return tasks.pop(), [sentence for _, sentence in found.values()]
+
+
+def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: Ledger) -> Readings:
+    """Readings of a regression target, with bounds from the cells or a relation column.
+
+    Raises:
+        DataError: infinities, or text that is neither a number nor a word for missing.
+    """
+    columns = [parse_numbers(source.texts(column)) for column in target.columns]
+    result = Readings(
+        target,
+        np.stack([numbers.values for numbers in columns], axis=1),
+        np.stack([numbers.censor for numbers in columns], axis=1),
+    )
+    for column, numbers in zip(target.columns, columns, strict=True):
+        infinite = [index for index in numbers.infinite if ledger.alive[index]]
+        if infinite:
+            listed = problems_text(
+                [(source.row(i), shorten(source.texts(column)[i])) for i in infinite]
+            )
+            raise source.fail(
+                f"column {column!r}: infinite values: {len(infinite):,} ({listed}); leave them "
+                "empty, or write a bound such as >10"
+            )
+        bad = [index for index in numbers.bad if ledger.alive[index]]
+        if bad and options.on_bad_row == "error":
+            listed = problems_text([(source.row(i), shorten(source.texts(column)[i])) for i in bad])
+            raise source.fail(
+                f"column {column!r}: cells that are no numbers: {len(bad):,} ({listed}); empty them if "
+                "they mean not measured, or leave these rows out (on_bad_row='set_aside')"
+            )
+        ledger.leave_out(bad, BAD_VALUE)
+        result.missing_words += numbers.missing_words
+        result.approximate += numbers.approximate
+        if numbers.decimal_comma:
+            result.said.append(f"column {column!r}: decimal commas read as points")
+    if target.relation is not None:
+        _apply_relations(source, result, options, ledger)
+    return result
+
+
+def _apply_relations(
+    source: Source, readings: Readings, options: ReadOptions, ledger: Ledger
+) -> None:
+    column = readings.target.relation or ""
+    texts = source.texts(column)
+    unknown = []
+    for index, text in enumerate(texts):
+        word = "" if text.lower() in MISSING_WORDS else text
+        if word not in RELATIONS:
+            unknown.append(index)
+            continue
+        measured = ~np.isnan(readings.values[index])
+        if RELATIONS[word]:
+            readings.censor[index, measured & (readings.censor[index] == 0)] = RELATIONS[word]
+        readings.approximate += int(measured.sum()) * (word in ("~", "≈"))
+    unknown = [index for index in unknown if ledger.alive[index]]
+    if unknown and options.on_bad_row == "error":
+        listed = problems_text([(source.row(i), shorten(texts[i])) for i in unknown])
+        raise source.fail(
+            f"relation column {column!r}: cells that are none of = < > <= >= ~: {len(unknown):,} "
+            f"({listed})"
+        )
+    ledger.leave_out(unknown, "relation unreadable")
+
+
+def read_classes(source: Source, targets: Sequence[Target]) -> tuple[list[Readings], list[str]]:
+    """Class indices of every target under one common list of classes.
+
+    Raises:
+        DataError: a single class, several targets with different classes, or many labels that
+            each occur once (numbers or names rather than classes).
+    """
+    labels = {
+        target.name: [read_labels(source.texts(column)) for column in target.columns]
+        for target in targets
+    }
+    by_target = {
+        name: order_classes([label for one in columns for label in one if label is not None])
+        for name, columns in labels.items()
+    }
+    classes = next(iter(by_target.values()))
+    for name, own in by_target.items():
+        if len(own) < 2:
+            only = f"only {own[0]!r}" if own else "nothing"
+            raise source.fail(f"target {name!r} holds {only}: two classes are needed to learn")
+        if own != classes:
+            raise source.fail(
+                f"several classification targets must share their classes: {name!r} has "
+                f"{', '.join(own[:6])}, the first has {', '.join(classes[:6])}"
+            )
+        known = sum(label is not None for column in labels[name] for label in column)
+        if len(own) > 50 and len(own) * 5 > known:
+            raise source.fail(
+                f"target {name!r} holds {len(own):,} different labels in {known:,} rows: these are "
+                "no classes (for numbers say --task regression)"
+            )
+    readings = []
+    for target in targets:
+        columns = labels[target.name]
+        values = np.stack([encode_labels(column, classes) for column in columns], axis=1)
+        words = Counter(
+            text
+            for column in target.columns
+            for text in source.texts(column)
+            if text.lower() in MISSING_WORDS
+        )
+        readings.append(Readings(target, values, np.zeros(values.shape, dtype=np.int8), words))
+    return readings, classes
+
+
+@dataclass
+class MergedTarget:
+    """One target by sequence, (groups,) each, and what is said about it."""
+
+    values: FloatArray
+    censor: CensorArray
+    count: npt.NDArray[np.int64]
+    sd: float | None
+    summary: TargetSummary
+    reading_conflicts: list[int]
+    bound_conflicts: list[int]
+
+    @property
+    def conflicts(self) -> list[int]:
+        return sorted({*self.reading_conflicts, *self.bound_conflicts})
+
+
+def merge_target(
+    readings: Readings,
+    used: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    n_groups: int,
+    classes: list[str] | None,
+    how: str,
+) -> MergedTarget:
+    """Bring the readings of the rows in use (`used`, with their `groups`) to one value a group."""
+    values, censor = readings.values[used], readings.censor[used]
+    known = ~np.isnan(values)
+    group_of = np.broadcast_to(groups[:, None], values.shape)[known]
+    if classes is not None:
+        labels = merge_labels(group_of, n_groups, values[known])
+        merged = Merged(labels.values, np.zeros(n_groups, dtype=np.int8), labels.count)
+        merged.conflicts = labels.conflicts
+    else:
+        merged = merge_readings(group_of, n_groups, values[known], censor[known], how)
+    summary = TargetSummary(
+        readings.target.name,
+        readings=int(known.sum()),
+        measured=0,
+        missing=0,
+        missing_words=dict(readings.missing_words),
+        approximate=readings.approximate,
+        replicate_sd=merged.sd,
+        replicate_freedom=merged.sd_freedom,
+        replicate_sequences=merged.sd_groups,
+    )
+    if merged.sd is not None and merged.sd_groups >= MIN_GROUPS_FOR_CEILING:
+        summary.best_correlation = best_correlation(merged.values, merged.count, merged.sd)
+    return MergedTarget(
+        merged.values,
+        merged.censor,
+        merged.count,
+        merged.sd,
+        summary,
+        merged.conflicts,
+        merged.bound_conflicts,
+    )
+
+
+def describe(
+    summary: TargetSummary, values: FloatArray, censor: CensorArray, classes: list[str] | None
+) -> None:
+    """Fill in the counts of the final values (after rows were set aside)."""
+    known = values[~np.isnan(values)]
+    summary.measured = len(known)
+    summary.missing = len(values) - len(known)
+    if classes is not None:
+        counts = np.bincount(known.astype(np.int64), minlength=len(classes))
+        summary.class_counts = {name: int(n) for name, n in zip(classes, counts, strict=True)}
+        return
+    summary.censored_above = int((censor > 0).sum())
+    summary.censored_below = int((censor < 0).sum())
+    if len(known):
+        summary.minimum, summary.maximum = float(known.min()), float(known.max())
+        summary.median = float(np.median(known))
+
+
+def require_variation(source: Source, summary: TargetSummary) -> None:
+    """Refuse a target that says the same for every sequence, or nothing at all."""
+    if summary.measured == 0:
+        raise source.fail(f"target {summary.name!r} has no measured value in the rows in use")
+    if summary.class_counts is not None:
+        present = [name for name, n in summary.class_counts.items() if n]
+        if len(present) < 2:
+            raise source.fail(
+                f"target {summary.name!r} is {present[0]!r} for every sequence "
+                "in use: nothing to learn"
+            )
+    elif summary.minimum == summary.maximum and not (
+        summary.censored_above + summary.censored_below
+    ):
+        raise DataError(
+            f"{source.name}: target {summary.name!r} is {summary.minimum:g} for "
+            "every sequence in use: nothing to learn"
+        )

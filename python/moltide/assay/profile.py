@@ -1,0 +1,118 @@
+"""What a column holds, told from its cells: residues, mutations, numbers, a split, or text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from moltide.assay.mutations import is_wild_type, read_changes
+from moltide.assay.residues import PROTEIN
+from moltide.assay.source import Source
+from moltide.assay.values import MISSING_WORDS, RELATIONS, parse_numbers
+
+# What people call the parts of a split, and what they mean.
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "tr": "train",
+    "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "tune": "valid",
+    "test": "test", "testing": "test", "holdout": "test", "held-out": "test", "heldout": "test",
+}  # fmt: skip
+# A name that says "this is the sequence", stripped of everything but letters.
+SEQUENCE_NAMES = frozenset([
+    "sequence", "seq", "sequences", "aasequence", "aaseq", "aminoacidsequence", "proteinsequence",
+    "proteinseq", "protein", "mutatedsequence", "mutatedseq", "mutantsequence", "mutantseq",
+    "variantsequence", "variantseq", "fullsequence", "peptide", "peptidesequence", "primary",
+    "residues",
+])  # fmt: skip
+MUTATION_NAMES = frozenset([
+    "mutant", "mutants", "mutation", "mutations", "variant", "variants", "substitution",
+    "substitutions", "aasubstitutions", "aamutations", "aachange", "hgvspro", "mutationstring",
+    "mutatedpositions",
+])  # fmt: skip
+_RESIDUES = re.compile(rf"[{PROTEIN.letters}{PROTEIN.ambiguous}\s*.-]+", re.IGNORECASE)
+_SAMPLE = 2000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One column: `kind` is what `share` of its `filled` cells (of `rows`) hold."""
+
+    name: str
+    kind: str  # residues nucleotides structure mutations number split relation text empty
+    share: float
+    rows: int
+    filled: int
+    distinct: int
+
+    @property
+    def plain_name(self) -> str:
+        return plain_name(self.name)
+
+
+def plain_name(name: str) -> str:
+    """A column name reduced to its letters, for comparison with known names."""
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
+def profile_column(source: Source, column: str) -> Profile:
+    """Tell what `column` holds. Content decides; names only rank candidates afterwards."""
+    texts = source.texts(column)
+    filled = [text for text in texts if text.lower() not in MISSING_WORDS]
+    distinct = list(dict.fromkeys(filled))
+
+    def found(kind: str, share: float = 1.0) -> Profile:
+        return Profile(column, kind, share, len(texts), len(filled), len(distinct))
+
+    if not filled:
+        # A relation column may be empty wherever the value is exact.
+        return found("empty", 0.0)
+    if len(distinct) <= 20:
+        words = {text.lower() for text in distinct}
+        parts = {SPLIT_WORDS.get(word) for word in words}
+        if None not in parts and "train" in parts and len(parts) > 1:
+            return found("split")
+        if words <= RELATIONS.keys():
+            return found("relation")
+    sample = distinct[:: max(1, len(distinct) // _SAMPLE)]
+    if _share_of(sample, _is_mutation) >= 0.95 and any(map(read_changes, sample)):
+        return found("mutations", _share_of(filled, _is_mutation))
+    # "7" and "12,5" are numbers, "A40P" is not; a label column with a few numbers stays text.
+    if 1 - len(parse_numbers(sample).bad) / len(sample) >= 0.8:
+        return found("number", 1 - len(parse_numbers(filled).bad) / len(filled))
+    if _share_of(sample, _is_residues) >= 0.95 and _sequence_like(sample, len(filled)):
+        return found(_alphabet_kind(sample), _share_of(filled, _is_residues))
+    return found("text")
+
+
+def profile_table(source: Source) -> dict[str, Profile]:
+    return {column: profile_column(source, column) for column in source.columns}
+
+
+def _share_of(texts: Sequence[str], test: Callable[[str], bool]) -> float:
+    return sum(map(test, texts)) / len(texts)
+
+
+def _is_mutation(text: str) -> bool:
+    return is_wild_type(text) or not isinstance(read_changes(text), str)
+
+
+def _is_residues(text: str) -> bool:
+    return _RESIDUES.fullmatch(text) is not None
+
+
+def _sequence_like(sample: Sequence[str], filled: int) -> bool:
+    """Words such as "inactive" are spelt with residue letters too: ask for length or variety."""
+    mean_length = sum(map(len, sample)) / len(sample)
+    if mean_length >= 20:
+        return True
+    upper = all(text == text.upper() for text in sample)
+    return upper and mean_length >= 7 and len(sample) > min(20, 0.05 * filled)
+
+
+def _alphabet_kind(sample: Sequence[str]) -> str:
+    letters = set("".join(sample).upper()) - set("-.* \t\n\r")
+    if letters <= set("ACGTUN"):
+        return "nucleotides"
+    if letters <= set("HECLGIBSTP"):
+        return "structure"
+    return "residues"

@@ -1,0 +1,295 @@
+"""`read_assay`: a table as people keep it, understood, checked and accounted for."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay import measure
+from moltide.assay.assign import groups_of, split_of, times_of
+from moltide.assay.columns import Roles, Wanted, find_roles
+from moltide.assay.ledger import Ledger, rows_text
+from moltide.assay.merging import merge_rows
+from moltide.assay.options import SPLIT_METHODS, ReadOptions
+from moltide.assay.rows import (
+    EMPTY_ROW,
+    RowSequences,
+    sequences_from_column,
+    sequences_from_mutations,
+    sequences_from_records,
+)
+from moltide.assay.source import Source, read_source, source_from_frame
+from moltide.assay.summary import DataSummary
+from moltide.assay.table import AssayTable
+from moltide.assay.variants import find_variants
+from moltide.assay.wildtype import WildType, read_wildtype
+from moltide.errors import DataError
+
+
+def read_assay(
+    path: str | os.PathLike[str],
+    *,
+    sequence: str | None = None,
+    mutations: str | None = None,
+    wildtype: str | os.PathLike[str] | None = None,
+    numbering: str | int = "auto",
+    target: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    relation: str | None = None,
+    split: str | None = None,
+    time: str | None = None,
+    task: str = "auto",
+    replicates: str = "mean",
+    on_conflict: str = "report",
+    stops: str = "set_aside",
+    on_bad_row: str = "error",
+    fasta: str | os.PathLike[str] | None = None,
+    id: str | None = None,
+    sheet: str | int | None = None,
+) -> AssayTable:
+    """Read an assay table: sequences (or mutations of a wild type) and what was measured.
+
+    Columns that are not named are found by content and name; the choice is in
+    `table.summary.lines()`, as is the account of every row.
+
+    Args:
+        path: CSV, TSV (plain or gz, bz2, xz, zip), Parquet or XLSX.
+        sequence: column of residues.
+        mutations: column of mutations such as `A40P/E61Y`; needs `wildtype`.
+        wildtype: residues, or a FASTA file with one record; inferred where the table allows.
+        numbering: "auto", or the number of the first residue (1, 0, 24, ...).
+        target: column, comma-separated columns or a list; `name=rep1+rep2` (or a mapping) reads
+            several columns as replicate readings of one property.
+        relation: column of `=`, `<`, `>` for the targets.
+        split: column of train/valid/test, or of groups that must stay together. The name of a
+            split method (`random`, `cluster`, ...) puts no column in use.
+        time: column of numbers or dates, for a split by time.
+        task: "auto", "regression" or "classification".
+        replicates: rows of the same sequence are merged by "mean" or "median", or kept ("keep").
+        on_conflict: contradicting readings are listed ("report"; a tie between classes has no
+            label), left out ("set_aside") or refused ("error").
+        stops: sequences with an inner `*` are left out ("set_aside"), cut ("truncate") or refused.
+        on_bad_row: rows that cannot be read are refused ("error") or left out ("set_aside").
+        fasta: FASTA file of the sequences, named by the table's `id` column.
+        id: the column that names FASTA records.
+        sheet: XLSX sheet, by name or 0-based number.
+
+    Raises:
+        DataError: one message with file, rows and values for anything that cannot be used.
+        ConfigError: an option outside what is allowed.
+        MissingDependencyError: Parquet without pyarrow, XLSX without openpyxl.
+        FileNotFoundError: no such file.
+    """
+    options = ReadOptions(
+        sequence=sequence,
+        mutations=mutations,
+        wildtype=wildtype,
+        numbering=numbering,
+        target=target,
+        relation=relation,
+        split=split,
+        time=time,
+        task=task,
+        replicates=replicates,
+        on_conflict=on_conflict,
+        stops=stops,
+        on_bad_row=on_bad_row,
+        fasta=fasta,
+        id=id,
+    )
+    return _build(read_source(path, sheet), options)
+
+
+def read_frame(frame: Any, *, name: str = "table", **options: Any) -> AssayTable:
+    """`read_assay` of a table in memory; row numbers count as if it were saved as CSV."""
+    return _build(source_from_frame(frame, name), ReadOptions(**options))
+
+
+def _build(source: Source, options: ReadOptions) -> AssayTable:
+    ledger = Ledger(len(source.frame))
+    blank = [
+        all(not cell for cell in row)
+        for row in zip(*map(source.texts, source.columns), strict=True)
+    ]
+    ledger.leave_out(np.flatnonzero(blank), EMPTY_ROW)
+    records = _records(options)
+    split = options.split
+    if split in SPLIT_METHODS and split not in source.columns:
+        split = None
+    wanted = Wanted(
+        options.sequence,
+        options.mutations,
+        options.target_names,
+        options.relation,
+        split,
+        options.time,
+        options.id,
+    )
+    roles = find_roles(source, wanted, frozenset(records))
+    parent = read_wildtype(options.wildtype) if options.wildtype is not None else None
+    if parent is None and roles.wildtype is not None:
+        column = [text for text in source.texts(roles.wildtype) if text]
+        parent = WildType(
+            read_wildtype(column[0]).sequence, f"wild type: column {roles.wildtype!r}"
+        )
+    rows = _sequences(source, roles, parent, records, options, ledger)
+
+    task, task_said = measure.choose_task(source, roles.targets, options)
+    classes: list[str] | None = None
+    if task == "classification":
+        readings, classes = measure.read_classes(source, roles.targets)
+    else:
+        readings = [measure.read_numbers(source, t, options, ledger) for t in roles.targets]
+    measured = np.any([~np.isnan(one.values).all(axis=1) for one in readings], axis=0)
+    ledger.leave_out(np.flatnonzero(~measured), measure.NO_VALUE)
+    _require_rows(source, ledger)
+
+    merged = merge_rows(source, rows.sequences, readings, classes, options, ledger)
+    _require_rows(source, ledger)
+    members = merged.members
+    sequences = [rows.sequences[group[0]] for group in members]
+    for k, target_summary in enumerate(merged.summaries):
+        measure.describe(target_summary, merged.targets[:, k], merged.censor[:, k], classes)
+        measure.require_variation(source, target_summary)
+
+    first_rows = [group[0] for group in members]
+    variants = find_variants(source, roles, rows, sequences, first_rows, parent, options)
+    said = [*roles.said, *rows.said, *variants.said, *task_said]
+    notes = [*source.notes, *rows.notes, *variants.notes]
+    for reading in readings:
+        notes += reading.said
+    split_columns, split_name = _splits(source, roles, members, notes, said)
+    groups = None
+    if roles.split is not None and roles.split not in roles.splits:
+        groups = groups_of(source, roles.split, members)
+    in_use = split_columns.get(split_name or "")
+    lengths = np.array([len(one) for one in sequences])
+    summary = DataSummary(
+        source=source.name,
+        rows_read=len(source.frame),
+        rows_used=int(ledger.alive.sum()),
+        columns=len(source.columns),
+        format=source.format,
+        n_sequences=len(sequences),
+        set_aside={
+            reason: [source.row(i) for i in sorted(indices)]
+            for reason, indices in ledger.set_aside.items()
+        },
+        said=said,
+        notes=notes,
+        targets=merged.summaries,
+        task=task,
+        min_length=int(lengths.min()),
+        median_length=float(np.median(lengths)),
+        max_length=int(lengths.max()),
+        merged_rows=int(ledger.alive.sum()) - len(sequences),
+        replicates=options.replicates,
+        split_counts=None if in_use is None else _counts(in_use),
+        wildtype_length=len(variants.wildtype) if variants.wildtype else None,
+        numbering=variants.numbering if variants.wildtype else None,
+        mutation_counts=None
+        if variants.mutations is None
+        else dict(Counter(map(len, variants.mutations))),
+    )
+    return AssayTable(
+        sequences=sequences,
+        targets=merged.targets,
+        censor=merged.censor,
+        target_names=[one.target.name for one in readings],
+        task=task,
+        classes=classes,
+        rows=[[source.row(i) for i in group] for group in members],
+        n_replicates=merged.counts,
+        replicate_sd=merged.sds,
+        summary=summary,
+        wildtype=variants.wildtype,
+        mutations=variants.mutations,
+        numbering=variants.numbering,
+        split=in_use,
+        split_name=split_name,
+        split_columns=split_columns,
+        groups=groups,
+        time=times_of(source, roles.time, members) if roles.time else None,
+    )
+
+
+def _records(options: ReadOptions) -> dict[str, str]:
+    if options.fasta is None:
+        return {}
+    from moltide.sequence_files import read_fasta
+
+    records: dict[str, str] = {}
+    for name, text in read_fasta(options.fasta):
+        if records.get(name, text) != text:
+            raise DataError(
+                f"{Path(options.fasta).name}: two different records are called {name!r}"
+            )
+        records[name] = text
+    return records
+
+
+def _sequences(
+    source: Source,
+    roles: Roles,
+    parent: WildType | None,
+    records: dict[str, str],
+    options: ReadOptions,
+    ledger: Ledger,
+) -> RowSequences:
+    if roles.record_id is not None:
+        name = Path(options.fasta or "").name
+        return sequences_from_records(source, roles, records, name, options, ledger)
+    if roles.sequence is not None:
+        texts = source.texts(roles.sequence)
+        where = f"column {roles.sequence!r}"
+        return sequences_from_column(source, texts, where, options, ledger)
+    if parent is None:
+        raise source.fail(
+            f"column {roles.mutations!r} holds mutations: give their wild type "
+            "(--wildtype SEQUENCE or FASTA)"
+        )
+    rows = sequences_from_mutations(source, roles.mutations or "", parent, options, ledger)
+    rows.said.insert(0, parent.said)
+    return rows
+
+
+def _require_rows(source: Source, ledger: Ledger) -> None:
+    if ledger.alive.any():
+        return
+    reasons = "; ".join(
+        f"{reason}: {rows_text([source.row(i) for i in indices])}"
+        for reason, indices in ledger.set_aside.items()
+    )
+    raise source.fail(f"no row can be used ({reasons})")
+
+
+def _splits(
+    source: Source,
+    roles: Roles,
+    members: list[list[int]],
+    notes: list[str],
+    said: list[str],
+) -> tuple[dict[str, npt.NDArray[np.str_]], str | None]:
+    columns: dict[str, npt.NDArray[np.str_]] = {}
+    said_of: dict[str, list[str]] = {}
+    for name in roles.splits:
+        columns[name], said_of[name] = split_of(source, name, members)
+    chosen = roles.split if roles.split in columns else None
+    if roles.split is None and len(columns) == 1:
+        chosen = next(iter(columns))
+        said.append(f"split column: {chosen!r} (train/valid/test by its values)")
+    elif len(columns) > 1 and chosen is None:
+        said.append(f"split columns found: {', '.join(map(repr, columns))}")
+    if chosen is not None:
+        notes += said_of[chosen]
+    return columns, chosen
+
+
+def _counts(parts: npt.NDArray[np.str_]) -> dict[str, int]:
+    counts = Counter(parts.tolist())
+    return {part or "none": counts[part] for part in ("train", "valid", "test", "") if counts[part]}

@@ -1,0 +1,158 @@
+"""The account of a table: what was read, what was used, and what became of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from moltide.assay.ledger import rows_text
+
+
+@dataclass
+class TargetSummary:
+    """One target. Counts are of sequences after merging unless they say readings."""
+
+    name: str
+    readings: int
+    measured: int
+    missing: int
+    censored_above: int = 0
+    censored_below: int = 0
+    approximate: int = 0
+    missing_words: dict[str, int] = field(default_factory=dict)
+    minimum: float | None = None
+    median: float | None = None
+    maximum: float | None = None
+    class_counts: dict[str, int] | None = None
+    replicate_sd: float | None = None
+    replicate_freedom: int = 0
+    replicate_sequences: int = 0
+    best_correlation: float | None = None
+    conflicts: list[list[int]] = field(default_factory=list)
+    bound_conflicts: list[list[int]] = field(default_factory=list)
+
+    def lines(self) -> Iterator[tuple[str, str]]:
+        text = f"{self.name!r}: {self.measured:,} measured"
+        if self.missing:
+            text += f", {self.missing:,} empty"
+        if self.class_counts is not None:
+            text += "; " + ", ".join(f"{k} {n:,}" for k, n in self.class_counts.items())
+        elif self.minimum is not None:
+            text += f"; {self.minimum:.4g} to {self.maximum:.4g}, median {self.median:.4g}"
+        yield "target", text
+        words = {word: n for word, n in self.missing_words.items() if word}
+        if words:
+            yield "", "read as missing: " + ", ".join(f"{w!r} {n:,}" for w, n in words.items())
+        if self.censored_above or self.censored_below:
+            yield (
+                "",
+                f"censored: {self.censored_above:,} above ('>'), "
+                f"{self.censored_below:,} below ('<')",
+            )
+        if self.approximate:
+            yield "", f"approximate ('~'), taken as exact: {self.approximate:,} readings"
+        if self.replicate_sd is not None:
+            text = (
+                f"noise: replicate SD {self.replicate_sd:.4g} (sequences repeated: "
+                f"{self.replicate_sequences:,}; d.f. {self.replicate_freedom:,})"
+            )
+            if self.best_correlation is not None:
+                text += f"; no model can correlate better than about {self.best_correlation:.3f}"
+            yield "", text
+        if self.conflicts:
+            yield "", _conflict_text("sequences with contradicting readings", self.conflicts)
+        if self.bound_conflicts:
+            yield (
+                "",
+                _conflict_text(
+                    "sequences with a bound against another reading", self.bound_conflicts
+                ),
+            )
+
+
+def _conflict_text(what: str, conflicts: list[list[int]]) -> str:
+    shown = "; ".join(rows_text(rows) for rows in conflicts[:3])
+    more = f"; and {len(conflicts) - 3:,} more" if len(conflicts) > 3 else ""
+    return f"{what}: {len(conflicts):,} ({shown}{more})"
+
+
+@dataclass
+class DataSummary:
+    """What happened to a table. `rows_read == rows_used + sum of rows set aside`, always."""
+
+    source: str
+    rows_read: int
+    rows_used: int
+    columns: int
+    format: str
+    n_sequences: int
+    set_aside: dict[str, list[int]]
+    said: list[str]
+    notes: list[str]
+    targets: list[TargetSummary]
+    task: str
+    min_length: int
+    median_length: float
+    max_length: int
+    merged_rows: int = 0
+    replicates: str = "mean"
+    split_counts: dict[str, int] | None = None
+    wildtype_length: int | None = None
+    numbering: int | None = None
+    mutation_counts: dict[int, int] | None = None
+
+    def lines(self) -> list[str]:
+        """The summary for a terminal: one fact a line, labels in a column of their own."""
+        rows = f"{self.rows_read:,} rows, {self.columns} columns of {self.source}"
+        rows += f" ({self.format})" if self.format else ""
+        facts: list[tuple[str, str]] = [("read", rows)]
+        facts += [("", sentence) for sentence in self.said]
+        if self.max_length:
+            facts.append(("sequences", self._sequence_text()))
+        if self.mutation_counts is not None:
+            facts.append(("mutations", self._mutation_text()))
+        for target in self.targets:
+            facts += target.lines()
+        if self.split_counts is not None:
+            counts = ", ".join(f"{part} {n:,}" for part, n in self.split_counts.items())
+            facts.append(("split", counts))
+        facts += [("note", sentence) for sentence in self.notes]
+        facts.append(("rows", self._account()))
+        facts += [
+            ("", f"set aside, {reason}: {len(rows_):,} ({rows_text(rows_)})")
+            for reason, rows_ in self.set_aside.items()
+        ]
+        return [f"{label:<10} {text}" for label, text in facts]
+
+    def _sequence_text(self) -> str:
+        text = f"{self.n_sequences:,} distinct"
+        if self.replicates == "keep":
+            text = f"{self.n_sequences:,} (repeats kept apart)"
+        if self.min_length == self.max_length:
+            text += f", {self.min_length} residues each"
+        else:
+            text += (
+                f", {self.min_length} to {self.max_length} residues (median {self.median_length:g})"
+            )
+        if self.merged_rows:
+            text += f"; {self.merged_rows:,} repeat rows merged by {self.replicates}"
+        return text
+
+    def _mutation_text(self) -> str:
+        counts = dict(sorted((self.mutation_counts or {}).items()))
+        shown = [f"{n:,} with {k}" for k, n in list(counts.items())[:6]]
+        rest = sum(list(counts.values())[6:])
+        if rest:
+            shown.append(f"{rest:,} with {list(counts)[6]} to {list(counts)[-1]}")
+        return ", ".join(shown) + " mutations"
+
+    def _account(self) -> str:
+        aside = self.rows_read - self.rows_used
+        return f"{self.rows_read:,} read = {self.rows_used:,} used + {aside:,} set aside"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain JSON types; row lists in full."""
+        from dataclasses import asdict
+
+        return asdict(self)

@@ -1,0 +1,93 @@
+"""The assay table: distinct sequences, their measured values, and where each came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay.mutations import Mutation
+from moltide.assay.summary import DataSummary
+from moltide.assay.values import CensorArray, FloatArray
+
+
+@dataclass(frozen=True)
+class AssayTable:
+    """n sequences with k targets.
+
+    Attributes:
+        sequences: n residue strings, upper case, distinct unless repeats were kept.
+        targets: (n, k) float64, NaN = not measured; for classification the class index.
+        censor: (n, k) int8: +1 the true value is above, -1 below, 0 exact.
+        target_names: k names.
+        task: "regression" or "classification".
+        classes: class names by index, None for regression.
+        rows: for each sequence its row numbers in the source, as a spreadsheet counts (header 1).
+        n_replicates: (n, k) int64 readings behind each value.
+        replicate_sd: k pooled SDs of one reading, None where nothing was repeated.
+        wildtype: the parent sequence, if there is one.
+        mutations: for each sequence its substitutions of `wildtype`, or None.
+        numbering: the number the author gives to the first residue of the wild type.
+        split: (n,) of "train", "valid", "test" or "" from the split column in use, or None.
+        split_name: that column.
+        split_columns: every split column of the table, by name, each (n,).
+        groups: (n,) labels of a named column that is no train/valid/test split, or None.
+        time: (n,) float64 (seconds for dates), NaN = unknown, or None.
+        summary: the account of every row.
+    """
+
+    sequences: list[str]
+    targets: FloatArray
+    censor: CensorArray
+    target_names: list[str]
+    task: str
+    classes: list[str] | None
+    rows: list[list[int]]
+    n_replicates: npt.NDArray[np.int64]
+    replicate_sd: list[float | None]
+    summary: DataSummary
+    wildtype: str | None = None
+    mutations: list[tuple[Mutation, ...]] | None = None
+    numbering: int = 1
+    split: npt.NDArray[np.str_] | None = None
+    split_name: str | None = None
+    split_columns: dict[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    groups: npt.NDArray[np.str_] | None = None
+    time: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, name: str = "table", **options: Any) -> AssayTable:
+        """Read a pandas, polars or Arrow table; `options` are those of `read_assay`."""
+        from moltide.assay.read import read_frame
+
+        return read_frame(frame, name=name, **options)
+
+    def subset(self, index: npt.ArrayLike) -> AssayTable:
+        """The sequences at `index` (integers or a boolean mask), in that order.
+
+        `summary` stays that of the whole table.
+        """
+        chosen = np.arange(len(self))[np.asarray(index)]
+
+        def pick(values: Sequence[Any]) -> list[Any]:
+            return [values[i] for i in chosen]
+
+        return replace(
+            self,
+            sequences=pick(self.sequences),
+            targets=self.targets[chosen],
+            censor=self.censor[chosen],
+            rows=pick(self.rows),
+            n_replicates=self.n_replicates[chosen],
+            mutations=None if self.mutations is None else pick(self.mutations),
+            split=None if self.split is None else self.split[chosen],
+            split_columns={name: part[chosen] for name, part in self.split_columns.items()},
+            groups=None if self.groups is None else self.groups[chosen],
+            time=None if self.time is None else self.time[chosen],
+        )

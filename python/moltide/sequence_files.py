@@ -1,0 +1,286 @@
+"""Sequences to predict, embed or score: FASTA, tables or plain lists, cleaned, in batches."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moltide.assay.columns import Roles, Wanted, find_sequence_roles
+from moltide.assay.ledger import Ledger
+from moltide.assay.options import ReadOptions
+from moltide.assay.profile import plain_name
+from moltide.assay.rows import RowSequences, sequences_from_column, sequences_from_mutations
+from moltide.assay.source import Source, read_source, source_chunks, source_from_frame
+from moltide.assay.wildtype import WildType, read_wildtype
+from moltide.errors import DataError
+
+_NAME_COLUMNS = frozenset([
+    "id", "name", "accession", "identifier", "sequenceid", "proteinid", "seqid",
+])  # fmt: skip
+
+
+@dataclass
+class SequenceBatch:
+    """Cleaned sequences with their names and source rows (FASTA: the record's number, from 1).
+
+    `skipped` lists (row, name, reason) of what could not be read, when that was allowed;
+    `notes` says what cleaning changed.
+    """
+
+    names: list[str]
+    sequences: list[str]
+    rows: list[int]
+    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+
+def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+    """(name, residues as written) of each record of a FASTA file, plain or gzip, one at a time.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DataError: empty, damaged, or no FASTA.
+    """
+    import pyfastx
+
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no such FASTA file: {file}")
+    first = _first_character(file)
+    if not first:
+        raise DataError(f"{file.name}: the file is empty")
+    if first != ">":
+        raise DataError(f"{file.name} is no FASTA file: it starts with {first!r}, not '>'")
+    for record in pyfastx.Fastx(str(file), format="fasta"):
+        yield record[0], record[1].rstrip("\r")
+
+
+def _first_character(file: Path) -> str:
+    """The first character that is no white space; a gzip file is checked to its end on the way.
+
+    pyfastx stops at the end of a truncated gzip file without a word, hence the full pass.
+    """
+    with file.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+    head = b""
+    try:
+        with gzip.open(file) if packed else file.open("rb") as stream:
+            while not head:
+                block = stream.read(4096)
+                if not block:
+                    break
+                head = block.removeprefix(b"\xef\xbb\xbf").lstrip()
+            while packed and stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise DataError(f"{file.name}: truncated or damaged gzip file ({error})") from error
+    return head[:1].decode("latin-1")
+
+
+def iter_sequences(
+    source: Any,
+    *,
+    sequence: str | None = None,
+    mutations: str | None = None,
+    wildtype: str | os.PathLike[str] | None = None,
+    numbering: str | int = "auto",
+    id: str | None = None,
+    stops: str = "set_aside",
+    on_bad_row: str = "error",
+    batch_size: int = 4096,
+) -> Iterator[SequenceBatch]:
+    """Cleaned sequences of `source`, at most `batch_size` at a time.
+
+    Args:
+        source: a FASTA file or table (path; CSV, TSV, FASTA and Parquet are streamed), a table
+            in memory, or an iterable of residue strings.
+        sequence, mutations, wildtype, numbering: as in `read_assay`.
+        id: column of names; found by name, else the mutation string, else the row number.
+        stops: "set_aside", "truncate" or "error" for an inner `*`.
+        on_bad_row: "error", or "set_aside" to report unreadable rows in `skipped`.
+
+    Raises:
+        DataError: anything that cannot be read, with file and row.
+        FileNotFoundError: no such file.
+    """
+    options = ReadOptions(
+        sequence=sequence,
+        mutations=mutations,
+        wildtype=wildtype,
+        numbering=numbering,
+        stops=stops,
+        on_bad_row=on_bad_row,
+        id=id,
+    )
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_file() and _first_character(path) == ">":
+            yield from _fasta_batches(path, options, batch_size)
+            return
+        whole = mutations is not None or wildtype is not None
+        chunks = iter([read_source(path)]) if whole else source_chunks(path, batch_size)
+    elif hasattr(source, "columns") or hasattr(source, "__arrow_c_stream__"):
+        chunks = iter([source_from_frame(source)])
+    else:
+        yield from _list_batches(source, options, batch_size)
+        return
+    yield from _table_batches(chunks, options, batch_size)
+
+
+def read_sequences(source: Any, **options: Any) -> SequenceBatch:
+    """Everything `iter_sequences` yields, in one batch. Options as there."""
+    whole = SequenceBatch([], [], [])
+    for batch in iter_sequences(source, **options):
+        whole.names += batch.names
+        whole.sequences += batch.sequences
+        whole.rows += batch.rows
+        whole.skipped += batch.skipped
+        whole.notes += batch.notes
+    if not whole.sequences:
+        raise DataError(f"no sequence to use ({len(whole.skipped):,} rows set aside)")
+    return whole
+
+
+class _Texts(Source):
+    """A bare list of residue strings in the place of a table."""
+
+    def __init__(self, name: str, first_row: int) -> None:
+        self.name, self.first_row = name, first_row
+        self.notes = []
+
+
+def _batch(
+    source: Source,
+    names: Sequence[str],
+    rows: RowSequences,
+    ledger: Ledger,
+) -> SequenceBatch:
+    used = ledger.used().tolist()
+    reasons = {i: reason for reason, indices in ledger.set_aside.items() for i in indices}
+    return SequenceBatch(
+        [names[i] for i in used],
+        [rows.sequences[i] for i in used],
+        [source.row(i) for i in used],
+        [(source.row(i), names[i], reasons[i]) for i in sorted(reasons)],
+        rows.notes,
+    )
+
+
+def _texts_batch(
+    name: str, names: Sequence[str], texts: Sequence[str], first_row: int, options: ReadOptions
+) -> SequenceBatch:
+    ledger = Ledger(len(texts))
+    source = _Texts(name, first_row)
+    rows = sequences_from_column(source, texts, "the sequences", options, ledger)
+    _refuse_skipped(source, names, ledger, options)
+    return _batch(source, names, rows, ledger)
+
+
+def _refuse_skipped(
+    source: Source, names: Sequence[str], ledger: Ledger, options: ReadOptions
+) -> None:
+    """With on_bad_row="error", an empty sequence is an error too: each input needs its output."""
+    if options.on_bad_row == "set_aside" or not ledger.set_aside:
+        return
+    reason, indices = next(iter(ledger.set_aside.items()))
+    index = indices[0]
+    raise source.fail(
+        f"row {source.row(index)} ({names[index]}): {reason}; {len(indices):,} such rows. Leave "
+        "them out with on_bad_row='set_aside'"
+    )
+
+
+def _fasta_batches(path: Path, options: ReadOptions, batch_size: int) -> Iterator[SequenceBatch]:
+    names: list[str] = []
+    texts: list[str] = []
+    first = 1
+    for name, text in read_fasta(path):
+        names.append(name)
+        texts.append(text)
+        if len(texts) == batch_size:
+            yield _texts_batch(path.name, names, texts, first, options)
+            first += len(texts)
+            names, texts = [], []
+    if texts:
+        yield _texts_batch(path.name, names, texts, first, options)
+
+
+def _list_batches(
+    source: Iterable[str], options: ReadOptions, batch_size: int
+) -> Iterator[SequenceBatch]:
+    texts: list[str] = []
+    first = 0
+    for text in source:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"sequence {first + len(texts)} is {type(text).__name__}, expected a string"
+            )
+        texts.append(text)
+        if len(texts) == batch_size:
+            names = [str(first + i) for i in range(len(texts))]
+            yield _texts_batch("sequences", names, texts, first, options)
+            first += len(texts)
+            texts = []
+    if texts:
+        names = [str(first + i) for i in range(len(texts))]
+        yield _texts_batch("sequences", names, texts, first, options)
+
+
+def _table_batches(
+    chunks: Iterator[Source], options: ReadOptions, batch_size: int
+) -> Iterator[SequenceBatch]:
+    roles: Roles | None = None
+    parent: WildType | None = None
+    for chunk in chunks:
+        if roles is None:
+            wanted = Wanted(sequence=options.sequence, mutations=options.mutations)
+            roles = find_sequence_roles(chunk, wanted)
+            if options.wildtype is not None and roles.sequence is None:
+                parent = read_wildtype(options.wildtype)
+        ledger = Ledger(len(chunk.frame))
+        if roles.sequence is not None:
+            where = f"column {roles.sequence!r}"
+            texts = chunk.texts(roles.sequence)
+            rows = sequences_from_column(chunk, texts, where, options, ledger)
+        elif parent is not None:
+            rows = sequences_from_mutations(chunk, roles.mutations or "", parent, options, ledger)
+        else:
+            raise chunk.fail(
+                f"column {roles.mutations!r} holds mutations: give their wild type (--wildtype)"
+            )
+        names = _names(chunk, roles, options)
+        _refuse_skipped(chunk, names, ledger, options)
+        batch = _batch(chunk, names, rows, ledger)
+        for start in range(0, max(len(batch), 1), batch_size):
+            stop = start + batch_size
+            yield SequenceBatch(
+                batch.names[start:stop],
+                batch.sequences[start:stop],
+                batch.rows[start:stop],
+                batch.skipped if start == 0 else [],
+                batch.notes if start == 0 else [],
+            )
+
+
+def _names(source: Source, roles: Roles, options: ReadOptions) -> list[str]:
+    column = options.id
+    if column is None:
+        found = [name for name in source.columns if plain_name(name) in _NAME_COLUMNS]
+        column = found[0] if len(found) == 1 else roles.mutations
+    elif column not in source.columns:
+        raise source.fail(f"no column {column!r} (id). Columns: {', '.join(source.columns)}")
+    numbers = [str(source.row(i)) for i in range(len(source.frame))]
+    if column is None:
+        return numbers
+    texts = source.texts(column)
+    return [text or number for text, number in zip(texts, numbers, strict=True)]
