@@ -1,10 +1,11 @@
 // matmul: y = epilogue(x W + bias), and the weight gradient dw += scale * dy^T x
 // Shapes    x (M,K) y (M,N) dy (M,N) dw (N,K), any ld; W maps K values to N, packed; bias db (N)
-// Types     x, dy: f32 or bf16. y: f32 or the type of x. bias dw db: f32. Products are summed in f32
-// Writes    store y =, accumulate y +=, gelu y = and pre =;  dw += , db +=  (micro-batches add up)
-// Epilogue  store      y = v, v = xW + bias (bias null: 0), rounded once to y's type
+// Types     x, dy: f32 or bf16. y: f32 or the type of x. bias dw db: f32. Products are summed in
+// f32 Writes    store y =, accumulate y +=, gelu y = and pre =;  dw += , db +=  (micro-batches add
+// up) Epilogue  store      y = v, v = xW + bias (bias null: 0), rounded once to y's type
 //           accumulate y = y + v, added in f32 (the residual stream: y f32, x bf16)
-//           gelu       u = v rounded to y's type, y = gelu(u) (erf form); pre = u when given, of y's
+//           gelu       u = v rounded to y's type, y = gelu(u) (erf form); pre = u when given, of
+//           y's
 //                      type. y has the same bits with and without pre, so the backward may compute
 //                      pre again by the same call
 // Aliasing  y, pre and x must not overlap; dw and db must not overlap dy and x

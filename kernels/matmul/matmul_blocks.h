@@ -1,0 +1,157 @@
+// The loops around the register tile, shared by the instruction sets (each gets its own copy).
+// A Kernel says: kInBytes of an element of x, kConvert (bf16 is widened to float32 on its way into
+// scratch), kPad (x's rows are read in multiples of it along k), kBlockRows x kBlockK of x kept in
+// the L2 cache, kInnerK of a panel between visits to the sums, rows(panels), tile(...).
+#pragma once
+#include "core/parallel.h"
+#include "matmul/matmul_epilogue.h"
+#include "matmul/matmul_params.h"
+#include "matmul/matmul_tile.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+// Bytes of one packed panel of W.
+MOLTIDE_INLINE int64_t panel_bytes(int64_t k, bool bf16) {
+  return bf16 ? div_up(k, kBf16Pad) * kBf16Pad * kPanel * 2 : k * kPanel * 4;
+}
+
+// One row of x into scratch: widened when asked, zeros after `n` up to `padded` elements.
+template <bool kConvert>
+MOLTIDE_INLINE void copy_row(const char* from, int64_t n, int64_t padded, int in_bytes, char* to) {
+  if (!kConvert) {
+    std::memcpy(to, from, static_cast<size_t>(n * in_bytes));
+    std::memset(to + n * in_bytes, 0, static_cast<size_t>((padded - n) * in_bytes));
+    return;
+  }
+  const bf16* x = reinterpret_cast<const bf16*>(from);
+  float* y = reinterpret_cast<float*>(to);
+  int64_t i = 0;
+  for (; i + W <= n; i += W) store(y + i, load(x + i));
+  if (i < n) store_n(y + i, load_n(x + i, n - i), n - i);
+  for (i = n; i < padded; ++i) y[i] = 0.0f;
+}
+
+// `pairs` steps of a bf16 panel as 2 * pairs steps of a float32 panel.
+MOLTIDE_INLINE void widen_panel(const char* from, int64_t pairs, char* to) {
+  for (int64_t s = 0; s < pairs; ++s)
+    for (int j = 0; j < 16; j += W) {
+      vu both;
+      std::memcpy(&both, from + s * 64 + j * 4, sizeof(both));
+      store(reinterpret_cast<float*>(to + s * 128) + j, (vf)(both << 16));
+      store(reinterpret_cast<float*>(to + s * 128 + 64) + j, (vf)(both & 0xffff0000u));
+    }
+}
+
+// Rows of x as the tile reads them: where they lie, or copied to scratch.
+struct RowSource {
+  const char* direct;
+  const char* copied;
+  int64_t direct_bytes, copied_bytes;  // from row to row
+  int64_t direct_rows;                 // rows from here on are the copied ones
+};
+
+template <class Kernel>
+MOLTIDE_INLINE RowSource gather_rows(const MatmulParams& p, int64_t row, int64_t rows, int64_t k0,
+                                     int64_t kn, char* scratch) {
+  constexpr int kOut = Kernel::kConvert ? 4 : Kernel::kInBytes;
+  const int64_t padded = div_up(kn, Kernel::kPad) * Kernel::kPad;
+  RowSource s;
+  s.direct_bytes = p.x_ld * Kernel::kInBytes;
+  s.direct = static_cast<const char*>(p.x) + row * s.direct_bytes + k0 * Kernel::kInBytes;
+  s.copied = scratch;
+  // Off a power of two, so that the rows of a tile fall into different cache sets.
+  s.copied_bytes = div_up(padded * kOut, 64) * 64 + 64;
+  const bool whole = !Kernel::kConvert && padded == kn;
+  s.direct_rows = whole ? rows / Kernel::kRowAlign * Kernel::kRowAlign : 0;
+  int64_t i = s.direct_rows;
+  for (char* to = scratch; i < rows; ++i, to += s.copied_bytes)
+    copy_row<Kernel::kConvert>(s.direct + i * s.direct_bytes, kn, padded, Kernel::kInBytes, to);
+  const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
+  std::memset(scratch + (rows - s.direct_rows) * s.copied_bytes, 0,
+              static_cast<size_t>((aligned - rows) * s.copied_bytes));
+  return s;
+}
+
+// Rows [row, row + rows) of y, panels [first_panel, last_panel).
+template <class Kernel>
+void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t first_panel,
+                  int64_t last_panel) {
+  constexpr int kOut = Kernel::kConvert ? 4 : Kernel::kInBytes;
+  constexpr int64_t kStepCols = Kernel::kMaxPanels * kPanel;
+  const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
+  const int64_t outer = p.k > 0 ? div_up(p.k, Kernel::kBlockK) : 1;
+  const int64_t block_k = div_up(div_up(p.k > 0 ? p.k : 1, outer), kBf16Pad) * kBf16Pad;
+  const int64_t inner = div_up(block_k, Kernel::kInnerK);
+  const int64_t inner_k = div_up(div_up(block_k, inner), kBf16Pad) * kBf16Pad;
+  const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
+  char* a_scratch = static_cast<char*>(
+      thread_scratch(Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * kOut + 128))));
+  // Sums of one step of panels; of all of them when k takes several outer blocks.
+  const int64_t sums = aligned * kStepCols;
+  const int64_t widened = Kernel::kConvert ? inner_k * kStepCols : 0;
+  float* c_scratch = static_cast<float*>(thread_scratch(
+      Scratch::matmul_b, static_cast<size_t>((sums * (outer > 1 ? steps : 1) + widened) * 4)));
+  char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (outer > 1 ? steps : 1));
+  const int64_t w_panel = panel_bytes(p.k, Kernel::kInBytes == 2);
+  const Finish finish = choose_finish(p);
+
+  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
+    const int64_t k1 = smaller(p.k, k0 + block_k);
+    const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
+    for (int64_t step = 0; step < steps; ++step) {
+      const int64_t panel = first_panel + step * Kernel::kMaxPanels;
+      const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
+      const int64_t cols = smaller(panels * kPanel, p.n - panel * kPanel);
+      float* c = c_scratch + (outer > 1 ? step * sums : 0);
+      const int height = Kernel::rows(panels);
+      for (int64_t k = k0; k == k0 || k < k1; k += inner_k) {
+        const int64_t kn = smaller(inner_k, k1 - k);
+        const char* b =
+            static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * Kernel::kInBytes;
+        int64_t b_panel = w_panel;
+        if constexpr (Kernel::kConvert) {
+          for (int j = 0; j < panels; ++j)
+            widen_panel(b + j * w_panel, div_up(kn, 2), b_scratch + j * inner_k * 64);
+          b = b_scratch;
+          b_panel = inner_k * 64;
+        }
+        for (int64_t r = 0; r < rows; r += height) {
+          const bool direct = r < source.direct_rows;
+          const int64_t bytes = direct ? source.direct_bytes : source.copied_bytes;
+          const char* a = (direct ? source.direct + r * bytes
+                                  : source.copied + (r - source.direct_rows) * bytes) +
+                          (k - k0) * kOut;
+          float* sum = c + r * kStepCols;
+          Kernel::tile(panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0);
+          if (k + kn >= p.k)
+            finish(p, row + r, smaller(height, rows - r), panel * kPanel, cols, sum, kStepCols);
+        }
+      }
+    }
+  }
+}
+
+template <class Kernel>
+void matmul_blocked(const MatmulParams& p) {
+  const int64_t panels = div_up(p.n, kPanel);
+  const int64_t even = div_up(p.m, div_up(p.m, Kernel::kBlockRows));
+  const int64_t rows = div_up(even, Kernel::kRowAlign) * Kernel::kRowAlign;
+  const int64_t row_blocks = div_up(p.m, rows);
+  const int64_t widest = p.k > Kernel::kBlockK ? 32 : panels;
+  int64_t groups = div_up(panels, widest);
+  const int threads = num_threads();
+  if (threads > 1 && row_blocks * groups < 4 * threads)
+    groups = smaller(div_up(4 * threads, row_blocks), div_up(panels, Kernel::kMaxPanels));
+  const int64_t group = div_up(div_up(panels, groups), Kernel::kMaxPanels) * Kernel::kMaxPanels;
+  groups = div_up(panels, group);
+  parallel_for(row_blocks * groups, 1, [&](int64_t begin, int64_t end) {
+    Kernel::begin();
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t row = t / groups * rows, panel = t % groups * group;
+      matmul_block<Kernel>(p, row, smaller(rows, p.m - row), panel, smaller(panel + group, panels));
+    }
+    Kernel::end();
+  });
+}
+
+}  // namespace moltide::MOLTIDE_ISA

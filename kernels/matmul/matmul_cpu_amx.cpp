@@ -1,0 +1,180 @@
+// bf16 on AMX tiles: 16 rows of 32 products each, 2 x 2 tiles of sums.
+#include "device/transpose.h"
+#include "matmul/matmul_blocks.h"
+#include "matmul/matmul_dw_blocks.h"
+#include "matmul/matmul_vector.h"
+
+namespace moltide::MOLTIDE_ISA {
+namespace {
+
+constexpr int kTile = 16;     // rows of a tile, and its columns of sums
+constexpr int kTileK = 32;    // bf16 values in a row of a tile
+constexpr int kBytes = 1024;  // of a tile
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+MOLTIDE_INLINE void configure() {
+  const TileConfig config;
+  _tile_loadconfig(&config);
+}
+
+// Sums of 32 rows by 1 or 2 panels over `steps` of 32 products. Each step adds a tile's own sums to
+// the running ones: where the steps begin along k decides the bits, so it is always at multiples of
+// 32.
+template <int NP>
+MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes, int64_t a_step,
+                             const char* b, int64_t panel_bytes, int64_t steps, float* c,
+                             int64_t ldc, bool first) {
+  const int64_t c_bytes = ldc * 4;
+  if (first) {
+    _tile_zero(0);
+    _tile_zero(2);
+    if (NP == 2) _tile_zero(1);
+    if (NP == 2) _tile_zero(3);
+  } else {
+    _tile_loadd(0, c, c_bytes);
+    _tile_loadd(2, c + kTile * ldc, c_bytes);
+    if (NP == 2) _tile_loadd(1, c + kTile, c_bytes);
+    if (NP == 2) _tile_loadd(3, c + kTile * ldc + kTile, c_bytes);
+  }
+  for (int64_t s = 0; s < steps; ++s) {
+    _tile_loadd(6, b, 64);
+    _tile_loadd(4, a, row_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_loadd(5, a_low, row_bytes);
+    _tile_dpbf16ps(2, 5, 6);
+    if (NP == 2) {
+      _tile_loadd(7, b + panel_bytes, 64);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    a += a_step;
+    a_low += a_step;
+    b += kBytes;
+  }
+  _tile_stored(0, c, c_bytes);
+  _tile_stored(2, c + kTile * ldc, c_bytes);
+  if (NP == 2) _tile_stored(1, c + kTile, c_bytes);
+  if (NP == 2) _tile_stored(3, c + kTile * ldc + kTile, c_bytes);
+}
+
+struct AmxKernel {
+  using In = bf16;
+  static constexpr int kInBytes = 2;
+  static constexpr bool kConvert = false;
+  static constexpr int kPad = kTileK;
+  static constexpr int kMaxPanels = 2;
+  static constexpr int kRowAlign = 2 * kTile;
+  static constexpr int64_t kBlockRows = 384;
+  static constexpr int64_t kBlockK = 1280;
+  static constexpr int64_t kInnerK = 640;
+
+  static void begin() { configure(); }
+  static void end() { _tile_release(); }
+  MOLTIDE_INLINE int rows(int) { return 2 * kTile; }
+
+  MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
+                           int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first) {
+    const char* low = a + kTile * row_bytes;
+    const int64_t steps = div_up(k, kTileK);
+    if (panels == 2)
+      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first);
+    else
+      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first);
+  }
+};
+
+// Tokens t and t + 1 of 16 columns, paired value by value; zeros beyond tokens and cols.
+MOLTIDE_INLINE vu load_pairs(const char* from, int64_t ld_bytes, int64_t t, int64_t tokens,
+                             int64_t cols) {
+  const auto row = [&](int64_t i) {
+    const __mmask16 mask = static_cast<__mmask16>(i < tokens ? (1u << smaller(cols, 16)) - 1 : 0u);
+    const char* at = mask ? from + i * ld_bytes : from;
+    return (vu)_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, at));
+  };
+  return row(t) | row(t + 1) << 16;
+}
+
+struct AmxDwKernel {
+  using In = bf16;
+  static constexpr int kInBytes = 2;
+  static constexpr int64_t kTokens = 1024;
+  static constexpr int kStepTokens = kTileK;
+  static constexpr int kTokenBytes = 2;
+  static constexpr int kHeight = 2 * kTile;
+  static constexpr int kMaxPanels = 2;
+
+  static void begin() { configure(); }
+  static void end() { _tile_release(); }
+
+  // dy^T: a tile's row is one output, so pairs of tokens are transposed.
+  MOLTIDE_INLINE void pack_a(const char* dy, int64_t ld_bytes, int64_t tokens, int64_t cols,
+                             char* to) {
+    for (int half = 0; half < 2; ++half) {
+      vf row[W] = {};
+      const int64_t n = cols - half * kTile;
+      if (n > 0) {
+#pragma GCC unroll 16
+        for (int s = 0; s < kTile; ++s)
+          row[s] = (vf)load_pairs(dy + half * kTile * 2, ld_bytes, 2 * s, tokens, n);
+        transpose(row);
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < kTile; ++i) std::memcpy(to + half * kBytes + i * 64, &row[i], 64);
+    }
+  }
+  MOLTIDE_INLINE void pack_b(const char* x, int64_t ld_bytes, int64_t tokens, int64_t cols,
+                             char* to) {
+    for (int s = 0; s < kTile; ++s) {
+      const vu pairs = load_pairs(x, ld_bytes, 2 * s, tokens, cols);
+      std::memcpy(to + s * 64, &pairs, 64);
+    }
+  }
+  MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
+                           int64_t tokens, float* c, int64_t ldc) {
+    const int64_t steps = tokens / kTileK;
+    if (panels == 2)
+      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true);
+    else
+      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true);
+  }
+};
+
+}  // namespace
+
+void matmul_run(const MatmulParams& p) {
+  matmul_blocked<AmxKernel>(p);
+}
+
+void matmul_dw_run(const DwParams& p) {
+  dw_blocked<AmxDwKernel>(p);
+}
+
+int64_t matmul_peak_loop(int64_t n, float* sink) {
+  configure();
+  _tile_loadd(4, sink, 64);
+  _tile_loadd(5, sink, 64);
+  _tile_loadd(6, sink, 64);
+  _tile_loadd(7, sink, 64);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t i = 0; i < n; ++i) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, sink, 64);
+  _tile_release();
+  return n * 4 * 2 * kTile * kTile * kTileK;
+}
+
+}  // namespace moltide::MOLTIDE_ISA

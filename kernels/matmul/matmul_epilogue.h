@@ -1,0 +1,58 @@
+// The last step of a tile: bias, rounding, accumulation or GELU, from float32 sums in scratch.
+#pragma once
+#include "device/gelu.h"
+#include "device/simd.h"
+#include "matmul/matmul_params.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+// The value that y's type holds: rounding before GELU makes pre and y agree.
+MOLTIDE_INLINE vf round_as(vf v, const float*) {
+  return v;
+}
+MOLTIDE_INLINE vf round_as(vf v, const bf16*) {
+  bf16 t[W];
+  store(t, v);
+  return load(t);
+}
+
+template <int kEpilogue, class Y>
+MOLTIDE_INLINE void finish_vector(vf v, const float* bias, Y* y, Y* pre, int64_t n) {
+  const bool whole = n >= W;
+  if (bias) v = v + (whole ? load(bias) : load_n(bias, n));
+  if (kEpilogue == 1) v = (whole ? load(y) : load_n(y, n)) + v;
+  if (kEpilogue == 2) {
+    v = round_as(v, y);
+    if (pre) whole ? store(pre, v) : store_n(pre, v, n);
+    v = vgelu(v);
+  }
+  whole ? store(y, v) : store_n(y, v, n);
+}
+
+template <int kEpilogue, class Y>
+__attribute__((noinline)) void finish_rows(const MatmulParams& p, int64_t row, int64_t rows,
+                                           int64_t col, int64_t cols, const float* c, int64_t ldc) {
+  for (int64_t i = 0; i < rows; ++i) {
+    Y* y = static_cast<Y*>(p.y) + (row + i) * p.y_ld + col;
+    Y* pre = p.pre ? static_cast<Y*>(p.pre) + (row + i) * p.pre_ld + col : nullptr;
+    for (int64_t j = 0; j < cols; j += W)
+      finish_vector<kEpilogue>(load(c + i * ldc + j), p.bias ? p.bias + col + j : nullptr, y + j,
+                               pre ? pre + j : nullptr, cols - j);
+  }
+}
+
+using Finish = void (*)(const MatmulParams&, int64_t, int64_t, int64_t, int64_t, const float*,
+                        int64_t);
+
+MOLTIDE_INLINE Finish choose_finish(const MatmulParams& p) {
+  switch (p.epilogue) {
+    case 0:
+      return p.y_bf16 ? finish_rows<0, bf16> : finish_rows<0, float>;
+    case 1:
+      return p.y_bf16 ? finish_rows<1, bf16> : finish_rows<1, float>;
+    default:
+      return p.y_bf16 ? finish_rows<2, bf16> : finish_rows<2, float>;
+  }
+}
+
+}  // namespace moltide::MOLTIDE_ISA

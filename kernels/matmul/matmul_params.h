@@ -1,0 +1,35 @@
+// What matmul.cpp hands to the per-ISA objects: plain data, no inline functions.
+#pragma once
+#include <cstdint>
+
+namespace moltide {
+
+// Outputs per packed panel; what k is padded to in packed bf16.
+constexpr int64_t kPanel = 16;
+constexpr int64_t kBf16Pad = 32;
+
+struct MatmulParams {
+  const void* x;
+  const void* w;
+  const float* bias;
+  void* y;
+  void* pre;
+  int64_t x_ld, y_ld, pre_ld;  // in elements
+  int64_t m, n, k;
+  bool bf16;    // type of x and w
+  bool y_bf16;  // type of y and pre
+  uint8_t epilogue;
+};
+
+struct DwParams {
+  const void* dy;
+  const void* x;
+  float* dw;
+  float* db;
+  int64_t dy_ld, x_ld, dw_ld;
+  int64_t m, n, k;
+  float scale;
+  bool bf16;  // type of dy and x
+};
+
+}  // namespace moltide

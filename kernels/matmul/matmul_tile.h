@@ -1,0 +1,65 @@
+// The register tile: MR rows by NP panels of 16 outputs, one multiply-add instruction per step.
+// A step is one k in float32, one pair of k in bf16: in both an element of A is 32 bits, and a
+// panel of B holds 16 x 32 bits a step. Everything lives in the instruction set's namespace.
+#pragma once
+#include "device/simd.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+MOLTIDE_INLINE int64_t div_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+MOLTIDE_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
+struct FloatStep {
+  MOLTIDE_INLINE vf apply(vf acc, vf a, vf b) { return fma(a, b, acc); }
+};
+
+MOLTIDE_INLINE vf broadcast32(const char* p) {
+  uint32_t bits;
+  std::memcpy(&bits, p, 4);
+  return (vf)(vu{} + bits);
+}
+MOLTIDE_INLINE vf load_vector(const char* p) {
+  vf v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+// c (MR x 16 NP, ldc) = or += a b over `steps`. The element of A's row i at step s lies at
+// a + i * row_bytes + 4 s, or with kPackedA at a + 4 (s MR + i). One chain per value, in order of
+// s: stopping after some steps and going on from c later gives the same bits.
+template <class Step, int MR, int NP, bool kPackedA>
+__attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char* b,
+                                    int64_t panel_bytes, int64_t steps, float* c, int64_t ldc,
+                                    bool first) {
+  constexpr int V = 16 / W;
+  vf acc[MR][NP * V];
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * V; ++j) acc[i][j] = first ? vf{} : load(c + i * ldc + j * W);
+#pragma GCC unroll 4
+  for (int64_t s = 0; s < steps; ++s) {
+    vf bv[NP * V];
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * V; ++j)
+      bv[j] = load_vector(b + (j / V) * panel_bytes + (j % V) * W * 4);
+#pragma GCC unroll 32
+    for (int i = 0; i < MR; ++i) {
+      const vf av = broadcast32(kPackedA ? a + 4 * i : a + i * row_bytes);
+#pragma GCC unroll 16
+      for (int j = 0; j < NP * V; ++j) acc[i][j] = Step::apply(acc[i][j], av, bv[j]);
+    }
+    a += kPackedA ? 4 * MR : 4;
+    b += 64;
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * V; ++j) store(c + i * ldc + j * W, acc[i][j]);
+}
+
+}  // namespace moltide::MOLTIDE_ISA
