@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -119,10 +120,8 @@ def test_any_damage_is_read_or_refused(tmp_path_factory, place: int, value: int,
 def test_any_header_is_read_or_refused(tmp_path_factory, header: bytes) -> None:
     path = tmp_path_factory.mktemp("header") / "x.safetensors"
     path.write_bytes(with_header(header))
-    try:
-        read_all(path)
-    except CheckpointError as error:
-        assert str(path) in str(error)
+    with contextlib.suppress(CheckpointError):
+        assert read_all(path) == {}
 
 
 @settings(max_examples=200, deadline=None)
@@ -166,8 +165,7 @@ def test_file_that_shrinks_while_read(tmp_path: Path) -> None:
     stored = open_tensors(path)
     path.write_bytes(GOOD[:-20])
     with pytest.raises(CheckpointError, match="changed while being read"):
-        for tensor in stored.values():
-            tensor.read()
+        [tensor.read() for tensor in stored.values()]
 
 
 # ---- bfloat16 ---------------------------------------------------------------------------------

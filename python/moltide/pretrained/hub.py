@@ -113,7 +113,18 @@ class HubFiles:
         return path
 
     def has(self, name: str) -> bool:
-        return self.get(name) is not None
+        """Whether the repository holds a file; it is not downloaded."""
+        from huggingface_hub import HfApi, errors
+
+        if self._commit is not None and isinstance(self._cached(name), str):
+            return True
+        if self.offline:
+            return False
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=self.token)
+        try:
+            return api.file_exists(self.repository, name, revision=self._commit or self.revision)
+        except (errors.HfHubHTTPError, OSError):
+            return False
 
     def _cached(self, name: str) -> Any:
         """Path of a file in the cache, a marker if the commit is known to lack it, or None.
