@@ -7,8 +7,20 @@ from __future__ import annotations
 
 TOLERANCES: dict[str, dict[str, tuple[float, float]]] = {
     "adamw": {"float32": (2e-6, 1e-7)},
+    "attention": {"float32": (1e-5, 4e-6), "bf16": (8e-3, 8e-3)},
+    "attention_probs": {"float32": (2e-6, 1e-8), "bf16": (2e-6, 1e-8)},
+    "contact": {"float32": (1e-5, 1e-6)},
     "cross_entropy": {"float32": (2e-6, 5e-7), "bf16": (4e-3, 5e-7)},
+    "embedding": {"float32": (3e-7, 5e-7)},
+    "layernorm_bwd": {"float32": (5e-6, 5e-6)},
+    "layernorm_fwd": {"float32": (5e-7, 1e-6), "bf16": (4e-3, 1e-6)},
+    "mlp_act": {"float32": (5e-7, 3e-7), "bf16": (4e-3, 3e-7)},
     "pointwise_loss": {"float32": (1e-6, 1e-7)},
+    "pool": {"float32": (5e-7, 1e-7)},
     "ranking": {"float32": (1e-6, 1e-7)},
+    "residual": {"float32": (1e-6, 2e-7)},
+    "rmsnorm_bwd": {"float32": (5e-6, 5e-6)},
+    "rmsnorm_fwd": {"float32": (5e-7, 5e-7), "bf16": (4e-3, 5e-7)},
+    "rope": {"float32": (5e-7, 2e-7), "bf16": (4e-3, 2e-7)},
     "tobit": {"float32": (1e-6, 1e-7)},
 }

@@ -68,15 +68,13 @@ MOLTIDE_INLINE void multiply(vu a, uint32_t factor, vu* low, vu* high) {
   *high = (vu)((even >> 32) | (odd & 0xffffffff00000000ull));
 }
 
-// Uniforms in [0, 1) of counters counter_low ... + W - 1, four a counter, in order:
-// uniform[j][k] is draw j * W + k. Draws r of a row begin at counter r / 4 of the row.
-MOLTIDE_INLINE void vphilox_uniform(uint64_t key, uint64_t counter_low, uint64_t counter_high,
-                                    vf uniform[4]) {
-  vu c0 = vu{} + static_cast<uint32_t>(counter_low);
-  for (int i = 0; i < W; ++i) c0[i] += static_cast<uint32_t>(i);
-  const vu carry = (vu)(c0 < (vu{} + static_cast<uint32_t>(counter_low)));  // all ones where true
-  vu c1 = vu{} + static_cast<uint32_t>(counter_low >> 32);
-  c1 -= carry;
+// A block of four words per lane.
+struct PhiloxLanes {
+  vu v[4];
+};
+
+// philox4x32 of core/philox.h with the low counter c1:c0 of each lane.
+MOLTIDE_INLINE PhiloxLanes philox_lanes(uint64_t key, vu c0, vu c1, uint64_t counter_high) {
   vu c2 = vu{} + static_cast<uint32_t>(counter_high);
   vu c3 = vu{} + static_cast<uint32_t>(counter_high >> 32);
   uint32_t k0 = static_cast<uint32_t>(key), k1 = static_cast<uint32_t>(key >> 32);
@@ -84,16 +82,30 @@ MOLTIDE_INLINE void vphilox_uniform(uint64_t key, uint64_t counter_low, uint64_t
     vu low0, high0, low2, high2;
     multiply(c0, 0xD2511F53u, &low0, &high0);
     multiply(c2, 0xCD9E8D57u, &low2, &high2);
-    c0 = high2 ^ c1 ^ (vu{} + k0);
-    c2 = high0 ^ c3 ^ (vu{} + k1);
+    c0 = high2 ^ c1 ^ k0;
+    c2 = high0 ^ c3 ^ k1;
     c1 = low2;
     c3 = low0;
     k0 += 0x9E3779B9u;
     k1 += 0xBB67AE85u;
   }
-  // From W blocks of four words to 4 W words in order.
-  const vu64 low01 = (vu64)zip_low(c0, c1), high01 = (vu64)zip_high(c0, c1);
-  const vu64 low23 = (vu64)zip_low(c2, c3), high23 = (vu64)zip_high(c2, c3);
+  return {{c0, c1, c2, c3}};
+}
+
+// Uniforms in [0, 1) of counters counter_low ... counter_low + W - 1, four a counter, in order:
+// uniform[j][k] is draw j * W + k.
+MOLTIDE_INLINE void philox_uniforms(uint64_t key, uint64_t counter_low, uint64_t counter_high,
+                                    vf uniform[4]) {
+  const vu first = vu{} + static_cast<uint32_t>(counter_low);
+  vu c0 = first;
+  for (int i = 0; i < W; ++i) c0[i] += static_cast<uint32_t>(i);
+  const vu carry = (vu)(c0 < first);  // all ones, minus one, where the low word wrapped
+  const vu c1 = vu{} + static_cast<uint32_t>(counter_low >> 32) - carry;
+  const PhiloxLanes block = philox_lanes(key, c0, c1, counter_high);
+  const vu64 low01 = (vu64)zip_low(block.v[0], block.v[1]);
+  const vu64 high01 = (vu64)zip_high(block.v[0], block.v[1]);
+  const vu64 low23 = (vu64)zip_low(block.v[2], block.v[3]);
+  const vu64 high23 = (vu64)zip_high(block.v[2], block.v[3]);
   const vu words[4] = {(vu)zip_low(low01, low23), (vu)zip_high(low01, low23),
                        (vu)zip_low(high01, high23), (vu)zip_high(high01, high23)};
   for (int j = 0; j < 4; ++j)

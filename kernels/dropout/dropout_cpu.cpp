@@ -14,7 +14,7 @@ static void drop(const DropoutRows& p, int64_t begin, int64_t end) {
     T* y = static_cast<T*>(p.y) + t * p.y_ld;
     for (int64_t c = 0; c < p.cols; c += 4 * W) {
       vf uniform[4];
-      vphilox_uniform(p.seed, static_cast<uint64_t>(t * counters + c / 4), p.stream, uniform);
+      philox_uniforms(p.seed, static_cast<uint64_t>(t * counters + c / 4), p.stream, uniform);
       const int64_t rest = p.cols - c < 4 * W ? p.cols - c : 4 * W;
       for_columns(rest, [&](int64_t i, auto n) {
         const vf kept = load(x + c + i, n) * scale;
