@@ -49,7 +49,8 @@ def test_published_8m_config_and_names() -> None:
     assert config["mask_ratio_train"] == 0.15 * 0.8
     found = recognise(listed, esm.NAMES, "list")
     assert found.unexpected == []
-    assert found.harmless == ["esm.rotary_embeddings.inv_freq"]
+    assert found.rope_frequencies == ["esm.rotary_embeddings.inv_freq"]
+    assert found.harmless == []
     shapes = parameter_shapes(config)
     theirs = {name: tuple(listed[original][1]) for name, original in found.names.items()}
     theirs.pop("lm_head.decoder.weight", None)  # tied: listed by Transformers, no parameter
@@ -149,6 +150,23 @@ def test_learned_positions(tmp_path: Path) -> None:
     assert found.config["position"] == "learned"
     assert (found.config["max_positions"], found.config["position_offset"]) == (40, 2)
     assert {"embed.positions.weight", "embed.norm.weight"} <= found.tensors.keys()
+
+
+def test_stored_rotary_frequencies(tmp_path: Path) -> None:
+    """Frequencies that were rounded to half precision are part of the model; exact ones are not."""
+    tensors = tiny_tensors()
+    exact = (1.0 / 10000 ** (np.arange(0, 16, 2) / 16)).astype(np.float32)
+    rounded = exact.astype(np.float16).astype(np.float32)
+    for name in ("rotary_embeddings", "encoder.layer.1.attention.self.rotary_embeddings"):
+        changed = tensors | {f"esm.{name}.inv_freq": rounded}
+        found = read(write_tiny(tmp_path / "rounded", changed))
+        assert found.config["rope_inv_freq"] == rounded.tolist()
+        assert any("rotary frequencies" in note for note in found.notes)
+        found = read(write_tiny(tmp_path / "exact", tensors | {f"esm.{name}.inv_freq": exact}))
+        assert found.config["rope_inv_freq"] == []
+    tensors["esm.rotary_embeddings.inv_freq"] = exact[:3]
+    with pytest.raises(CheckpointError, match=r"inv_freq' holds .* expected 8 finite numbers"):
+        read(write_tiny(tmp_path / "short", tensors))
 
 
 def test_no_contact_head(tmp_path: Path) -> None:

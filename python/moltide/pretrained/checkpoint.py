@@ -75,6 +75,7 @@ def read_checkpoint(files: Files) -> Checkpoint:
     tensors = {name: stored[original] for name, original in found.names.items()}
     _check_layers(described, found, files.where)
     _settle_groups(described, tensors, published, files.where)
+    _settle_rope(described, [stored[name] for name in found.rope_frequencies])
     head = family.head_config(_shapes(tensors), described.config)
     _check_against_config(described, head, tensors, files.where)
     _report_leftovers(described, family, found, files.where)
@@ -148,6 +149,35 @@ def _settle_tied_decoder(described: Described, tensors: dict[str, StoredTensor])
         described.config["tie_lm_head"] = False
         described.notes.append(
             "config.json ties the masked-LM decoder to the embedding, the weights differ: untied"
+        )
+
+
+def _settle_rope(described: Described, stored: list[StoredTensor]) -> None:
+    """Keep stored rotary frequencies that differ from those of the config: models trained in half
+    precision were published with rounded ones, and mean them.
+
+    Raises:
+        CheckpointError: another number of them than head_dim / 2, or none that are finite.
+    """
+    config = described.config
+    if config["position"] != "rotary" or not stored:
+        return
+    first = stored[0]
+    half = config["head_dim"] // 2
+    values = first.read()
+    if first.shape != (half,) or not np.isfinite(values).all():
+        raise CheckpointError(
+            f"{first.path}: tensor {first.name!r} holds {values.tolist()[:4]}... of shape "
+            f"{list(first.shape)}; expected {half} finite numbers"
+        )
+    exponents = np.arange(0, config["head_dim"], 2, dtype=np.float32) / config["head_dim"]
+    computed = 1.0 / config["rope_base"] ** exponents.astype(np.float64)
+    if not np.allclose(values, computed, rtol=1e-6, atol=0.0):
+        config["rope_inv_freq"] = [float(value) for value in values]
+        worst = float(np.abs(values / computed - 1).max())
+        described.notes.append(
+            f"rotary frequencies are those stored with the weights (up to {worst:.1e} from "
+            f"rope_theta {config['rope_base']:g}'s)"
         )
 
 

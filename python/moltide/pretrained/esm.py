@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from moltide.errors import CheckpointError, ConfigError
 from moltide.pretrained.families import Described
 from moltide.pretrained.json_files import Fields
@@ -65,9 +67,9 @@ NAMES = NameMap(
         },
     },
     spellings=((r"\.gamma$", ".weight"), (r"\.beta$", ".bias")),
+    rope_frequencies=r"(.*\.)?rotary_embeddings\.inv_freq",
     harmless=(
         (r"embeddings\.position_ids", "an index buffer, rebuilt from the config"),
-        (r"(.*\.)?rotary_embeddings\.inv_freq", "a buffer of the rotary positions"),
         (r"pooler\.dense\.(weight|bias)", "a pooler that pretraining never trained"),
         (r"lm_head\.decoder\.bias", "a second name of lm_head.bias"),
     ),
@@ -117,7 +119,7 @@ def config_from_published(published: Mapping[str, Any], where: str) -> Described
     if position == "absolute" and rows <= first_row:
         raise fields.refuse("max_position_embeddings", rows, "more than pad_token_id + 1")
     eos = fields.values.get("eos_token_id")
-    config = {
+    config: dict[str, Any] = {
         "layers": fields.integer("num_hidden_layers", 12),
         "width": width,
         "heads": heads,
@@ -128,6 +130,7 @@ def config_from_published(published: Mapping[str, Any], where: str) -> Described
         "max_positions": rows,
         "position_offset": first_row if position == "absolute" else 0,
         "rope_base": fields.number("rope_theta", 10000.0, 1.0, 1e12),
+        "rope_inv_freq": [],
         "norm": "layernorm",
         "norm_place": "pre",
         "norm_eps": fields.number("layer_norm_eps", 1e-12, 0.0, 1.0),
@@ -237,6 +240,14 @@ def architecture_for(
 def prefix_for(architecture: str) -> str:
     """EsmModel writes its tensors bare; every class around it writes `esm.` before them."""
     return "" if architecture == "EsmModel" else NAMES.prefix
+
+
+def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """Rotary frequencies that are not those of rope_theta travel with the weights."""
+    stored = config.get("rope_inv_freq")
+    if not stored:
+        return {}
+    return {f"{prefix}rotary_embeddings.inv_freq": np.array(stored, dtype=np.float32)}
 
 
 def published_from_config(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 from moltide.errors import CheckpointError
 from moltide.pretrained.names import NameMap
 
@@ -62,6 +64,10 @@ class Family(Protocol):
 
     def prefix_for(self, architecture: str) -> str:
         """What that class writes before the encoder's tensor names."""
+        ...
+
+    def extra_tensors(self, config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+        """Published tensors that are part of the engine's config, such as rotary frequencies."""
         ...
 
     def layout_of(self, architecture: str) -> str | None:

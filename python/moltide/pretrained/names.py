@@ -17,7 +17,7 @@ class NameMap:
     encoder, one dict for each published layout of a head. `{i}` in both names is the layer.
     `spellings` turns older spellings of a published name into today's (regular expression,
     replacement); `harmless` says why a published tensor may be left aside (regular expression,
-    reason).
+    reason); `rope_frequencies` finds stored frequencies of rotary positions, one copy or many.
     """
 
     prefix: str
@@ -25,6 +25,7 @@ class NameMap:
     heads: Mapping[str, Mapping[str, str]]
     spellings: tuple[tuple[str, str], ...] = ()
     harmless: tuple[tuple[str, str], ...] = ()
+    rope_frequencies: str = ""
 
     def published(self, canonical: str, prefix: str, layout: str | None = None) -> str:
         """Published name of a canonical parameter; `layout` picks among head layouts.
@@ -51,6 +52,7 @@ class Recognised:
 
     names: dict[str, str]
     prefix: str
+    rope_frequencies: list[str]
     harmless: list[str]
     unexpected: list[str]
 
@@ -62,7 +64,7 @@ def recognise(published: Iterable[str], names: NameMap, where: str) -> Recognise
         CheckpointError: two published tensors stand for the same parameter.
     """
     patterns = _patterns(names)
-    result = Recognised({}, "", [], [])
+    result = Recognised({}, "", [], [], [])
     found_prefix = False
     for original in sorted(published):
         current = original
@@ -70,6 +72,9 @@ def recognise(published: Iterable[str], names: NameMap, where: str) -> Recognise
             current = re.sub(old, new, current)
         bare = current.removeprefix(names.prefix)
         canonical = _match(patterns, current, bare)
+        if canonical is None and re.fullmatch(names.rope_frequencies, bare):
+            result.rope_frequencies.append(original)
+            continue
         if canonical is None:
             harmless = any(re.fullmatch(pattern, bare) for pattern, _ in names.harmless)
             (result.harmless if harmless else result.unexpected).append(original)

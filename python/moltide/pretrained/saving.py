@@ -41,7 +41,12 @@ def save(
         canonical[published] = name
         published_shapes[published] = shape
 
+    extra = family.extra_tensors(config, prefix)
+    published_shapes.update({name: values.shape for name, values in extra.items()})
+
     def read(published: str) -> np.ndarray:
+        if published in extra:
+            return extra[published]
         name = canonical[published]
         if stand_in and name.startswith("contact."):
             return np.zeros(shapes[name], dtype=np.float32)
