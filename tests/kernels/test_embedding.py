@@ -29,7 +29,7 @@ def data(rng, rows, cols):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(shape, isa, rng):
+def test_values(shape, vector_isa, rng):
     tokens, table, scale, positions, position = data(rng, *shape)
     assert_same_bits(ops.embedding_fwd(tokens, table, pad=3), table[tokens])
     x = ops.embedding_fwd(tokens, table, scale=scale, pad=3)
@@ -41,7 +41,7 @@ def test_values(shape, isa, rng):
 
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients(shape, scaled, isa, rng):
+def test_gradients(shape, scaled, vector_isa, rng):
     tokens, table, scale, positions, position = data(rng, *shape)
     scale = scale if scaled else None
     dx = rng.normal(size=shape).astype(np.float32)
@@ -67,7 +67,7 @@ def test_reference_gradients(rng):
     np.testing.assert_allclose(dpositions, gradient(lambda v: loss(table, v), positions), **close)
 
 
-def test_two_backwards_accumulate_and_frozen_table(isa, rng):
+def test_two_backwards_accumulate_and_frozen_table(vector_isa, rng):
     tokens, table, scale, positions, position = data(rng, 20, 37)
     dx = rng.normal(size=(20, 37)).astype(np.float32)
     once = ops.embedding_bwd(tokens, dx, table, scale, positions, position)
@@ -83,7 +83,7 @@ def test_two_backwards_accumulate_and_frozen_table(isa, rng):
     assert_within(twice[1], positions + 2 * want[1], "embedding")
 
 
-def test_same_bits_alone_and_on_any_threads(isa, rng):
+def test_same_bits_alone_and_on_any_threads(vector_isa, rng):
     tokens, table, scale, positions, position = data(rng, 500, 200)
     assert_rows_alone(
         lambda r: ops.embedding_fwd(tokens[r], table, scale[r], positions, position[r]), 500

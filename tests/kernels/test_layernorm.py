@@ -35,7 +35,7 @@ def statistics(x, w):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(shape, dtype, isa, rng):
+def test_values(shape, dtype, vector_isa, rng):
     x, w, b, _ = data(rng, *shape)
     y, mean, rstd = ops.layernorm_fwd(x, w, b, EPS, dtype=dtype, pad=3)
     want, want_mean, want_rstd = reference.fwd(x, w, b, EPS)
@@ -46,7 +46,7 @@ def test_values(shape, dtype, isa, rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", [*SHAPES, (200, 33)])
-def test_gradients(shape, dtype, isa, rng):
+def test_gradients(shape, dtype, vector_isa, rng):
     x, w, _, dy = data(rng, *shape, dtype)
     zeros = np.zeros_like(w)
     dx, dw, db = ops.layernorm_bwd(
@@ -71,7 +71,7 @@ def test_reference_gradients(rng):
     np.testing.assert_allclose(db, gradient(lambda v: loss(x, w, v), b), **close)
 
 
-def test_two_backwards_accumulate(isa, rng):
+def test_two_backwards_accumulate(vector_isa, rng):
     x, w, _, dy = data(rng, 20, 37)
     stats = statistics(x, w)
     zeros, before = np.zeros_like(w), np.ones_like(x)
@@ -82,7 +82,7 @@ def test_two_backwards_accumulate(isa, rng):
     assert_same_bits(db2, db + db)
 
 
-def test_frozen_and_in_place(isa, rng):
+def test_frozen_and_in_place(vector_isa, rng):
     x, w, _, dy = data(rng, 20, 37)
     stats = statistics(x, w)
     zeros = np.zeros_like(w)
@@ -99,7 +99,7 @@ def test_frozen_and_in_place(isa, rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_same_bits_alone_and_on_any_threads(dtype, isa, rng):
+def test_same_bits_alone_and_on_any_threads(dtype, vector_isa, rng):
     x, w, b, dy = data(rng, 500, 130, dtype)
     mean, rstd = statistics(x, w)
     assert_rows_alone(lambda r: ops.layernorm_fwd(x[r], w, b, EPS, dtype=dtype)[0], 500)
@@ -115,7 +115,7 @@ def test_same_bits_alone_and_on_any_threads(dtype, isa, rng):
         )
 
 
-def test_far_from_zero_keeps_the_variance(isa):
+def test_far_from_zero_keeps_the_variance(vector_isa):
     """One pass over x and x^2 would lose it: 1000 +- 0.1 in float32."""
     x = (1000 + 0.1 * np.sin(np.arange(256.0))).astype(np.float32)[None]
     one = np.ones(256, np.float32)
@@ -123,7 +123,7 @@ def test_far_from_zero_keeps_the_variance(isa):
     np.testing.assert_allclose(y, reference.fwd(x, one, 0 * one, EPS)[0], atol=2e-3)
 
 
-def test_constant_row_is_the_bias(isa, rng):
+def test_constant_row_is_the_bias(vector_isa, rng):
     w, b = rng.normal(size=(2, 20)).astype(np.float32)
     y, _, rstd = ops.layernorm_fwd(np.full((1, 20), 2, np.float32), w, b, EPS)
     assert_same_bits(y[0], b)

@@ -25,7 +25,7 @@ def data(rng, activation, rows, cols, dtype="float32"):
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_values(activation, shape, dtype, isa, rng):
+def test_values(activation, shape, dtype, vector_isa, rng):
     u, _ = data(rng, activation, *shape, dtype)
     y = ops.activation_fwd(activation, u, dtype=dtype, pad=3)
     assert_within(y, reference.fwd(activation, u), "mlp_act", dtype)
@@ -34,7 +34,7 @@ def test_values(activation, shape, dtype, isa, rng):
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_gradients(activation, shape, dtype, isa, rng):
+def test_gradients(activation, shape, dtype, vector_isa, rng):
     u, dy = data(rng, activation, *shape, dtype)
     du = ops.activation_bwd(activation, dy, u, dtype=dtype, pad=3)
     assert_within(du, reference.bwd(activation, dy, u), "mlp_act", dtype)
@@ -50,7 +50,7 @@ def test_reference_gradients(activation, rng):
     np.testing.assert_allclose(reference.bwd(activation, dy, u), fd, rtol=1e-5, atol=1e-8)
 
 
-def test_gelu_over_its_whole_range(isa):
+def test_gelu_over_its_whole_range(vector_isa):
     """Exact-GELU parity: Phi and the slope to about 1e-7 everywhere, the lower tail not lost."""
     u = np.linspace(-13, 13, 200_001, dtype=np.float32).reshape(-1, 1)
     u = np.concatenate([u, [[1.25], [np.nextafter(np.float32(1.25), np.float32(0))]]]).astype("f4")
@@ -62,13 +62,13 @@ def test_gelu_over_its_whole_range(isa):
     assert np.abs(slope - reference.bwd("gelu", np.ones(u.shape), u)).max() <= 2e-7
 
 
-def test_tanh_over_its_whole_range(isa):
+def test_tanh_over_its_whole_range(vector_isa):
     u = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-30, 1, 1000)])
     u = u.astype(np.float32).reshape(-1, 1)
     np.testing.assert_allclose(ops.activation_fwd("tanh", u), np.tanh(u.astype(float)), rtol=4e-7)
 
 
-def test_extremes(isa):
+def test_extremes(vector_isa):
     u = np.array([[np.inf, 1e30, 100, 0.0, -0.0, -100, -1e30, np.nan]], np.float32)
     gelu = ops.activation_fwd("gelu", u)[0]
     np.testing.assert_array_equal(gelu, [np.inf, np.float32(1e30), 100, 0, 0, 0, 0, np.nan])
@@ -88,7 +88,7 @@ def test_extremes(isa):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_same_bits_alone_and_on_any_threads(activation, dtype, isa, rng):
+def test_same_bits_alone_and_on_any_threads(activation, dtype, vector_isa, rng):
     u, dy = data(rng, activation, 150, 77, dtype)
     assert_rows_alone(lambda r: ops.activation_fwd(activation, u[r], dtype=dtype), 150)
     assert_rows_alone(lambda r: ops.activation_bwd(activation, dy[r], u[r], dtype=dtype), 150)

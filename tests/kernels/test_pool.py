@@ -29,7 +29,7 @@ def cumulative(name):
 @pytest.mark.parametrize("cols", [1, 37, 130])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_values_and_gradients(pool, batch, cols, skips, isa, rng):
+def test_values_and_gradients(pool, batch, cols, skips, vector_isa, rng):
     cu_seqlens = cumulative(batch)
     x = rng.normal(size=(cu_seqlens[-1], cols)).astype(np.float32)
     y = ops.pool_fwd(pool, x, cu_seqlens, *skips, pad=3)
@@ -47,7 +47,7 @@ def test_reference_gradient(pool, rng):
     np.testing.assert_allclose(reference.bwd(pool, dy, cu_seqlens), fd, rtol=1e-6, atol=1e-8)
 
 
-def test_mean_leaves_the_specials_out(isa):
+def test_mean_leaves_the_specials_out(vector_isa):
     x = np.array([[100], [1], [2], [6], [100], [7], [8]], np.float32)
     cu_seqlens = np.array([0, 5, 7], np.int32)
     np.testing.assert_array_equal(ops.pool_fwd("mean", x, cu_seqlens), [[3], [0]])
@@ -55,7 +55,7 @@ def test_mean_leaves_the_specials_out(isa):
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_same_bits_alone_and_on_any_threads(pool, isa, rng):
+def test_same_bits_alone_and_on_any_threads(pool, vector_isa, rng):
     cu_seqlens = np.array([0, 300, 302, 350, 700], np.int32)
     x = rng.normal(size=(700, 130)).astype(np.float32)
     assert_any_threads(lambda: ops.pool_fwd(pool, x, cu_seqlens))
@@ -68,7 +68,7 @@ def test_same_bits_alone_and_on_any_threads(pool, isa, rng):
         assert_same_bits(ops.pool_bwd(pool, dy[b : b + 1], alone), dx[begin:end])
 
 
-def test_thirty_thousand_residues(isa, rng):
+def test_thirty_thousand_residues(vector_isa, rng):
     x = rng.normal(1, 1, size=(30_000, 3)).astype(np.float32)
     y = ops.pool_fwd("mean", x, np.array([0, 30_000], np.int32))
     np.testing.assert_allclose(y[0], x[1:-1].astype(float).mean(axis=0), rtol=1e-6)

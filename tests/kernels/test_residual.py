@@ -22,7 +22,7 @@ PAIRS = [(a, b) for a in ("float32", "bf16") for b in ("float32", "bf16")]
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_residual_add(shape, dtype, isa, rng):
+def test_residual_add(shape, dtype, vector_isa, rng):
     x = rng.normal(size=shape).astype(np.float32)
     branch = representable(rng.normal(size=shape), dtype)
     for scale in (1.0, 0.25, -1.7):
@@ -33,13 +33,13 @@ def test_residual_add(shape, dtype, isa, rng):
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_copy_cast(shape, source, destination, isa, rng):
+def test_copy_cast(shape, source, destination, vector_isa, rng):
     x = representable(rng.normal(size=shape), source)
     got = ops.copy_cast(x, source, destination, pad=3)
     assert_same_bits(got, representable(x, destination))
 
 
-def test_cast_of_every_kind_of_number(isa):
+def test_cast_of_every_kind_of_number(vector_isa):
     """Ties to even, overflow to infinity, denormals and NaN: as ml_dtypes rounds."""
     low = np.array([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF], np.uint32)
     high = np.arange(0, 1 << 16, 7, dtype=np.uint32) << 16
@@ -51,14 +51,14 @@ def test_cast_of_every_kind_of_number(isa):
 
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_accumulate(shape, source, destination, isa, rng):
+def test_accumulate(shape, source, destination, vector_isa, rng):
     x = representable(rng.normal(size=shape), source)
     y = representable(rng.normal(size=shape), destination)
     got = ops.accumulate(x, y, source, destination, pad=3)
     assert_same_bits(got, representable(x + y, destination))
 
 
-def test_same_bits_alone_and_on_any_threads(isa, rng):
+def test_same_bits_alone_and_on_any_threads(vector_isa, rng):
     x, y = rng.normal(size=(2, 500, 77)).astype(np.float32)
     assert_rows_alone(lambda r: ops.residual_add(x[r], y[r], 0.3), 500)
     assert_rows_alone(lambda r: ops.accumulate(x[r], y[r], "float32", "bf16"), 500)

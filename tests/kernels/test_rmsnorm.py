@@ -34,7 +34,7 @@ def rstd_of(x, w):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(shape, dtype, isa, rng):
+def test_values(shape, dtype, vector_isa, rng):
     x, w, _ = data(rng, *shape)
     y, rstd = ops.rmsnorm_fwd(x, w, EPS, dtype=dtype, pad=3)
     want, want_rstd = reference.fwd(x, w, EPS)
@@ -44,7 +44,7 @@ def test_values(shape, dtype, isa, rng):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", [*SHAPES, (200, 33)])
-def test_gradients(shape, dtype, isa, rng):
+def test_gradients(shape, dtype, vector_isa, rng):
     x, w, dy = data(rng, *shape, dtype)
     dx, dw = ops.rmsnorm_bwd(dy, x, w, rstd_of(x, w), dw=np.zeros_like(w), dtype=dtype, pad=5)
     want_dx, want_dw = reference.bwd(dy, x, w, EPS)
@@ -63,7 +63,7 @@ def test_reference_gradients(rng):
     np.testing.assert_allclose(dw, gradient(lambda v: loss(x, v), w), rtol=1e-6, atol=1e-8)
 
 
-def test_two_backwards_accumulate(isa, rng):
+def test_two_backwards_accumulate(vector_isa, rng):
     x, w, dy = data(rng, 20, 37)
     rstd, before = rstd_of(x, w), np.ones_like(x)
     dx, dw = ops.rmsnorm_bwd(dy, x, w, rstd, dw=np.zeros_like(w))
@@ -72,7 +72,7 @@ def test_two_backwards_accumulate(isa, rng):
     assert_same_bits(dw2, dw + dw)
 
 
-def test_frozen_and_in_place(isa, rng):
+def test_frozen_and_in_place(vector_isa, rng):
     x, w, dy = data(rng, 20, 37)
     rstd = rstd_of(x, w)
     dx, dw = ops.rmsnorm_bwd(dy, x, w, rstd, dw=np.zeros_like(w))
@@ -85,7 +85,7 @@ def test_frozen_and_in_place(isa, rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_same_bits_alone_and_on_any_threads(dtype, isa, rng):
+def test_same_bits_alone_and_on_any_threads(dtype, vector_isa, rng):
     x, w, dy = data(rng, 500, 130, dtype)
     rstd = rstd_of(x, w)
     assert_rows_alone(lambda r: ops.rmsnorm_fwd(x[r], w, EPS, dtype=dtype)[0], 500)
@@ -94,7 +94,7 @@ def test_same_bits_alone_and_on_any_threads(dtype, isa, rng):
     assert_any_threads(lambda: ops.rmsnorm_bwd(dy, x, w, rstd, dw=zeros, dtype=dtype)[1])
 
 
-def test_zero_row_stays_zero(isa):
+def test_zero_row_stays_zero(vector_isa):
     y, rstd = ops.rmsnorm_fwd(np.zeros((1, 20), np.float32), np.ones(20, np.float32), EPS)
     assert (y == 0).all()
     np.testing.assert_allclose(rstd, EPS**-0.5, rtol=1e-6)

@@ -41,7 +41,7 @@ def test_table_rounds_the_angle_to_float32():
 @pytest.mark.parametrize("inverse", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_values(shape, dtype, inverse, isa, rng):
+def test_values(shape, dtype, inverse, vector_isa, rng):
     x, position, cos, sin = data(rng, *shape, dtype)
     y = ops.rope(x, position, shape[1], cos, sin, inverse=inverse, dtype=dtype, pad=3)
     want = reference.rotate(x, position, shape[1], cos, sin, inverse)
@@ -59,7 +59,7 @@ def test_inverse_is_the_gradient_and_the_way_back(rng):
     assert_within(ops.rope(there, position, 2, cos, sin, inverse=True), x, "rope")
 
 
-def test_position_zero_changes_nothing(isa, rng):
+def test_position_zero_changes_nothing(vector_isa, rng):
     x, position, cos, sin = data(rng, 4, 3, 24)
     assert_same_bits(ops.rope(x, 0 * position, 3, cos, sin), x)
 
@@ -77,7 +77,7 @@ def test_scores_depend_on_distance_alone(rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_same_bits_alone_and_on_any_threads(dtype, isa, rng):
+def test_same_bits_alone_and_on_any_threads(dtype, vector_isa, rng):
     x, position, cos, sin = data(rng, 400, 5, 24, dtype)
     assert_rows_alone(lambda r: ops.rope(x[r], position[r], 5, cos, sin, dtype=dtype), 400)
 
