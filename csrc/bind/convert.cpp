@@ -18,6 +18,7 @@ void visit(Visitor& f, EncoderConfig& c) {
   f.read("max_positions", c.max_positions);
   f.read("position_offset", c.position_offset);
   f.read("rope_base", c.rope_base);
+  f.read("rope_inv_freq", c.rope_inv_freq);
   f.choice("norm", c.norm, {{"layernorm", Norm::layernorm}, {"rmsnorm", Norm::rmsnorm}});
   f.choice("norm_place", c.norm_place, {{"pre", NormPlace::pre}, {"post", NormPlace::post}});
   f.read("norm_eps", c.norm_eps);

@@ -90,7 +90,7 @@ PassActivations plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at
   if (s.train) p.dy = at.tensor(t, c.width, DType::f32);
   if (s.lm_head) {
     p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
-    p.lm_u = at.tensor(t, c.width, s.act);
+    p.lm_u = at.tensor(t, c.width, DType::f32);
     p.lm_g = at.tensor(t, c.width, DType::f32);
     p.lm_h = at.tensor(t, c.width, s.act);
     p.mean_lm = at.floats(t);

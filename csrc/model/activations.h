@@ -62,8 +62,8 @@ struct PassActivations {
   Tensor dx;                                           // (T, C) f32 gradient of the residual stream
   Tensor dy;                                           // (T, C) f32 gradient of y
   // masked-LM head
-  Tensor y_act, lm_u, lm_h;  // (T, C) Act
-  Tensor lm_g;               // (T, C) f32
+  Tensor y_act, lm_h;  // (T, C) Act
+  Tensor lm_u, lm_g;   // (T, C) f32 before and after the activation
   float *mean_lm = nullptr, *rstd_lm = nullptr;
   Tensor logits;   // (T, V) f32
   Tensor dlogits;  // (T, V) Act

@@ -136,7 +136,10 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
   layernorm_fwd(a.x_mid, w.mlp_norm.weight->value, w.mlp_norm.bias->value, eps, a.h2, a.mean2,
                 a.rstd2);
   mlp_forward(pass, layer, a, ws);
-  if (inner_only) return;
+  if (inner_only) {
+    adapters_forward(pass, {layer, Projection::down}, a.g, Tensor{}, lora(Projection::down), ws);
+    return;
+  }
   if (x_out.data != a.x_mid.data) copy_cast(a.x_mid, x_out);
   add_branch(pass, w.down, {layer, Projection::down}, RandomSite::mlp_branch_dropout, a.g, x_out, a,
              ws);

@@ -34,6 +34,9 @@ void EncoderConfig::validate() const {
   probability("hidden_dropout", hidden_dropout);
   probability("attention_dropout", attention_dropout);
   probability("mask_ratio_train", mask_ratio_train);
+  MOLTIDE_CHECK(rope_inv_freq.empty() || static_cast<int64_t>(rope_inv_freq.size()) == head_dim / 2,
+                "config: rope_inv_freq has ", rope_inv_freq.size(),
+                " values, allowed none or head_dim / 2 = ", head_dim / 2);
   MOLTIDE_CHECK(norm == Norm::layernorm, "config: norm = rmsnorm, this engine has layernorm");
   MOLTIDE_CHECK(norm_place == NormPlace::pre, "config: norm_place = post, this engine has pre");
   MOLTIDE_CHECK(!qk_norm, "config: qk_norm = true, this engine has false");

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "mlp_act/mlp_act.h"
 
@@ -18,6 +19,7 @@ struct EncoderConfig {
   int64_t max_positions = 0;    // rows of the learned table; 0: none
   int64_t position_offset = 0;  // learned: first row that a residue can use
   double rope_base = 10000.0;
+  std::vector<float> rope_inv_freq;  // (head_dim / 2) as a checkpoint stores them; empty: from base
   Norm norm = Norm::layernorm;
   NormPlace norm_place = NormPlace::pre;
   double norm_eps = 1e-5;

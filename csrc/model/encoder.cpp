@@ -108,8 +108,8 @@ void lm_head_backward(const PassContext& pass, const PassActivations& p) {
          p.dy);
   layernorm_bwd(p.dy, p.lm_g, w.lm_norm.weight->value, p.mean_lm, p.rstd_lm, p.dy, false,
                 w.lm_norm.weight->grad, w.lm_norm.bias->grad);
+  activation_bwd(Activation::gelu, p.dy, p.lm_u, p.dy);
   copy_cast(p.dy, p.lm_h);
-  activation_bwd(Activation::gelu, p.lm_h, p.lm_u, p.lm_h);
   gradients(w.lm_dense, p.lm_h, p.y_act);
   matmul(p.lm_h, w.lm_dense.backward.get(*w.lm_dense.weight, true, 1.0f, pass.act), nullptr, p.dy);
 }

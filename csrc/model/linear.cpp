@@ -35,12 +35,18 @@ void linear_forward(const PassContext& pass, Linear& linear, Site site, const Te
                     const Workspace& ws) {
   matmul(x, linear.forward.get(*linear.weight, false, 1.0f, pass.act), linear.bias_value(), y,
          epilogue, pre);
+  adapters_forward(pass, site, x, y, lora, ws);
+}
+
+void adapters_forward(const PassContext& pass, Site site, const Tensor& x, const Tensor& y,
+                      const Tensor& lora, const Workspace& ws) {
   for (const AdapterSegment& s : pass.segments) {
     LoraPair* pair = s.adapter->pair(site.layer, site.projection);
     if (!pair) continue;
     const Tensor input = adapter_input(pass, *s.adapter, site, x.slice_rows(s.begin, s.end), ws);
     const Tensor down = lora.slice_rows(s.begin, s.end).slice_cols(0, s.adapter->rank);
     matmul(input, pair->a_forward.get(*pair->a, false, 1.0f, pass.act), nullptr, down);
+    if (!y) continue;
     matmul(down, pair->b_forward.get(*pair->b, false, s.adapter->scale, pass.act), nullptr,
            y.slice_rows(s.begin, s.end), Epilogue::accumulate);
   }

@@ -46,6 +46,10 @@ void linear_forward(const PassContext& pass, Linear& linear, Site site, const Te
                     const Tensor& y, Epilogue epilogue, const Tensor* pre, const Tensor& lora,
                     const Workspace& ws);
 
+// The adapters' part alone: lora =, y +=; an empty y leaves it at lora (all that a backward needs).
+void adapters_forward(const PassContext& pass, Site site, const Tensor& x, const Tensor& y,
+                      const Tensor& lora, const Workspace& ws);
+
 // dx = (+= when `accumulate`) dy W, plus the adapters' part; an empty dx is not computed.
 // Gradients of trained weights, biases and adapters +=.
 void linear_backward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,

@@ -144,8 +144,12 @@ PassContext Model::context(const PackedBatch& batch, std::vector<AdapterSegment>
     const size_t n = static_cast<size_t>(rope_length_ * config_.head_dim / 2);
     rope_cos_.resize(n);
     rope_sin_.resize(n);
-    rope_table(rope_length_, config_.head_dim, config_.rope_base, rope_cos_.data(),
-               rope_sin_.data());
+    if (config_.rope_inv_freq.empty())
+      rope_table(rope_length_, config_.head_dim, config_.rope_base, rope_cos_.data(),
+                 rope_sin_.data());
+    else
+      rope_table(rope_length_, config_.head_dim, config_.rope_inv_freq.data(), rope_cos_.data(),
+                 rope_sin_.data());
   }
   return {config_, weights_, batch, std::move(segments), act_, rope_cos_.data(), rope_sin_.data()};
 }

@@ -1,0 +1,66 @@
+"""Encoders with random weights: the start of a pretraining run, and the control of a fine-tuning one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
+
+# Standard deviation of weights in BERT's and ESM's initialisation (initializer_range).
+_DEVIATION = 0.02
+
+
+def esm2_config(
+    layers: int, width: int, heads: int, ffn_width: int | None = None, max_positions: int = 1026
+) -> dict[str, Any]:
+    """Engine config of an ESM-2 (Lin et al. 2023, doi:10.1126/science.ade2574) of this shape."""
+    return {
+        "layers": layers,
+        "width": width,
+        "heads": heads,
+        "head_dim": width // heads,
+        "ffn_width": 4 * width if ffn_width is None else ffn_width,
+        "vocab": 33,
+        "position": "rotary",
+        "max_positions": max_positions,
+        "token_dropout": True,
+        "lm_head": True,
+        "tie_lm_head": True,
+        "contact_head": True,
+    }
+
+
+def randomise(model: Any, seed: int) -> None:
+    """Give every encoder parameter of `model` its initial value: weights normal, biases zero.
+
+    A parameter's values depend on the seed and its name's place alone.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    for name, shape in model.parameters():
+        if name.startswith(("head.", "adapters.")):
+            continue
+        if name.endswith("norm.weight"):
+            values = np.ones(shape, dtype=np.float32)
+        elif name.endswith(".bias"):
+            values = np.zeros(shape, dtype=np.float32)
+        else:
+            values = rng.normal(0.0, _DEVIATION, shape).astype(np.float32)
+        model.set_parameter(name, values)
+
+
+def random_encoder(config: dict[str, Any], seed: int = 0, dtype: str = "float32") -> Encoder:
+    """An untrained encoder of this engine config, with ESM's vocabulary.
+
+    Raises:
+        ValueError: a config the engine refuses.
+    """
+    from moltide._engine import Model
+    from moltide.encoder import Encoder
+    from moltide.tokenizer import ResidueTokenizer
+
+    model = Model(config, dtype)
+    randomise(model, seed)
+    return Encoder(model, ResidueTokenizer(), name="random")
