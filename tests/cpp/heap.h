@@ -1,7 +1,10 @@
-// Buffers of exactly the elements an op may touch: the address sanitizer sees one element past
-// either end, the canaries between strided rows see the rest.
+// Buffers of exactly the elements an op may touch. The address sanitizer sees one element past
+// either end, but not through masked vector instructions: without it buffers end at a page that
+// must not be touched. Canaries watch the gaps between strided rows.
 #pragma once
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstdint>
@@ -24,20 +27,49 @@ inline float value(uint32_t seed, int64_t i) {
   return static_cast<float>(h & 0xffffu) / 32767.5f - 1.0f;
 }
 
+class Block {
+ public:
+#if defined(__SANITIZE_ADDRESS__)
+  explicit Block(size_t bytes) : data_(new char[bytes]) {}
+  ~Block() { delete[] data_; }
+#else
+  explicit Block(size_t bytes) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    mapped_ = (bytes + page - 1) / page * page + page;
+    void* p = mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) throw std::bad_alloc();
+    base_ = static_cast<char*>(p);
+    data_ = base_ + mapped_ - page - bytes;
+    if (mprotect(base_ + mapped_ - page, page, PROT_NONE) != 0) throw std::bad_alloc();
+  }
+  ~Block() { munmap(base_, mapped_); }
+#endif
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+  char* get() const { return data_; }
+
+ private:
+#if !defined(__SANITIZE_ADDRESS__)
+  char* base_ = nullptr;
+  size_t mapped_ = 0;
+#endif
+  char* data_ = nullptr;
+};
+
 class Rows {
  public:
   Rows(int64_t rows, int64_t cols, DType dtype = DType::f32, int64_t gap = 0, uint32_t seed = 1)
       : rows_(rows), cols_(cols), ld_(cols + gap), dtype_(dtype) {
     elements_ = rows == 0 ? 0 : (rows - 1) * ld_ + cols;
-    data_.reset(new char[static_cast<size_t>(elements_ * dtype_bytes(dtype))]);
+    data_ = std::make_unique<Block>(static_cast<size_t>(elements_ * dtype_bytes(dtype)));
     for (int64_t i = 0; i < elements_; ++i) set(i, in_gap(i) ? kCanary : value(seed, i));
   }
 
-  operator Tensor() const { return {data_.get(), rows_, cols_, ld_, dtype_, Device::cpu}; }
+  operator Tensor() const { return {data(), rows_, cols_, ld_, dtype_, Device::cpu}; }
   Tensor view() const { return *this; }
-  float* f32() const { return reinterpret_cast<float*>(data_.get()); }
+  float* f32() const { return reinterpret_cast<float*>(data()); }
   float get(int64_t i) const {
-    return dtype_ == DType::f32 ? f32()[i] : bf16_to_float(reinterpret_cast<bf16*>(data_.get())[i]);
+    return dtype_ == DType::f32 ? f32()[i] : bf16_to_float(reinterpret_cast<bf16*>(data())[i]);
   }
 
   // Every element finite, every gap as it was.
@@ -52,17 +84,18 @@ class Rows {
 
  private:
   static constexpr float kCanary = -12288.0f;  // exact in bf16
+  char* data() const { return data_->get(); }
   bool in_gap(int64_t i) const { return i % ld_ >= cols_; }
   void set(int64_t i, float x) {
     if (dtype_ == DType::f32)
       f32()[i] = x;
     else
-      reinterpret_cast<bf16*>(data_.get())[i] = float_to_bf16(x);
+      reinterpret_cast<bf16*>(data())[i] = float_to_bf16(x);
   }
 
   int64_t rows_, cols_, ld_, elements_ = 0;
   DType dtype_;
-  std::unique_ptr<char[]> data_;
+  std::unique_ptr<Block> data_;
 };
 
 template <class T>
