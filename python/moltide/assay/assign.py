@@ -32,8 +32,8 @@ def split_of(
     notes = []
     if straddling:
         notes.append(
-            f"column {column!r}: sequences in more than one part: {straddling:,}; each went to test "
-            "before valid before train"
+            f"column {column!r}: sequences in more than one part: {straddling:,}; each went "
+            "to test before valid before train"
         )
     blank = sum(part == "" for part in parts)
     if blank:

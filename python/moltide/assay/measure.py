@@ -80,8 +80,8 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
         if bad and options.on_bad_row == "error":
             listed = problems_text([(source.row(i), shorten(source.texts(column)[i])) for i in bad])
             raise source.fail(
-                f"column {column!r}: cells that are no numbers: {len(bad):,} ({listed}); empty them if "
-                "they mean not measured, or leave these rows out (on_bad_row='set_aside')"
+                f"column {column!r}: cells that are no numbers: {len(bad):,} ({listed}); empty "
+                "them if they mean not measured, or leave these rows out (on_bad_row='set_aside')"
             )
         ledger.leave_out(bad, BAD_VALUE)
         result.missing_words += numbers.missing_words

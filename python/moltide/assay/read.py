@@ -166,7 +166,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     split_columns, split_name = _splits(source, roles, members, notes, said)
     groups = None
     if roles.split is not None and roles.split not in roles.splits:
-        groups = groups_of(source, roles.split, members)
+        groups, split_name = groups_of(source, roles.split, members), roles.split
     in_use = split_columns.get(split_name or "")
     lengths = np.array([len(one) for one in sequences])
     summary = DataSummary(

@@ -103,7 +103,8 @@ def sequences_from_records(
         listed = problems_text([(source.row(i), repr(names[i])) for i in unknown])
         raise source.fail(
             f"column {roles.record_id!r}: names that are no record of {fasta_name}: "
-            f"{len(unknown):,} ({listed}); correct them, or leave these rows out (on_bad_row='set_aside')"
+            f"{len(unknown):,} ({listed}); correct them, or leave these rows out "
+            "(on_bad_row='set_aside')"
         )
     ledger.leave_out(unknown, NO_RECORD)
     texts = [records.get(name, "") for name in names]

@@ -1,0 +1,117 @@
+"""Each way of splitting, or a sentence on why a table does not allow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay.table import AssayTable
+from moltide.splits.cluster import cluster_by_identity
+from moltide.splits.parts import fill_at_random, fill_by_group
+from moltide.splits.split import Split
+from moltide.splits.variants import VariantSplit, split_by_mutations, split_by_position
+
+
+def split_by_method(
+    table: AssayTable,
+    method: str,
+    seed: int,
+    shares: tuple[float, float, float],
+    identity: float,
+    rng: np.random.Generator,
+) -> Split | str:
+    """The split, or a sentence on why the table does not allow it."""
+    classes = table.targets[:, 0] if table.task == "classification" else None
+    if method == "column":
+        return _by_column(table, seed, shares, classes)
+    if method == "random":
+        return Split(fill_at_random(len(table), shares, seed, classes), method, "", seed)
+    if method == "time":
+        return _by_time(table, seed, shares)
+    if method in ("cluster", "groups"):
+        if method == "cluster":
+            groups = cluster_by_identity(table.sequences, identity)
+        elif table.groups is None:
+            return "no column of groups"
+        else:
+            groups = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
+        labels = fill_by_group(groups, shares, rng, classes)
+        sizes = np.bincount(groups)
+        what = f"clusters at {identity:.0%} identity" if method == "cluster" else "groups"
+        note = f"{what}: {len(sizes):,}, the largest with {sizes.max():,} sequences"
+        if labels is None:
+            return f"{note} of {len(table):,}, too few or too large to deal out"
+        return Split(labels, method, "", seed, [note], groups)
+    if table.mutations is None:
+        return (
+            f"a split by {method} needs one wild type of the same length (--wildtype, or "
+            "--mutations)"
+        )
+    found: VariantSplit | None
+    if method == "position":
+        found = split_by_position(table.mutations, shares, rng, table.numbering)
+        why = "too few positions, or every position is mutated in too many variants to hold out"
+    else:
+        counts = np.array([len(one) for one in table.mutations])
+        found = split_by_mutations(counts, shares, rng)
+        why = "all variants carry the same number of mutations"
+    if found is None:
+        return f"a split by {method} is not possible here: {why}"
+    return Split(found.labels, method, "", seed, [found.said])
+
+
+def _by_column(
+    table: AssayTable,
+    seed: int,
+    shares: tuple[float, float, float],
+    classes: npt.NDArray[np.float64] | None,
+) -> Split | str:
+    if table.split is None:
+        return "no split column"
+    labels = table.split.copy()
+    notes = []
+    if not (labels == "test").any():
+        labels[labels == "valid"] = "test"
+        notes.append(f"column {table.split_name!r} has no test part: its valid part is the test")
+    if not (labels == "valid").any():
+        train = np.flatnonzero(labels == "train")
+        share = shares[1] / (shares[0] + shares[1])
+        if len(train) < 2:
+            return f"column {table.split_name!r} leaves {len(train)} sequences to train on"
+        size = min(max(1, round(share * len(train))), len(train) - 1)
+        from sklearn.model_selection import train_test_split
+
+        stratify = None
+        if classes is not None and not np.isnan(classes[train]).any():
+            counts = np.unique(classes[train], return_counts=True)[1]
+            stratify = classes[train] if counts.min() >= 2 and size >= len(counts) else None
+        _, valid = train_test_split(train, test_size=size, random_state=seed, stratify=stratify)
+        labels[valid] = "valid"
+        notes.append(f"valid: {size:,} sequences drawn at random from its train part")
+    unused = int((labels == "").sum())
+    if unused:
+        notes.append(f"sequences without a part in it, not used: {unused:,}")
+    return Split(labels, "column", "", seed, notes)
+
+
+def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -> Split | str:
+    if table.time is None:
+        return "a split by time needs a column of times (--time)"
+    known = np.flatnonzero(~np.isnan(table.time))
+    moments, counts = np.unique(table.time[known], return_counts=True)
+    if len(moments) < 3:
+        return f"a split by time needs three different times, found {len(moments)}"
+    # Cuts lie between moments: what was measured together stays together.
+    before = np.cumsum(counts)[:-1] / len(known)
+    valid_from = int(np.argmin(np.abs(before[:-1] - shares[0])))
+    later = before[valid_from + 1 :]
+    test_from = valid_from + 1 + int(np.argmin(np.abs(later - (shares[0] + shares[1]))))
+    labels = np.full(len(table), "", dtype="<U5")
+    moment = np.searchsorted(moments, table.time[known])
+    labels[known] = np.where(
+        moment <= valid_from, "train", np.where(moment <= test_from, "valid", "test")
+    )
+    notes = []
+    if len(known) < len(table):
+        notes.append(f"sequences without a time, not used: {len(table) - len(known):,}")
+    return Split(labels, "time", "", seed, notes)
