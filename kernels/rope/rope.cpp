@@ -1,6 +1,7 @@
 #include "rope/rope.h"
 
 #include <cmath>
+#include <vector>
 
 #include "core/expect.h"
 #include "core/isa.h"
@@ -23,13 +24,21 @@ void check_head_dim(const char* op, int64_t head_dim) {
 void rope_table(int64_t max_len, int64_t head_dim, double base, float* cos, float* sin) {
   check_head_dim("rope_table", head_dim);
   MOLTIDE_CHECK(base > 0.0, "rope_table: base is ", base, ", allowed: above 0");
+  std::vector<float> inv_freq(static_cast<size_t>(head_dim / 2));
+  for (int64_t i = 0; i < head_dim / 2; ++i) {
+    const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
+    inv_freq[i] = 1.0f / static_cast<float>(std::pow(base, exponent));
+  }
+  rope_table(max_len, head_dim, inv_freq.data(), cos, sin);
+}
+
+void rope_table(int64_t max_len, int64_t head_dim, const float* inv_freq, float* cos, float* sin) {
+  check_head_dim("rope_table", head_dim);
   const int64_t half = head_dim / 2;
   parallel_for(half, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
-      const float inv_freq = 1.0f / static_cast<float>(std::pow(base, exponent));
       for (int64_t position = 0; position < max_len; ++position) {
-        const float angle = static_cast<float>(position) * inv_freq;
+        const float angle = static_cast<float>(position) * inv_freq[i];
         cos[position * half + i] = static_cast<float>(std::cos(static_cast<double>(angle)));
         sin[position * half + i] = static_cast<float>(std::sin(static_cast<double>(angle)));
       }

@@ -17,6 +17,8 @@ namespace moltide {
 // Row p: cos and sin of p * inv_freq[i], inv_freq[i] = 1 / base^(2i / D). inv_freq and the product
 // are rounded to f32 as the published models do: at position 2000 that is worth 1e-4 of an angle.
 void rope_table(int64_t max_len, int64_t head_dim, double base, float* cos, float* sin);
+// The same with the (D/2) inv_freq of a checkpoint, which may have been rounded to half precision.
+void rope_table(int64_t max_len, int64_t head_dim, const float* inv_freq, float* cos, float* sin);
 
 void rope(const Tensor& x, const int32_t* position, int64_t heads, int64_t head_dim,
           const float* cos, const float* sin, bool inverse);
