@@ -243,11 +243,17 @@ def prefix_for(architecture: str) -> str:
 
 
 def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """Rotary frequencies that are not those of rope_theta travel with the weights."""
-    stored = config.get("rope_inv_freq")
-    if not stored:
+    """Rotary frequencies travel with the weights, one copy a layer: the place that every release
+    of Transformers reads them from, and misses them in."""
+    if config["position"] != "rotary":
         return {}
-    return {f"{prefix}rotary_embeddings.inv_freq": np.array(stored, dtype=np.float32)}
+    values = np.array(config.get("rope_inv_freq") or [], dtype=np.float32)
+    if not values.size:
+        exponents = np.arange(0, config["head_dim"], 2, dtype=np.float32) / config["head_dim"]
+        powers = (config["rope_base"] ** exponents.astype(np.float64)).astype(np.float32)
+        values = (np.float32(1.0) / powers).astype(np.float32)
+    place = prefix + _LAYER + "attention.self.rotary_embeddings.inv_freq"
+    return {place.replace("{i}", str(layer)): values for layer in range(config["layers"])}
 
 
 def published_from_config(

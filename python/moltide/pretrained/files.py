@@ -86,7 +86,7 @@ def _sharded(files: Files, index: Path) -> dict[str, StoredTensor]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: no weight_map; a sharded index maps tensor names to files")
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or not _is_plain_shard(shard):
+        if not isinstance(shard, str) or not is_plain_shard(shard):
             raise CheckpointError(
                 f"{index}: tensor {tensor!r} is said to be in {shard!r}; allowed is the plain name "
                 "of a .safetensors file beside the index"
@@ -108,5 +108,6 @@ def _sharded(files: Files, index: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _is_plain_shard(name: str) -> bool:
+def is_plain_shard(name: str) -> bool:
+    """Whether an index may name this file: a .safetensors file beside it, and no path."""
     return _SHARD.fullmatch(name) is not None and PurePosixPath(name).name == name

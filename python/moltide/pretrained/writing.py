@@ -1,9 +1,12 @@
-"""Writing a checkpoint folder in its published format: whole files, config.json last."""
+"""Writing a checkpoint folder in its published format: all of it, or nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from moltide.atomic import atomic_write_text
-from moltide.errors import ConfigError
-from moltide.pretrained.files import CONFIG, INDEX, WEIGHTS
+from moltide.errors import CheckpointError, ConfigError
+from moltide.pretrained.files import CONFIG, INDEX, WEIGHTS, is_plain_shard
+from moltide.pretrained.json_files import read_json_object
 from moltide.pretrained.safe_tensors import write_tensors
 
-# Transformers' own limit of many years; a model below it is one file.
+# A model below this is one file; the limit is what Transformers 4 splits at.
 MAX_SHARD_BYTES = 5_000_000_000
 
 _BYTES = {"float32": 4, "bf16": 2}
@@ -29,9 +33,10 @@ def write_checkpoint(
     read: Callable[[str], np.ndarray],
     side_files: Mapping[str, str],
     dtype: str = "float32",
-    max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write config.json, the weights (one file or shards with an index) and `side_files`.
+
+    Everything is written into a hidden folder first and moved when it is whole, config.json last.
 
     Args:
         published: the config.json to write; its dtype is set here.
@@ -42,49 +47,63 @@ def write_checkpoint(
 
     Raises:
         ConfigError: another dtype.
-        OSError: the folder cannot be made or written, or the disk is full; every file in the folder
-            is then either the old one or the new one.
+        OSError: the folder cannot be made or written, or the disk is full; the folder is then as
+            it was.
     """
     if dtype not in _BYTES:
         raise ConfigError(f"dtype is {dtype!r}; allowed: {', '.join(_BYTES)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    shards = _shards(shapes, _BYTES[dtype], max_shard_bytes)
-    if len(shards) == 1:
-        write_tensors(folder / WEIGHTS, {name: read(name) for name in shards[0]}, dtype)
-        (folder / INDEX).unlink(missing_ok=True)
-    else:
-        _write_shards(folder, shards, shapes, read, dtype)
-        (folder / WEIGHTS).unlink(missing_ok=True)
-    for name, text in side_files.items():
-        atomic_write_text(folder / name, text)
-    config = {key: value for key, value in published.items() if key != "torch_dtype"}
-    config["dtype"] = _DTYPE_NAMES[dtype]
-    # Transformers 4 reads the older key.
-    config["torch_dtype"] = _DTYPE_NAMES[dtype]
-    atomic_write_text(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    staging = Path(tempfile.mkdtemp(prefix=".saving.", dir=folder))
+    try:
+        for name, text in side_files.items():
+            atomic_write_text(staging / name, text)
+        try:
+            _write_weights(staging, shapes, read, dtype)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            name = Path(error.filename or WEIGHTS).name
+            raise OSError(error.errno, error.strerror, str(folder / name)) from None
+        # Transformers 4 reads the older key.
+        config = {**published, "dtype": _DTYPE_NAMES[dtype], "torch_dtype": _DTYPE_NAMES[dtype]}
+        document = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        atomic_write_text(staging / CONFIG, document)
+        _move_over(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-def _shards(shapes: Mapping[str, tuple[int, ...]], bytes_each: int, limit: int) -> list[list[str]]:
-    shards: list[list[str]] = [[]]
-    filled = 0
-    for name, shape in shapes.items():
-        size = int(np.prod(shape, dtype=np.int64)) * bytes_each
-        if shards[-1] and filled + size > limit:
-            shards.append([])
-            filled = 0
-        shards[-1].append(name)
-        filled += size
-    return shards
+def _move_over(staging: Path, folder: Path) -> None:
+    """Put the new files in place; weights of an earlier save under other names go."""
+    new = {path.name for path in staging.iterdir()}
+    old = {WEIGHTS, INDEX} | _shards_of(folder / INDEX)
+    for name in [*sorted(new - {CONFIG}), CONFIG]:
+        os.replace(staging / name, folder / name)
+    for name in old - new:
+        (folder / name).unlink(missing_ok=True)
 
 
-def _write_shards(
+def _shards_of(index: Path) -> set[str]:
+    if not index.is_file():
+        return set()
+    with contextlib.suppress(CheckpointError):
+        listed = read_json_object(index).get("weight_map")
+        if isinstance(listed, dict):
+            return {n for n in listed.values() if isinstance(n, str) and is_plain_shard(n)}
+    return set()
+
+
+def _write_weights(
     folder: Path,
-    shards: list[list[str]],
     shapes: Mapping[str, tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     dtype: str,
 ) -> None:
+    shards = _shards(shapes, _BYTES[dtype])
+    if len(shards) == 1:
+        write_tensors(folder / WEIGHTS, {name: read(name) for name in shards[0]}, dtype)
+        return
     weight_map = {}
     for number, names in enumerate(shards, 1):
         shard = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
@@ -93,3 +112,16 @@ def _write_shards(
     total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()) * _BYTES[dtype]
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     atomic_write_text(folder / INDEX, json.dumps(index, indent=2) + "\n")
+
+
+def _shards(shapes: Mapping[str, tuple[int, ...]], bytes_each: int) -> list[list[str]]:
+    shards: list[list[str]] = [[]]
+    filled = 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape, dtype=np.int64)) * bytes_each
+        if shards[-1] and filled + size > MAX_SHARD_BYTES:
+            shards.append([])
+            filled = 0
+        shards[-1].append(name)
+        filled += size
+    return shards
