@@ -64,8 +64,7 @@ py::object matmul_op(const Floats& x, const Floats& w, const MaybeFloats& bias,
   if (!pack_isa.empty()) set_isa(pack_isa);
   const Packed packed = pack(wt.f32(), wt.ld, transpose, n, k, scale, act);
   set_isa(before);
-  if (bias)
-    MOLTIDE_CHECK(bias->size() == n, "bias: expected ", n, " elements, got ", bias->size());
+  if (bias) MOLTIDE_CHECK(bias->size() == n, "bias: expected ", n, " elements, got ", bias->size());
   const int64_t rows = in.tensor().rows;
   const DType out_type = parse_dtype(out_dtype);
   OpBuffer out = y ? OpBuffer(*y, out_type, pad) : OpBuffer(rows, n, out_type, pad);
@@ -129,8 +128,8 @@ double time_matmul(int64_t m, int64_t n, int64_t k, const std::string& dtype,
     if (what == "dw") return matmul_dw(y, x, dw, bias.f32());
     if (what == "pack")
       return pack_matrix(w.f32(), k, false, n, k, 1.0f, act, forward.memory.get());
-    throw std::invalid_argument(concat("what: got '", what,
-                                       "', allowed: forward, gelu, accumulate, dx, dw, pack"));
+    throw std::invalid_argument(
+        concat("what: got '", what, "', allowed: forward, gelu, accumulate, dx, dw, pack"));
   };
   py::gil_scoped_release release;
   using Clock = std::chrono::steady_clock;

@@ -1,7 +1,8 @@
 // The loops around the register tile, shared by the instruction sets (each gets its own copy).
 // A Kernel says: kInBytes of an element of x, kConvert (bf16 is widened to float32 on its way into
 // scratch), kPad (x's rows are read in multiples of it along k), kBlockRows x kBlockK of x kept in
-// the L2 cache, kInnerK of a panel between visits to the sums, rows(panels), tile(...).
+// the L2 cache, kInnerK that a tile takes in one go, whose multiples are the only places where it
+// stops. rows(panels), tile(...).
 #pragma once
 #include "core/parallel.h"
 #include "matmul/matmul_epilogue.h"
@@ -79,10 +80,9 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   constexpr int kOut = Kernel::kConvert ? 4 : Kernel::kInBytes;
   constexpr int64_t kStepCols = Kernel::kMaxPanels * kPanel;
   const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
-  const int64_t outer = p.k > 0 ? div_up(p.k, Kernel::kBlockK) : 1;
-  const int64_t block_k = div_up(div_up(p.k > 0 ? p.k : 1, outer), kBf16Pad) * kBf16Pad;
-  const int64_t inner = div_up(block_k, Kernel::kInnerK);
-  const int64_t inner_k = div_up(div_up(block_k, inner), kBf16Pad) * kBf16Pad;
+  const bool split = p.k > Kernel::kBlockK;
+  const int64_t block_k = smaller(Kernel::kBlockK, div_up(p.k, kBf16Pad) * kBf16Pad);
+  const int64_t inner_k = smaller(Kernel::kInnerK, block_k);
   const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
   char* a_scratch = static_cast<char*>(
       thread_scratch(Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * kOut + 128))));
@@ -90,22 +90,22 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   const int64_t sums = aligned * kStepCols;
   const int64_t widened = Kernel::kConvert ? inner_k * kStepCols : 0;
   float* c_scratch = static_cast<float*>(thread_scratch(
-      Scratch::matmul_b, static_cast<size_t>((sums * (outer > 1 ? steps : 1) + widened) * 4)));
-  char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (outer > 1 ? steps : 1));
+      Scratch::matmul_b, static_cast<size_t>((sums * (split ? steps : 1) + widened) * 4)));
+  char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (split ? steps : 1));
   const int64_t w_panel = panel_bytes(p.k, Kernel::kInBytes == 2);
   const Finish finish = choose_finish(p);
 
-  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
-    const int64_t k1 = smaller(p.k, k0 + block_k);
+  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
+    const int64_t k1 = smaller(p.k, k0 + Kernel::kBlockK);
     const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
     for (int64_t step = 0; step < steps; ++step) {
       const int64_t panel = first_panel + step * Kernel::kMaxPanels;
       const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
       const int64_t cols = smaller(panels * kPanel, p.n - panel * kPanel);
-      float* c = c_scratch + (outer > 1 ? step * sums : 0);
+      float* c = c_scratch + (split ? step * sums : 0);
       const int height = Kernel::rows(panels);
-      for (int64_t k = k0; k == k0 || k < k1; k += inner_k) {
-        const int64_t kn = smaller(inner_k, k1 - k);
+      for (int64_t k = k0; k == k0 || k < k1; k += Kernel::kInnerK) {
+        const int64_t kn = smaller(Kernel::kInnerK, k1 - k);
         const char* b =
             static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * Kernel::kInBytes;
         int64_t b_panel = w_panel;

@@ -72,8 +72,8 @@ struct AmxKernel {
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
-  static constexpr int64_t kBlockK = 1280;
   static constexpr int64_t kInnerK = 640;
+  static constexpr int64_t kBlockK = 2 * kInnerK;
 
   static void begin() { configure(); }
   static void end() { _tile_release(); }

@@ -29,8 +29,8 @@ MOLTIDE_INLINE vf load_vector(const char* p) {
 }
 
 // c (MR x 16 NP, ldc) = or += a b over `steps`. The element of A's row i at step s lies at
-// a + i * row_bytes + 4 s, or with kPackedA at a + 4 (s MR + i). One chain per value, in order of
-// s: stopping after some steps and going on from c later gives the same bits.
+// a + i * row_bytes + 4 s, or with kPackedA at a + 4 (s MR + i). A value is one chain from zero in
+// order of s, then added to c: which steps a call covers decides the bits, MR and NP do not.
 template <class Step, int MR, int NP, bool kPackedA>
 __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char* b,
                                     int64_t panel_bytes, int64_t steps, float* c, int64_t ldc,
@@ -40,7 +40,7 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < NP * V; ++j) acc[i][j] = first ? vf{} : load(c + i * ldc + j * W);
+    for (int j = 0; j < NP * V; ++j) acc[i][j] = vf{};
 #pragma GCC unroll 4
   for (int64_t s = 0; s < steps; ++s) {
     vf bv[NP * V];
@@ -59,7 +59,10 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
-    for (int j = 0; j < NP * V; ++j) store(c + i * ldc + j * W, acc[i][j]);
+    for (int j = 0; j < NP * V; ++j) {
+      float* to = c + i * ldc + j * W;
+      store(to, first ? acc[i][j] : load(to) + acc[i][j]);
+    }
 }
 
 }  // namespace moltide::MOLTIDE_ISA

@@ -36,8 +36,8 @@ struct VectorKernel {
   static constexpr int kMaxPanels = kVectorPanels;
   static constexpr int kRowAlign = kVectorRowAlign;
   static constexpr int64_t kBlockRows = 96;
-  static constexpr int64_t kBlockK = 1280 * kStepK;
-  static constexpr int64_t kInnerK = kBlockK;
+  static constexpr int64_t kInnerK = 320 * kStepK;
+  static constexpr int64_t kBlockK = 4 * kInnerK;
 
   static void begin() {}
   static void end() {}
