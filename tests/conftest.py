@@ -19,6 +19,15 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     _engine.set_isa(before)
 
 
+@pytest.fixture(params=[i for i in _engine.available_isas() if i in ("portable", "avx2", "avx512")])
+def vector_isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """As `isa`, without those that change the matrix product alone."""
+    before = _engine.active_isa()
+    _engine.set_isa(request.param)
+    yield request.param
+    _engine.set_isa(before)
+
+
 @pytest.fixture(autouse=True)
 def _same_threads() -> Iterator[None]:
     """A test that changes the number of threads leaves no trace."""
