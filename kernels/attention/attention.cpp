@@ -19,6 +19,7 @@ MOLTIDE_CPU_OP(void, attention_probs_item, const AttentionArgs& args, float* pro
 
 namespace {
 
+constexpr double kLog2e = 1.44269504088896341;
 constexpr int64_t kMaxHeadDim = 256;
 constexpr int64_t kMaxLength = int64_t{1} << 20;  // keys have 18 + 2 bits of the dropout counter
 
@@ -73,6 +74,7 @@ AttentionArgs make_args(const AttentionParams& p, const Tensor& q, const Tensor&
   args.heads = p.heads;
   args.head_dim = p.head_dim;
   args.scale = p.scale;
+  args.scale_log2e = static_cast<float>(p.scale * kLog2e);
   args.dropout = p.dropout;
   args.seed = p.seed;
   args.stream = p.stream;
@@ -208,7 +210,7 @@ void attention_probs(const Tensor& q, const Tensor& k, int64_t heads, int64_t he
   args.tokens = q.rows;
   args.heads = heads;
   args.head_dim = head_dim;
-  args.scale = scale;
+  args.scale_log2e = static_cast<float>(scale * kLog2e);
   args.bf16 = q.dtype == DType::bf16;
   parallel_for(MOLTIDE_CPU_CALL(attention_probs_items, args), 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item)

@@ -16,7 +16,8 @@ struct AttentionArgs {
   float* lse;                        // (H, T)
   float* delta;                      // (H, T), rowsum(dout * o), backward only
   int64_t tokens, heads, head_dim;
-  float scale, dropout;
+  float scale, scale_log2e;  // scores are computed as exponents of 2
+  float dropout;
   uint64_t seed, stream;
   bool bf16;
 };

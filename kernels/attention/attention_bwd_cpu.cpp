@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kTileKeys = 64;
 constexpr int64_t kTileFloats = (kTileKeys + kPadRows) * kLanes;
 constexpr int64_t kChunkFloats = 1 << 15;  // query blocks held at a time: 128 KiB per array
-constexpr float kLog2e = 1.44269504088896341f;
+constexpr double kLog2e = 1.44269504088896341;
 
 // A block of queries, packed both ways.
 struct Block {
@@ -20,7 +20,7 @@ struct Block {
   float* q;      // (kLanes, wide)
   float* dout;   // (kLanes, wide)
   float* dqt;    // (D, kLanes), a sum over keys
-  float* lse2;   // (kLanes), times log2(e): p = 2^(s - lse2)
+  float* shift;  // (2, kLanes), -lse log2(e) in two parts: p = 2^(s + first + second)
   float* delta;  // (kLanes)
 };
 
@@ -33,7 +33,7 @@ Block carve_block(Carver& memory, const Shape& shape) {
   Block b{};
   b.qt = memory.floats(shape.d * kLanes);
   b.doutt = memory.floats(shape.d * kLanes);
-  b.lse2 = memory.floats(kLanes);
+  b.shift = memory.floats(2 * kLanes);
   b.delta = memory.floats(kLanes);
   if (shape.want_dq) b.dqt = memory.floats(shape.d * kLanes);
   if (shape.want_dkv) {
@@ -50,10 +50,12 @@ void fill_block(const AttentionArgs& a, const Shape& shape, const Block& b, int6
   const int64_t d = shape.d, column = head * d;
   const T* q = static_cast<const T*>(a.q.data) + t * a.q.ld + column;
   const T* dout = static_cast<const T*>(a.dout.data) + t * a.dout.ld + column;
-  transpose_rows(q, a.q.ld, n, d, a.scale * kLog2e, vectors, b.qt);
+  transpose_rows(q, a.q.ld, n, d, a.scale_log2e, vectors, b.qt);
   transpose_rows(dout, a.dout.ld, n, d, 1.0f, vectors, b.doutt);
   for (int64_t i = 0; i < kLanes; ++i) {
-    b.lse2[i] = i < n ? a.lse[head * a.tokens + t + i] * kLog2e : 0.0f;
+    const double shift = i < n ? -kLog2e * a.lse[head * a.tokens + t + i] : 0.0;
+    b.shift[i] = static_cast<float>(shift);
+    b.shift[kLanes + i] = static_cast<float>(shift - b.shift[i]);
     b.delta[i] = i < n ? a.delta[head * a.tokens + t + i] : 0.0f;
   }
   if (shape.want_dq) std::memset(b.dqt, 0, static_cast<size_t>(d) * kLanes * sizeof(float));
@@ -63,7 +65,7 @@ void fill_block(const AttentionArgs& a, const Shape& shape, const Block& b, int6
   }
 }
 
-// p = 2^(K Qt - lse2)
+// p = 2^(K Qt + shift)
 void tile_probabilities(const Block& b, const float* keys, int64_t n, int64_t d, int vectors,
                         float* p) {
   product<Left::rows>(
@@ -73,7 +75,8 @@ void tile_probabilities(const Block& b, const float* keys, int64_t n, int64_t d,
         for (int i = 0; i < R; ++i) {
 #pragma GCC unroll 4
           for (int v = 0; v < V; ++v) {
-            const vf x = c[i][v] - load(b.lse2 + (first + v) * W);
+            const float* shift = b.shift + (first + v) * W;
+            const vf x = c[i][v] + load(shift) + load(shift + kLanes);
             store(p + (row + i) * kLanes + (first + v) * W, exp2_nonpositive(x));
           }
         }

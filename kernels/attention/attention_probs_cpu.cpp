@@ -6,9 +6,9 @@ namespace moltide::MOLTIDE_ISA {
 namespace {
 
 constexpr int64_t kRows = 64;  // queries per task
-constexpr float kLog2e = 1.44269504088896341f;
 
-// Row of n scores (exponents of 2; padded to whole vectors with -inf) to probabilities at `out`.
+// Row of n scores (exponents of 2; padded to whole vectors with -inf) to
+// probabilities at `out`.
 void normalise(float* s, int64_t n, float* out) {
   vf m = set1(-__builtin_inff());
   for (int64_t c = 0; c < n; c += W) m = vmax(load(s + c), m);
@@ -48,7 +48,7 @@ void probabilities(const AttentionArgs& a, float* probs, int64_t head, int64_t p
   const T* q = static_cast<const T*>(a.q.data) + first * a.q.ld + head * d;
   const T* k = static_cast<const T*>(a.k.data) + head * d;
   copy_rows(q, a.q.ld, rows, d, queries, d);
-  const float scale = a.scale * kLog2e;
+  const float scale = a.scale_log2e;
   for (int64_t i = 0; i < rows * d; ++i) queries[i] *= scale;
   std::memcpy(queries + rows * d, queries + (rows - 1) * d, static_cast<size_t>(d) * sizeof(float));
   for (int64_t key = 0; key < len; key += kLanes) {
