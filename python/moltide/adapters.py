@@ -232,6 +232,7 @@ def predict(
     progress: bool | ProgressCallback | None,
 ) -> Any:
     """See `Encoder.predict`."""
+    encoder._check_adapter(adapter)
     if isinstance(adapter, str) and adapter in encoder._adapter_heads:
         return _predict_with_own(encoder, sequences, adapter, batch_tokens, on_illegal, progress)
     if adapter is not None and not isinstance(adapter, str):

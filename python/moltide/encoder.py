@@ -408,7 +408,9 @@ class Encoder:
         """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
         texts = as_texts(sequences)
         total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
-        self._check_adapter(adapter, total)
+        self._check_adapter(adapter)
+        if not isinstance(adapter, str | None) and total != len(adapter):
+            raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
         done = 0
         with Progress(progress, total, what) as bar:
             for pack in packs(texts, _checked_batch(batch_tokens), _FRAME):
@@ -421,16 +423,12 @@ class Encoder:
                 done += len(pack)
                 bar.add(len(pack))
 
-    def _check_adapter(self, adapter: Adapter, total: int | None) -> None:
-        if adapter is None:
-            return
-        named = [adapter] if isinstance(adapter, str) else adapter
+    def _check_adapter(self, adapter: Adapter) -> None:
+        named = [adapter] if isinstance(adapter, str | None) else adapter
         known = self.adapters
         for name in named:
             if name is not None and name not in known:
                 raise ConfigError(f"no adapter {name!r}; loaded: {', '.join(known) or 'none'}")
-        if not isinstance(adapter, str) and total != len(adapter):
-            raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
 
     def _check_lengths(self, cu_seqlens: np.ndarray, first: int) -> None:
         """Empty sequences are refused, and those that outrun a learned position table."""

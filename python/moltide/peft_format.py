@@ -332,7 +332,7 @@ def target_modules(names: NameMap, targets: Iterable[str]) -> list[str] | str:
         for start in range(len(parts) - 1, -1, -1):
             ending = ".".join(parts[start:])
             hits = [t for t, m in modules.items() if m == ending or m.endswith(f".{ending}")]
-            if hits == [target] and not ending.split(".")[0].isdigit():
+            if hits == [target] and not any(part.isdigit() for part in parts[start:]):
                 endings.append(ending)
                 break
         else:

@@ -172,7 +172,7 @@ class _Passes:
 
     def __init__(self, encoder: Encoder, adapter: str | None, batch_tokens: int) -> None:
         encoder._need("lm_head", "masked-LM head")
-        encoder._check_adapter(adapter, None)
+        encoder._check_adapter(adapter)
         self.encoder = encoder
         self.adapter = adapter
         self.batch_tokens = batch_tokens
