@@ -99,7 +99,7 @@ def concordance(
     comparable = right = 0.0
     for i in range(len(a)):
         # Pairs in which i is surely the smaller one; an open end meets its bound from outside.
-        beyond = (low > high[i]) | ((low == high[i]) & ((c > 0) != (c[i] < 0)))
+        beyond = (low > high[i]) | ((low == high[i]) & ((c > 0) | (c[i] < 0)))
         beyond[i] = False
         comparable += float(beyond.sum())
         right += float((b[beyond] > b[i]).sum()) + 0.5 * float((b[beyond] == b[i]).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -292,7 +293,8 @@ def _find_relations(source: Source, wanted: Wanted, roles: Roles) -> None:
     found = [name for name, p in roles.profiles.items() if p.kind == "relation"]
     found = [name for name in found if not any(name in t.columns for t in roles.targets)]
     for target in roles.targets:
-        own = [name for name in found if target.name.lower() in name.lower()]
+        word = re.compile(rf"(^|[^a-z0-9]){re.escape(target.name.lower())}([^a-z0-9]|$)")
+        own = [name for name in found if word.search(name.lower())]
         shared = found if len(found) == 1 else []
         if len(own or shared) == 1:
             target.relation = (own or shared)[0]

@@ -62,8 +62,6 @@ def _read_change(token: str) -> Change | str:
     else:
         match = _LONG.fullmatch(token)
         if not match:
-            if _INDEL.search(token):
-                return f"{token!r} is no substitution (insertions and deletions are not read)"
             return f"{token!r} is no mutation (expected a form such as A40P)"
         names = [match[1].upper(), match[3].upper()]
         unknown = [name for name in names if len(name) == 3 and name not in _THREE_LETTERS]
@@ -82,16 +80,14 @@ def read_changes(text: str) -> tuple[Change, ...] | str:
     """
     if is_wild_type(text):
         return ()
-    body = text.strip()
-    if body[:2] in ("p.", "P."):
-        body = body[2:]
-    body = body.translate(_BRACKETS)
     changes: list[Change] = []
-    for token in _SEPARATOR.split(body):
+    for token in _SEPARATOR.split(text.strip().translate(_BRACKETS)):
         if not token:
             continue
-        change = _read_change(token)
+        change = _read_change(token[2:] if token[:2] in ("p.", "P.") else token)
         if isinstance(change, str):
+            if _INDEL.search(text):
+                return f"{text!r} is no substitution (insertions and deletions are not read)"
             return change
         changes.append(change)
     if not changes:

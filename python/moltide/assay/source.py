@@ -174,7 +174,9 @@ def _read_xlsx(file: Path, sheet: str | int | None) -> Source:
             if isinstance(sheet, str) and sheet not in sheets:
                 raise DataError(f"{name}: no sheet {sheet!r} (sheets: {', '.join(sheets)})")
             chosen = sheets[0] if sheet is None else sheet
-            frame = book.parse(chosen, dtype=object, keep_default_na=False, na_values=[""])
+            frame = pd.read_excel(
+                book, sheet_name=chosen, dtype=object, keep_default_na=False, na_values=[""]
+            )
     except DataError:
         raise
     except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile, zlib.error) as error:

@@ -139,11 +139,6 @@ def mutations_of(wildtype: str, sequences: Sequence[str]) -> list[tuple[Mutation
     return [tuple(carried[ends[row] : ends[row + 1]]) for row in range(len(sequences))]
 
 
-def _distance(wildtype: str, sequences: Sequence[str]) -> int:
-    parent = np.frombuffer(wildtype.encode("ascii"), dtype=np.uint8)
-    return int((letters_matrix(sequences) != parent).sum())
-
-
 @dataclass(frozen=True)
 class Agreement:
     """How a table's mutation strings and sequences fit together under one numbering."""
@@ -169,30 +164,38 @@ def reconcile(
     and sequence disagree; sequences win.
     """
     flat = [change for row in changes for change in row]
-    offset = best_offset(flat, wildtype) if numbering is None else numbering
-    if inferred:
-        letters = list(wildtype)
-        for change in flat:
-            if 0 <= change.number - offset < len(letters) and change.wt in PROTEIN.letters:
-                letters[change.number - offset] = change.wt
-        corrected = "".join(letters)
-        if corrected != wildtype and _distance(corrected, sequences) <= 1.5 * _distance(
-            wildtype, sequences
-        ):
-            wildtype = corrected
-    chosen, said = choose_offset(flat, wildtype)
+    best = _agreement(wildtype, sequences, changes, flat, numbering)
+    if not inferred or not best.wrong:
+        return best
+    letters = list(wildtype)
+    for change in flat:
+        if 0 <= change.number - best.offset < len(letters) and change.wt in PROTEIN.letters:
+            letters[change.number - best.offset] = change.wt
+    corrected = _agreement("".join(letters), sequences, changes, flat, numbering)
+    return corrected if len(corrected.wrong) < len(best.wrong) else best
+
+
+def _agreement(
+    wildtype: str,
+    sequences: Sequence[str],
+    changes: Sequence[tuple[Change, ...]],
+    flat: Sequence[Change],
+    numbering: int | None,
+) -> Agreement:
+    """The best numbering under `wildtype`, and the rows that contradict it."""
     if numbering is not None:
-        said = f"numbering: the first residue is number {numbering} (given)"
-    elif chosen is not None:
-        offset = chosen
-    wrong: list[tuple[int, str]] = []
+        offset, said = numbering, f"numbering: the first residue is number {numbering} (given)"
+    else:
+        chosen, said = choose_offset(flat, wildtype)
+        offset = best_offset(flat, wildtype) if chosen is None else chosen
+        if chosen is None:
+            said = f"numbering: taken to start at {offset}, which most rows agree with"
     actual = mutations_of(wildtype, sequences)
+    wrong: list[tuple[int, str]] = []
     for index, (row, actual_row) in enumerate(zip(changes, actual, strict=True)):
         placed = place_changes(row, wildtype, offset)
         if isinstance(placed, str):
             wrong.append((index, placed))
         elif placed != actual_row:
             wrong.append((index, "the mutation string and the sequence differ"))
-    if wrong and numbering is None and chosen is None:
-        said = f"numbering: taken to start at {offset}, which most rows agree with"
     return Agreement(wildtype, actual, offset, said, wrong)
