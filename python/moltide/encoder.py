@@ -276,6 +276,7 @@ class Encoder:
         method: str = "masked",
         *,
         offset: int = 1,
+        joint: bool = False,
         adapter: str | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         progress: bool | ProgressCallback | None = None,
@@ -289,6 +290,7 @@ class Encoder:
             variants,
             method,
             offset=offset,
+            joint=joint,
             adapter=adapter,
             batch_tokens=batch_tokens,
             progress=progress,
@@ -369,7 +371,8 @@ class Encoder:
         Args:
             dtype: of the file: "float32", or "bf16" (half the size, rounded).
             architecture: Transformers class to write for, such as "EsmForMaskedLM"; by default the
-                class of the head if there is one, else the masked-LM.
+                class of the head if it has a published form (<cls> through a tanh layer of width
+                C, or linear for each residue), else the masked-LM, which leaves the head out.
 
         Raises:
             ConfigError: `architecture` cannot hold this model, or another dtype.

@@ -229,6 +229,7 @@ def test_dtypes(tmp_path: Path, dtype: str) -> None:
     [
         ({"model_type": "bert"}, r"model_type is 'bert'; allowed: esm"),
         ({"model_type": None}, r"no model_type; allowed: esm"),
+        ({"model_type": None, "format": "moltide.assay"}, r"read by moltide.load_assay_model"),
         ({"is_folding_model": True}, r"this is ESMFold"),
         ({"architectures": ["EsmForProteinFolding"]}, r"this is ESMFold"),
         ({"architectures": ["BertModel"]}, r"architectures is \['BertModel'\]; allowed: EsmModel"),

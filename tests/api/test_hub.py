@@ -221,6 +221,19 @@ def test_only_pickles_on_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
     assert "pytorch_model.bin" not in hub.asked_for()
 
 
+def test_encoder_and_adapter_from_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
+    import moltide as mt
+
+    data = VOCAB.parent.parent
+    hub.add(NAME, data / "esm2_tiny_random")
+    hub.add("lab/adapter", data / "peft_tiny")
+    encoder = mt.load(NAME, cache_dir=cache)
+    assert encoder.name == NAME
+    encoder.load_adapter("lab/adapter", "a", cache_dir=cache)
+    assert not np.allclose(encoder.embed(["MKT"]), encoder.embed(["MKT"], adapter="a"))
+    assert hub.asked_for().count("adapter_model.safetensors") == 1
+
+
 def test_folder_before_bundled_before_hub(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:

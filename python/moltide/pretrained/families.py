@@ -95,6 +95,11 @@ def family_of(published: Mapping[str, Any], where: str) -> Family:
     if isinstance(model_type, str) and model_type in FAMILIES:
         return family_named(model_type)
     allowed = ", ".join(sorted(FAMILIES))
+    if model_type is None and "format" in published:
+        raise CheckpointError(
+            f"{where}: this is no encoder (format {published['format']!r}); a folder written by "
+            "moltide finetune is read by moltide.load_assay_model"
+        )
     if model_type is None:
         raise CheckpointError(f"{where}: no model_type; allowed: {allowed}")
     hint = _NEAR_MISSES.get(str(model_type))
