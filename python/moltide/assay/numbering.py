@@ -34,14 +34,16 @@ def consistent_offsets(changes: Iterable[Change], wildtype: str) -> list[int]:
 
 
 def best_offset(changes: Iterable[Change], wildtype: str) -> int:
-    """The offset that most changes agree with; 1, then 0, win ties. For error messages."""
+    """The offset that most distinct (letter, number) pairs agree with; 1, then 0, win ties.
+
+    Distinct, so that one substitution carried by half the table does not outvote the rest.
+    """
     places: dict[str, list[int]] = {}
     for position, letter in enumerate(wildtype):
         places.setdefault(letter, []).append(position)
     votes: Counter[int] = Counter()
-    for (letter, number), times in Counter((c.wt, c.number) for c in changes).items():
-        for position in places.get(letter, ()):
-            votes[number - position] += times
+    for letter, number in {(change.wt, change.number) for change in changes}:
+        votes.update(number - position for position in places.get(letter, ()))
     if not votes:
         return 1
     return max(votes, key=lambda offset: (votes[offset], offset == 1, offset == 0, -abs(offset)))
