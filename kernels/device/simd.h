@@ -49,13 +49,17 @@ MOLTIDE_INLINE vf load(const bf16* p) {
   std::memcpy(&h, p, sizeof(h));
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
-MOLTIDE_INLINE void store(bf16* p, vf v) {
+// Round to nearest even; NaN stays NaN.
+MOLTIDE_INLINE vh to_bf16(vf v) {
   const vu u = (vu)v;
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const vu nan = (u >> 16) | 0x40u;
   const vi is_nan = (vi)((u & 0x7fffffffu) > (vu{} + 0x7f800000u));
   const vu bits = (vu)(((vi)nan & is_nan) | ((vi)rounded & ~is_nan));
-  const vh h = __builtin_convertvector(bits, vh);
+  return __builtin_convertvector(bits, vh);
+}
+MOLTIDE_INLINE void store(bf16* p, vf v) {
+  const vh h = to_bf16(v);
   std::memcpy(p, &h, sizeof(h));
 }
 // The first n < W elements; the rest read as zero and are not written.
@@ -81,6 +85,20 @@ MOLTIDE_INLINE vf load_n(const bf16* p, int64_t n) {
 }
 MOLTIDE_INLINE void store_n(float* p, vf v, int64_t n) {
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>((1u << n) - 1), (__m512)v);
+}
+MOLTIDE_INLINE void store_n(bf16* p, vf v, int64_t n) {
+  _mm256_mask_storeu_epi16(p, static_cast<__mmask16>((1u << n) - 1), (__m256i)to_bf16(v));
+}
+#elif defined(__AVX2__)
+MOLTIDE_INLINE __m256i first_lanes(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+MOLTIDE_INLINE vf load_n(const float* p, int64_t n) {
+  return (vf)_mm256_maskload_ps(p, first_lanes(n));
+}
+MOLTIDE_INLINE void store_n(float* p, vf v, int64_t n) {
+  _mm256_maskstore_ps(p, first_lanes(n), (__m256)v);
 }
 #endif
 

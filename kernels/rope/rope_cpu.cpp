@@ -3,6 +3,21 @@
 
 namespace moltide::MOLTIDE_ISA {
 
+// One vector of cos and sin applied to N heads. All loads come before the stores: after a store of
+// part of a vector the processor holds back loads from the rest of its 64 bytes.
+template <int N, class T, class HowMuch>
+MOLTIDE_INLINE void rotate_heads(T* low, int64_t half, vf c, vf s, HowMuch n) {
+  vf a[N], b[N];
+  for (int h = 0; h < N; ++h) {
+    a[h] = load(low + 2 * h * half, n);
+    b[h] = load(low + (2 * h + 1) * half, n);
+  }
+  for (int h = 0; h < N; ++h) {
+    store(low + 2 * h * half, fma(a[h], c, -(b[h] * s)), n);
+    store(low + (2 * h + 1) * half, fma(b[h], c, a[h] * s), n);
+  }
+}
+
 template <class T>
 static void rotate(const RopeRows& p, int64_t begin, int64_t end) {
   const vf sign = set1(p.inverse ? -1.0f : 1.0f);
@@ -14,14 +29,9 @@ static void rotate(const RopeRows& p, int64_t begin, int64_t end) {
     for_columns(p.half, [&](int64_t i, auto n) {
       const vf c = load(cos + i, n);
       const vf s = load(sin + i, n) * sign;
-      for (int64_t h = 0; h < p.heads; ++h) {
-        T* low = row + 2 * h * p.half + i;
-        T* high = low + p.half;
-        const vf a = load(low, n);
-        const vf b = load(high, n);
-        store(low, fma(a, c, -(b * s)), n);
-        store(high, fma(b, c, a * s), n);
-      }
+      int64_t h = 0;
+      for (; h + 4 <= p.heads; h += 4) rotate_heads<4>(row + 2 * h * p.half + i, p.half, c, s, n);
+      for (; h < p.heads; ++h) rotate_heads<1>(row + 2 * h * p.half + i, p.half, c, s, n);
     });
   }
 }
