@@ -1,0 +1,8 @@
+"""The five baselines that stand beside every fine-tuned model."""
+
+from __future__ import annotations
+
+from moltide.baselines.fit import fit_baselines
+from moltide.baselines.result import BASELINE_NAMES, BaselineResult
+
+__all__ = ["BASELINE_NAMES", "BaselineResult", "fit_baselines"]
