@@ -46,7 +46,7 @@ CASES = {
     "just over": ((10**8 + 1).to_bytes(8, "little") + GOOD[8:], "the format allows 100000000"),
     "shape bomb": (
         with_header({"a": entry([2**40, 2**40], 0, 4)}, b"1234"),
-        "corrupt safetensors file: overflow",
+        "corrupt safetensors file: .*[oO]verflow",
     ),
     "size bomb": (with_header({"a": entry([10**12], 0, 4 * 10**12)}, b"1234"), "truncated"),
     "not JSON": (with_header(b"{nonsense"), "corrupt safetensors header"),

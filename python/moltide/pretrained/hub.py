@@ -60,7 +60,7 @@ class HubFiles:
         """
         try:
             import huggingface_hub
-            from huggingface_hub import errors
+            from huggingface_hub import utils as errors
         except ImportError as error:
             raise MissingDependencyError(
                 f"loading {self.repository!r} from the Hub needs huggingface_hub: "
@@ -114,7 +114,8 @@ class HubFiles:
 
     def has(self, name: str) -> bool:
         """Whether the repository holds a file; it is not downloaded."""
-        from huggingface_hub import HfApi, errors
+        from huggingface_hub import HfApi
+        from huggingface_hub import utils as errors
 
         if self._commit is not None and isinstance(self._cached(name), str):
             return True

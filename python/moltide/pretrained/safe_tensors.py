@@ -224,6 +224,6 @@ def write_tensors(
 
 def _os_error(error: Exception, path: str | os.PathLike[str]) -> OSError:
     """The library's error for a failed write, as the OSError it stands for."""
-    found = re.search(r"os error (\d+)", str(error))
+    found = re.search(r"(?:os error|code:) (\d+)", str(error))
     code = int(found.group(1)) if found else errno.EIO
     return OSError(code, os.strerror(code), str(path))
