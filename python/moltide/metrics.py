@@ -145,8 +145,9 @@ def classification_metrics(
         return metrics
     predicted = scores.argmax(axis=1)
     metrics["accuracy"] = float((predicted == labels).mean())
-    metrics["mcc"] = float(matthews_corrcoef(labels, predicted))
     present = np.unique(labels)
+    one_label = len(np.union1d(present, predicted)) == 1
+    metrics["mcc"] = 0.0 if one_label else float(matthews_corrcoef(labels, predicted))
     if len(present) < 2:
         return metrics
     judged = [1] if n_classes == 2 else present.tolist()
@@ -179,6 +180,7 @@ def _matched(y: npt.ArrayLike, prediction: npt.ArrayLike) -> tuple[FloatArray, F
 
 
 def _require_finite(values: FloatArray) -> None:
-    wrong = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+    finite = np.isfinite(values)
+    wrong = np.flatnonzero(~(finite if finite.ndim == 1 else finite.all(axis=1)))
     if len(wrong):
         raise DataError(f"{len(wrong)} predictions are not finite (first at index {wrong[0]})")

@@ -38,6 +38,8 @@ def cluster_by_identity(sequences: Sequence[str], identity: float = 0.5) -> npt.
     """
     if not 0.3 <= identity <= 1:
         raise ConfigError(f"identity={identity}: expected a share between 0.3 and 1")
+    if not len(sequences):
+        return np.zeros(0, dtype=np.int64)
     unique, inverse = np.unique(np.array(sequences, dtype=object), return_inverse=True)
     texts: list[str] = unique.tolist()
     lengths = np.array([len(text) for text in texts])

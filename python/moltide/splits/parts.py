@@ -43,14 +43,14 @@ def fill_by_group(
     """Labels that keep groups together; None if there are too few groups, or too large ones.
 
     Groups are drawn at random; each fills test, then valid, as long as it fits, and stays in
-    train otherwise. With `classes` (class index, NaN = unknown) up to 20 draws are tried for one
+    train otherwise. With `classes` (class index, NaN = unknown) up to 100 draws are tried for one
     in which every part holds every class.
     """
     sizes = np.bincount(groups)
     if len(sizes) < 3:
         return None
     best: Labels | None = None
-    for _ in range(20 if classes is not None else 1):
+    for _ in range(100 if classes is not None else 1):
         labels = _draw(groups, sizes, fractions, rng)
         if labels is None:
             return best
