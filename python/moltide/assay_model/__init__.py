@@ -1,0 +1,7 @@
+"""A fitted assay model: encoder, adapter, head, target scaling, uncertainty, domain; its files."""
+
+from moltide.assay_model.fitting import Rows, fit_assay_model
+from moltide.assay_model.model import AssayModel, Prediction
+from moltide.assay_model.spec import ModelSpec
+
+__all__ = ["AssayModel", "ModelSpec", "Prediction", "Rows", "fit_assay_model"]

@@ -1,0 +1,204 @@
+"""An AssayModel in a folder.
+
+config.json               what the model is: spec, settings, backbone; written last
+head.safetensors          head, target scaling, uncertainty, domain
+adapter_config.json,      LoRA adapter in PEFT's format
+adapter_model.safetensors
+model/                    the full model in its published format (full fine-tuning)
+backbone/                 the backbone, where it has no name to load it by
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moltide.array_file import read_arrays, write_arrays
+from moltide.assay_model.backbone import reload_backbone
+from moltide.assay_model.domain import Domain
+from moltide.assay_model.fitting import ADAPTER
+from moltide.assay_model.model import AssayModel
+from moltide.assay_model.spec import ModelSpec, TargetScaling
+from moltide.assay_model.uncertainty import Uncertainty
+from moltide.atomic import atomic_write_text
+from moltide.errors import CheckpointError
+
+CONFIG, HEAD, MODEL, BACKBONE = "config.json", "head.safetensors", "model", "backbone"
+FORMAT, VERSION = "moltide-assay-model", 1
+
+
+def save(
+    model: AssayModel, folder: str | os.PathLike[str], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write `model` into `folder` (made if missing); `extra` joins config.json.
+
+    A folder whose writing was interrupted has no config.json and does not load.
+
+    Raises:
+        OSError: folder not writable, disk full; no file is left half written.
+    """
+    import moltide
+
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / CONFIG).unlink(missing_ok=True)
+    save_weights(model, path)
+    document = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "moltide": moltide.__version__,
+        "model": describe(model),
+        **(extra or {}),
+    }
+    atomic_write_text(path / CONFIG, json.dumps(document, indent=2) + "\n")
+
+
+def describe(model: AssayModel) -> dict[str, Any]:
+    """The "model" part of config.json."""
+    return {
+        **model.spec.to_dict(),
+        "adapter": model.mode,
+        "head": model.encoder.head,
+        "backbone": model.backbone,
+    }
+
+
+def save_weights(model: AssayModel, path: Path) -> None:
+    """Everything but config.json."""
+    encoder = model.encoder
+    for stale in (MODEL, BACKBONE):
+        shutil.rmtree(path / stale, ignore_errors=True)
+    if model.adapter is not None:
+        encoder.save_adapter(model.adapter, path)
+    if model.mode == "full":
+        _save_published(encoder, path / MODEL)
+    elif not _can_be_found(model.backbone):
+        _save_published(encoder, path / BACKBONE)
+    arrays: dict[str, np.ndarray] = {
+        name: np.asarray(encoder.model.get_parameter(name))
+        for name, _ in encoder.model.parameters()
+        if name.startswith("head.")
+    }
+    arrays["scaling.mean"], arrays["scaling.sd"] = model.scaling.mean, model.scaling.sd
+    arrays["temperature"] = model.temperature
+    for prefix, part in (("uncertainty", model.uncertainty), ("domain", model.domain)):
+        if part is not None:
+            arrays.update({f"{prefix}.{name}": array for name, array in part.arrays().items()})
+    write_arrays(path / HEAD, arrays, {"format": "pt"})
+
+
+def _save_published(encoder: Any, folder: Path) -> None:
+    from moltide.pretrained.saving import save as save_encoder
+
+    kind = "EsmForMaskedLM" if encoder.config["lm_head"] else "EsmModel"
+    save_encoder(encoder, folder, architecture=kind)
+
+
+def _can_be_found(reference: Mapping[str, Any]) -> bool:
+    """Whether the name leads somewhere on another day: a folder, a bundled model, a Hub id."""
+    from moltide.pretrained.locate import locate
+
+    name = str(reference.get("name") or "")
+    if not name or not reference.get("by_name"):
+        return False
+    try:
+        locate(name, local_files_only=True)
+    except CheckpointError:
+        return False
+    return True
+
+
+def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
+    """Read what `save` wrote.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        CheckpointError: no assay model, unfinished, damaged, or its backbone is gone or changed.
+    """
+    path = Path(folder)
+    document = read_config(path)
+    described = document["model"]
+    try:
+        spec = ModelSpec.from_dict(described)
+        mode, head, backbone = described["adapter"], described["head"], described["backbone"]
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path / CONFIG}: the model's {error} is missing") from error
+    arrays = _read_head(path)
+    if mode == "full":
+        from moltide.pretrained import load as load_encoder
+
+        encoder = load_encoder(path / MODEL, device, backbone["dtype"])
+    elif (path / BACKBONE).is_dir():
+        encoder = reload_backbone({**backbone, "name": str(path / BACKBONE)}, str(path), device)
+    else:
+        encoder = reload_backbone(backbone, str(path), device)
+    if mode == "lora":
+        encoder.load_adapter(path, ADAPTER)
+    encoder.set_head(head)
+    for name, _ in encoder.model.parameters():
+        if name.startswith("head."):
+            if name not in arrays:
+                raise CheckpointError(f"{path / HEAD}: no tensor {name!r}")
+            encoder.model.set_parameter(name, arrays[name])
+    uncertainty, domain = _part(arrays, "uncertainty."), _part(arrays, "domain.")
+    return AssayModel(
+        encoder,
+        spec,
+        mode,
+        ADAPTER if mode == "lora" else None,
+        TargetScaling(arrays["scaling.mean"], arrays["scaling.sd"]),
+        arrays["temperature"],
+        Uncertainty.from_arrays(uncertainty) if uncertainty else None,
+        Domain.from_arrays(domain) if domain else None,
+        backbone,
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.json of a saved model.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `load`.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no such folder: {path}")
+    file = path / CONFIG
+    if not file.is_file():
+        unfinished = (path / "checkpoint").is_dir()
+        why = "the command that started the run resumes it" if unfinished else "no model here"
+        raise CheckpointError(f"{path}: no {CONFIG}, so no finished fine-tuning run; {why}")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: damaged ({error})") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{file}: this is no fine-tuned assay model; moltide.load reads published encoders"
+        )
+    if document.get("format_version") != VERSION:
+        raise CheckpointError(
+            f"{file}: format version {document.get('format_version')}, this moltide reads {VERSION}"
+        )
+    if not isinstance(document.get("model"), dict):
+        raise CheckpointError(f"{file}: damaged (no description of the model)")
+    return document
+
+
+def _read_head(path: Path) -> dict[str, np.ndarray]:
+    if not (path / HEAD).is_file():
+        raise CheckpointError(f"{path}: no {HEAD}; this is no finished fine-tuning run")
+    return read_arrays(path / HEAD)[0]
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

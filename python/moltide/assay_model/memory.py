@@ -1,0 +1,85 @@
+"""Whether a training step fits into memory, found out before the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moltide.errors import MemoryPlanError
+
+if TYPE_CHECKING:
+    from moltide.assay_model.fitting import Preparation
+
+
+def gigabytes(n: float) -> str:
+    """3.2 GB, 450 MB"""
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(1, round(n / 1e6)):,} MB"
+
+
+def largest_pass(lengths: np.ndarray, max_tokens: int, batch_size: int) -> list[int]:
+    """Token counts of the largest micro-batch that any order of the sequences can make."""
+    longest = np.sort(lengths)[::-1][:batch_size]
+    fitting = max(1, int(np.searchsorted(np.cumsum(longest), max_tokens, side="right")))
+    return [int(n) for n in longest[:fitting]]
+
+
+def step_memory(ready: Preparation) -> dict[str, int]:
+    """Bytes by purpose ("weights", "activations", ..., "total", "available", and "missing": what
+    the first step will still allocate) of the largest step.
+
+    Raises:
+        MemoryPlanError: gradients and optimizer state alone do not fit.
+    """
+    settings = ready.settings
+    trainer = ready.trainer()
+    lengths = largest_pass(ready.data.lengths, int(settings.max_tokens), int(settings.batch_size))
+    plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
+    # Weights, gradients and optimizer state are held by now.
+    plan["missing"] = plan["activations"] + plan["packed_weights"]
+    return plan
+
+
+def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) -> Preparation:
+    """The preparation with recomputation decided: off if a step fits without it, else on.
+
+    Raises:
+        MemoryPlanError: it does not fit either way; what is needed, by part, and what helps.
+    """
+    from moltide.assay_model.fitting import with_recompute
+
+    asked = ready.settings.recompute
+    ready = with_recompute(ready, bool(asked))
+    plan = step_memory(ready)
+    if plan["missing"] <= plan["available"]:
+        return ready
+    if asked is None:
+        frugal = with_recompute(ready, True)
+        smaller = step_memory(frugal)
+        if smaller["missing"] <= smaller["available"]:
+            if say is not None:
+                say(
+                    f"blocks are recomputed in the backward pass: without, a step would take "
+                    f"{gigabytes(plan['total'])} of {gigabytes(plan['available'])} free"
+                )
+            return frugal
+        plan = smaller
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {gigabytes(plan[name])}"
+        for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
+    )
+    settings = ready.settings
+    advice = "a smaller backbone, or shorter sequences"
+    if settings.adapter == "full":
+        advice = "adapter lora, " + advice
+    longest = int(ready.data.lengths.max())
+    if longest < settings.max_tokens:
+        advice = (
+            f"max_tokens below {settings.max_tokens:,} (the longest sequence has {longest:,}), "
+            + advice
+        )
+    raise MemoryPlanError(
+        f"a training step needs {gigabytes(plan['total'])} ({parts}); "
+        f"{gigabytes(plan['available'])} are free. What helps: {advice}"
+    )

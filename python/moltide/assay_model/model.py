@@ -1,0 +1,177 @@
+"""`AssayModel`: predictions in the target's units, with uncertainty and a word on the domain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay_model.domain import Domain
+from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
+from moltide.assay_model.uncertainty import Uncertainty
+from moltide.errors import ConfigError
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
+
+_BATCH_TOKENS = 8192
+
+
+@dataclass
+class Prediction:
+    """For n sequences and k targets.
+
+    Attributes:
+        values: (n, k) float64: predicted values, or with classes the index of the likeliest.
+        probabilities: (n, k, classes) float64 for classification, else None.
+        std: (n, k) standard deviation of the prediction error for regression, else None; NaN
+            where there were too few validation rows to know.
+        low, high: (n, k) ends of the interval, else None.
+        notes: n words on what sets a sequence apart from the training sequences, "" for none.
+    """
+
+    values: FloatArray
+    probabilities: FloatArray | None = None
+    std: FloatArray | None = None
+    low: FloatArray | None = None
+    high: FloatArray | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def in_domain(self) -> npt.NDArray[np.bool_]:
+        """(n,) True where the sequence resembles the training sequences."""
+        return np.array([not note for note in self.notes], dtype=bool)
+
+
+@dataclass
+class AssayModel:
+    """Everything needed to predict; `fit_assay_model` makes one, `save` and `load` keep it.
+
+    Attributes:
+        encoder: backbone with head, and the adapter if there is one.
+        adapter: its name, or None (full fine-tuning, or the head alone).
+        mode: "lora", "full" or "head".
+        scaling: of regression targets.
+        temperature: (k,) divides logits (classification).
+        uncertainty: None without validation rows, and for classification.
+        domain: what the training sequences looked like.
+        backbone: {"name", "sha256", "revision", "dtype"} of what training started from.
+    """
+
+    encoder: Encoder
+    spec: ModelSpec
+    mode: str
+    adapter: str | None
+    scaling: TargetScaling
+    temperature: FloatArray
+    uncertainty: Uncertainty | None = None
+    domain: Domain | None = None
+    backbone: dict[str, Any] = field(default_factory=dict)
+
+    def outputs(
+        self, sequences: Sequence[str], *, progress: Any = None
+    ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
+        """What the head says: (n, outputs), or for residues a list of (L_i, outputs)."""
+        result: Any = self.encoder.predict(
+            list(sequences), adapter=self.adapter, batch_tokens=_BATCH_TOKENS, progress=progress
+        )
+        return result  # type: ignore[no-any-return]
+
+    def represent(self, sequences: Sequence[str], progress: Any = None) -> Any:
+        """(n, C): what the head reads, before its first linear map."""
+        pool = str((self.encoder.head or {}).get("pool", "mean"))
+        return self.encoder.embed(
+            list(sequences),
+            pool,
+            adapter=self.adapter,
+            batch_tokens=_BATCH_TOKENS,
+            progress=progress,
+        )
+
+    def predict(
+        self,
+        sequences: Sequence[str],
+        *,
+        std: bool = False,
+        interval: float | None = None,
+        domain: bool = False,
+        progress: Any = None,
+    ) -> Prediction:
+        """Predict sequences.
+
+        Args:
+            std: also the standard deviation of the error (costs a second pass).
+            interval: also an interval of this coverage, such as 0.9.
+            domain: also compare with the training sequences.
+
+        Raises:
+            DataError: an empty or illegal sequence.
+            ConfigError: a per-residue model, or an uncertainty that this model does not have.
+        """
+        if self.spec.level != "sequence":
+            raise ConfigError("this model predicts residues; use predict_residues")
+        if interval is not None and not 0 < interval < 1:
+            raise ConfigError(f"interval is {interval!r}; allowed: between 0 and 1, such as 0.9")
+        raw = np.asarray(self.outputs(sequences, progress=progress), np.float64)
+        notes = self.domain.check(list(sequences)) if domain and self.domain is not None else []
+        if self.spec.task == "classification":
+            probabilities = self.probabilities(raw)
+            values = probabilities.argmax(axis=-1).astype(np.float64)
+            return Prediction(values, probabilities, notes=notes)
+        result = Prediction(self.scaling.backward(raw), notes=notes)
+        if std or interval is not None:
+            self._spread(result, sequences, interval, progress)
+        return result
+
+    def _spread(
+        self, result: Prediction, sequences: Sequence[str], interval: float | None, progress: Any
+    ) -> None:
+        if self.uncertainty is None:
+            raise ConfigError(
+                "this model was fitted without validation rows, so how far it is off is not "
+                "known; fit with validation_fraction above 0"
+            )
+        result.std = self.uncertainty.std(self.represent(sequences, progress)) * self.scaling.sd
+        if interval is not None:
+            half = result.std * self.uncertainty.width(interval)
+            result.low, result.high = result.values - half, result.values + half
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """Calibrated class probabilities (n, k, classes) of logits (n, outputs)."""
+        if self.spec.binary:
+            positive = 1.0 / (1.0 + np.exp(-logits / self.temperature))
+            return np.stack([1.0 - positive, positive], axis=-1)
+        scaled = logits / self.temperature[0]
+        weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        table: FloatArray = (weights / weights.sum(axis=1, keepdims=True))[:, None, :]
+        return table
+
+    def predict_residues(self, sequences: Sequence[str], progress: Any = None) -> list[FloatArray]:
+        """For each sequence (L_i, k) values, or (L_i, k, classes) probabilities."""
+        rows = self.outputs(sequences, progress=progress)
+        return list(self._finish_residues(rows))
+
+    def _finish_residues(self, rows: Any) -> Iterator[FloatArray]:
+        for row in rows:
+            wide = np.asarray(row, np.float64)
+            if self.spec.task == "classification":
+                yield self.probabilities(wide)
+            else:
+                yield self.scaling.backward(wide)
+
+    def save(self, folder: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> None:
+        """Write the model's files; see `assay_model.files.save`."""
+        from moltide.assay_model.files import save
+
+        save(self, folder, extra)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
+        """Read a model back; see `assay_model.files.load`."""
+        from moltide.assay_model.files import load
+
+        return load(folder, device)

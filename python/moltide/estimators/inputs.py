@@ -1,0 +1,238 @@
+"""What callers pass as X, y, weights and groups, checked and made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay.residues import clean_sequences
+from moltide.errors import DataError
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def as_sequences(X: Any) -> list[str]:
+    """Residue strings of a list, array, column, or a table of one column; white space and gaps
+    removed, upper case.
+
+    Raises:
+        DataError: not a collection of text, or an empty, missing or illegal sequence (its index,
+            the character and its place).
+    """
+    from moltide.sequences import as_texts
+
+    if hasattr(X, "columns") and hasattr(X, "shape"):
+        if X.shape[1] != 1:
+            raise DataError(
+                f"X is a table of {X.shape[1]} columns; give the column of sequences, X['sequence']"
+            )
+        X = X[X.columns[0]]
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) == 2:
+        if shape[1] != 1:
+            raise DataError(f"X has shape {tuple(shape)}; allowed: (n,) or (n, 1) of sequences")
+        X = np.asarray(X).reshape(-1)
+    texts = list(as_texts(X))
+    if texts and all(isinstance(one, list | tuple | np.ndarray) and len(one) == 1 for one in texts):
+        texts = [one[0] for one in texts]
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise DataError(f"sequence {index} is {text!r} ({type(text).__name__}), expected text")
+    cleaned = clean_sequences([str(text) for text in texts])
+    if cleaned.illegal:
+        index, character, place = cleaned.illegal[0]
+        raise DataError(f"sequence {index}, position {place}: {character!r} is no residue")
+    if cleaned.empty:
+        raise DataError(f"sequence {cleaned.empty[0]} is empty")
+    if cleaned.stops:
+        index = cleaned.stops[0]
+        place = cleaned.sequences[index].index("*") + 1
+        raise DataError(f"sequence {index}, position {place}: a stop (*) inside the sequence")
+    return cleaned.sequences
+
+
+def as_targets(y: Any, n: int) -> tuple[FloatArray, bool]:
+    """(targets (n, k) float64 with NaN = not measured, whether y was one column of shape (n,)).
+
+    Raises:
+        DataError: not numbers, infinite, another length, or a target without any value.
+    """
+    try:
+        values = np.asarray(_plain(y), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"y holds something that is no number: {error}") from None
+    flat = values.ndim == 1
+    if values.ndim not in (1, 2):
+        raise DataError(f"y has {values.ndim} dimensions; allowed: (n,) or (n, targets)")
+    values = values.reshape(len(values), -1)
+    if len(values) != n:
+        raise DataError(f"y has {len(values)} rows for {n} sequences")
+    if np.isinf(values).any():
+        raise DataError(f"y is infinite in row {int(np.argwhere(np.isinf(values))[0][0])}")
+    empty = np.flatnonzero(np.isnan(values).all(axis=0))
+    if n and len(empty):
+        raise DataError("y has no measured value" if flat else f"y column {empty[0]} is empty")
+    return values, flat
+
+
+def _plain(values: Any) -> Any:
+    """A NumPy-friendly form of pandas and polars objects; None is NaN."""
+    if hasattr(values, "to_numpy"):
+        return values.to_numpy()
+    return values
+
+
+def as_classes(y: Any, n: int) -> tuple[FloatArray, np.ndarray, bool]:
+    """(class indices (n, k) with NaN = not measured, the classes in order, whether y was (n,)).
+
+    Missing labels are None or NaN.
+
+    Raises:
+        DataError: another length, or fewer than two classes.
+    """
+    table = np.asarray(_plain(y))
+    flat = table.ndim == 1
+    if table.ndim not in (1, 2):
+        raise DataError(f"y has {table.ndim} dimensions; allowed: (n,) or (n, targets)")
+    if len(table) != n:
+        raise DataError(f"y has {len(table)} rows for {n} sequences")
+    table = table.reshape(len(table), -1)
+    missing = _missing(table)
+    classes = np.unique(table[~missing] if missing.any() else table)
+    if classes.dtype == object:
+        classes = np.array(classes.tolist())
+    if len(classes) < 2:
+        listed = ", ".join(map(repr, classes.tolist())) or "none"
+        raise DataError(f"y has fewer than two classes ({listed})")
+    if classes.dtype.kind == "f" and np.all(classes == np.floor(classes)):
+        classes = classes.astype(np.int64)  # whole numbers became float beside NaN
+    indices = np.full(table.shape, np.nan)
+    known = table[~missing]
+    indices[~missing] = np.searchsorted(classes, known.astype(classes.dtype))
+    return indices, classes, flat
+
+
+def _missing(table: np.ndarray) -> npt.NDArray[np.bool_]:
+    if table.dtype.kind == "f":
+        found: npt.NDArray[np.bool_] = np.isnan(table)
+        return found
+    if table.dtype.kind != "O":
+        return np.zeros(table.shape, dtype=bool)
+    flags = [value is None or value != value for value in table.ravel()]
+    return np.array(flags, dtype=bool).reshape(table.shape)
+
+
+def as_residue_labels(y: Any, sequences: Sequence[str]) -> list[np.ndarray]:
+    """For each sequence the labels of its residues, (L_i,) or (L_i, k) as given.
+
+    A string stands for its characters.
+
+    Raises:
+        DataError: another number of labels than residues.
+    """
+    rows = list(_plain(y) if hasattr(y, "to_numpy") else y)
+    if len(rows) != len(sequences):
+        raise DataError(f"y has {len(rows)} rows for {len(sequences)} sequences")
+    labels = []
+    for index, (row, text) in enumerate(zip(rows, sequences, strict=True)):
+        one = np.array(list(row), dtype=object) if isinstance(row, str) else np.asarray(row)
+        if one.ndim == 0 or len(one) != len(text):
+            size = len(one) if one.ndim else 1
+            raise DataError(f"sequence {index}: {size} labels for {len(text)} residues")
+        labels.append(one)
+    return labels
+
+
+def as_weights(sample_weight: Any, n: int) -> FloatArray | None:
+    """(n,) float64 of finite weights, none negative, or None.
+
+    Raises:
+        DataError: another shape, a negative or missing weight, or all of them 0.
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(_plain(sample_weight), np.float64)
+    if weights.shape != (n,):
+        raise DataError(f"sample_weight has shape {weights.shape}, expected ({n},)")
+    bad = np.flatnonzero(~np.isfinite(weights) | (weights < 0))
+    if len(bad):
+        raise DataError(f"sample_weight[{bad[0]}] is {weights[bad[0]]}; allowed: 0 or more")
+    if not weights.any():
+        raise DataError("sample_weight is 0 everywhere")
+    return weights
+
+
+def as_censor(censor: Any, targets: FloatArray) -> npt.NDArray[np.int8] | None:
+    """(n, k) int8 of -1, 0, +1, or None.
+
+    Raises:
+        DataError: another shape or other values.
+    """
+    if censor is None:
+        return None
+    table = np.asarray(_plain(censor))
+    table = table.reshape(len(table), -1)
+    if table.shape != targets.shape:
+        raise DataError(f"censor has shape {table.shape}, expected {targets.shape}")
+    if not np.isin(table, (-1, 0, 1)).all():
+        raise DataError("censor holds other values than -1 (below), 0 (exact) and 1 (above)")
+    return table.astype(np.int8)
+
+
+def validation_rows(
+    n: int,
+    fraction: float,
+    seed: int,
+    groups: Any = None,
+    labels: npt.NDArray[np.float64] | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(training rows, validation rows), both ascending; groups are never divided.
+
+    Args:
+        fraction: share of validation rows; 0: none.
+        labels: (n,) class indices: every class keeps its share (without groups).
+
+    Raises:
+        DataError: groups of another length.
+    """
+    rows: npt.NDArray[np.int64] = np.arange(n, dtype=np.int64)
+    rng = np.random.default_rng(seed)
+    wanted = round(fraction * n)
+    none = np.zeros(0, np.int64)
+    if groups is not None:
+        names = np.asarray(_plain(groups))
+        if names.shape != (n,):
+            raise DataError(f"groups has shape {names.shape}, expected ({n},)")
+        _, group = np.unique(names.astype(str), return_inverse=True)
+        sizes = np.bincount(group)
+        if wanted < 1 or len(sizes) < 2:
+            return rows, none
+        order = rng.permutation(len(sizes))
+        taken = np.cumsum(sizes[order]) <= max(wanted, int(sizes[order][0]))
+        taken[-1] = False
+        in_part = np.isin(group, order[taken])
+        return rows[~in_part], rows[in_part]
+    if wanted < 1 or n - wanted < 1:
+        return rows, none
+    order = rng.permutation(n)
+    if labels is not None:
+        order = _spread_classes(order, labels)
+    held = np.zeros(n, dtype=bool)
+    held[order[:wanted]] = True
+    return rows[~held], rows[held]
+
+
+def _spread_classes(
+    order: npt.NDArray[np.int64], labels: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Reorder so that every beginning holds the classes in nearly their shares."""
+    ranked = np.zeros(len(order))
+    codes = np.nan_to_num(labels[order], nan=-1.0)
+    for code in np.unique(codes):
+        where = np.flatnonzero(codes == code)
+        ranked[where] = (np.arange(len(where)) + 0.5) / len(where)
+    spread: npt.NDArray[np.int64] = order[np.argsort(ranked, kind="stable")]
+    return spread

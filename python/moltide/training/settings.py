@@ -1,0 +1,195 @@
+"""What can be set about fine-tuning, its checks, and the values that "auto" stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moltide.errors import ConfigError
+
+ADAPTERS = ("lora", "full", "head")
+LOSSES = ("auto", "mse", "huber", "ranking", "tobit", "bce", "cross_entropy")
+REGRESSION_LOSSES = ("mse", "huber", "ranking", "tobit")
+SCHEDULES = ("cosine", "linear", "constant")
+DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
+
+# Learning rates that worked best across the shared assays (docs/fine-tuning.md).
+_LEARNING_RATE = {"lora": 1e-3, "full": 2e-4, "head": 3e-3}
+# Sequences seen in all epochs together, the number of epochs kept within bounds.
+_VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 60_000, 5, 40
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one fine-tuning run; None and "auto" are filled in by `resolved`.
+
+    Attributes:
+        adapter: "lora" (backbone frozen, low-rank updates), "full", or "head" (backbone frozen).
+        rank, alpha, dropout, targets: of the LoRA adapter.
+        pool: what the head reads: "mean" over residues, or "cls".
+        head_hidden: width of a tanh layer in the head; 0: the head is linear.
+        head_dropout: dropout before each linear map of the head.
+        loss: "auto": tobit with censored labels, else mse; bce for two classes, else
+            cross_entropy.
+        lr: peak learning rate. head_lr_scale: the head's, relative to it.
+        weight_decay: decoupled, not on norms and biases.
+        epochs: passes over the training rows; None: by their number.
+        batch_size: sequences in one update.
+        warmup: share of the steps over which the rate rises. schedule: how it falls afterwards.
+        clip_norm: largest global gradient norm; 0: no clipping.
+        huber_delta: in units of the target's standard deviation.
+        patience: epochs without a better validation metric after which training ends; None: by
+            the number of epochs.
+        max_minutes: time for training; the number of steps is planned to fit.
+        max_tokens: tokens that pass through the engine at once; memory depends on it.
+        recompute: recompute blocks in the backward pass (same bits, less memory); None: if needed.
+        seed: fixes everything random.
+    """
+
+    adapter: str = "lora"
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+    pool: str = "mean"
+    head_hidden: int = 0
+    head_dropout: float = 0.0
+    loss: str = "auto"
+    lr: float | None = None
+    head_lr_scale: float | None = None
+    weight_decay: float = 0.01
+    epochs: int | None = None
+    batch_size: int = 32
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    clip_norm: float = 1.0
+    huber_delta: float = 1.0
+    patience: int | None = None
+    max_minutes: float | None = None
+    max_tokens: int = 8192
+    recompute: bool | None = None
+    seed: int = 0
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> TrainSettings:
+        """Settings out of a JSON object.
+
+        Raises:
+            ConfigError: an unknown name.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise ConfigError(
+                f"unknown setting {unknown[0]!r}; allowed: {', '.join(sorted(names))}"
+            )
+        known = dict(values)
+        if "targets" in known:
+            known["targets"] = tuple(known["targets"])
+        return cls(**known)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        values = dataclasses.asdict(self)
+        values["targets"] = list(self.targets)
+        return values
+
+    def check(self) -> None:
+        """Refuse values outside what is allowed.
+
+        Raises:
+            ConfigError: naming the setting, its value, and what is allowed.
+        """
+        _choice("adapter", self.adapter, ADAPTERS)
+        _choice("pool", self.pool, ("mean", "cls"))
+        _choice("loss", self.loss, LOSSES)
+        _choice("schedule", self.schedule, SCHEDULES)
+        _integer("rank", self.rank, 1)
+        _integer("head_hidden", self.head_hidden, 0)
+        _integer("batch_size", self.batch_size, 1)
+        _integer("max_tokens", self.max_tokens, 1)
+        _integer("seed", self.seed, 0)
+        _integer("epochs", self.epochs, 1)
+        _integer("patience", self.patience, 1)
+        _number("alpha", self.alpha, 0, above=True)
+        _number("dropout", self.dropout, 0, 1)
+        _number("head_dropout", self.head_dropout, 0, 1)
+        _number("lr", self.lr, 0, 10, above=True)
+        _number("head_lr_scale", self.head_lr_scale, 0, above=True)
+        _number("weight_decay", self.weight_decay, 0)
+        _number("warmup", self.warmup, 0, 1)
+        _number("clip_norm", self.clip_norm, 0)
+        _number("huber_delta", self.huber_delta, 0, above=True)
+        _number("max_minutes", self.max_minutes, 0, above=True)
+        if not self.targets:
+            raise ConfigError("targets is empty; an adapter needs at least one projection")
+
+    def resolved(
+        self, task: str, n_train: int, *, censored: bool = False, n_classes: int = 0
+    ) -> TrainSettings:
+        """The same settings with every None and "auto" (but `recompute`) given its value.
+
+        Raises:
+            ConfigError: a value outside what is allowed, or a loss that does not suit the task.
+        """
+        self.check()
+        loss = self.loss
+        if loss == "auto" and task == "regression":
+            loss = "tobit" if censored else "mse"
+        elif loss == "auto":
+            loss = "bce" if n_classes <= 2 else "cross_entropy"
+        if (task == "regression") != (loss in REGRESSION_LOSSES):
+            allowed = [
+                one for one in LOSSES[1:] if (one in REGRESSION_LOSSES) == (task == "regression")
+            ]
+            raise ConfigError(f"loss is {loss!r}; for {task} allowed: {', '.join(allowed)}")
+        if loss == "bce" and n_classes > 2:
+            raise ConfigError(f"loss is 'bce' with {n_classes} classes; use 'cross_entropy'")
+        if censored and loss not in ("tobit", "ranking"):
+            raise ConfigError(
+                f"loss is {loss!r}, but some labels are bounds (such as >10); allowed with bounds: "
+                "tobit, ranking"
+            )
+        epochs = self.epochs
+        if epochs is None:
+            epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_VISITS / max(1, n_train))))
+        return dataclasses.replace(
+            self,
+            loss=loss,
+            lr=self.lr if self.lr is not None else _LEARNING_RATE[self.adapter],
+            head_lr_scale=self.head_lr_scale if self.head_lr_scale is not None else 1.0,
+            epochs=epochs,
+            patience=self.patience if self.patience is not None else max(3, math.ceil(epochs / 3)),
+        )
+
+
+def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
+
+
+def _integer(name: str, value: Any, low: int) -> None:
+    if value is None and name in ("epochs", "patience"):
+        return
+    # numbers.Integral would let True through; NumPy integers are welcome (GridSearchCV).
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < low:
+        raise ConfigError(f"{name} is {value!r}; allowed: an integer of {low} or more")
+
+
+def _number(
+    name: str, value: Any, low: float, high: float = math.inf, *, above: bool = False
+) -> None:
+    if value is None and name in ("lr", "head_lr_scale", "max_minutes"):
+        return
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    fits = (low < number if above else low <= number) and number <= high and math.isfinite(number)
+    if not fits or isinstance(value, str):
+        floor = f"above {low:g}" if above else f"{low:g} or more"
+        ceiling = f", at most {high:g}" if math.isfinite(high) else ""
+        raise ConfigError(f"{name} is {value!r}; allowed: a number {floor}{ceiling}")
