@@ -9,12 +9,12 @@
 namespace py = pybind11;
 
 // Ops are bound for the tests, one file a group.
-__attribute__((weak)) void bind_ops_rows(py::module_& ops);
-__attribute__((weak)) void bind_ops_matmul(py::module_& ops);
-__attribute__((weak)) void bind_ops_attention(py::module_& ops);
-__attribute__((weak)) void bind_ops_loss(py::module_& ops);
-__attribute__((weak)) void bind_model(py::module_& module);
-__attribute__((weak)) void bind_trainer(py::module_& module);
+void bind_ops_rows(py::module_& ops);
+void bind_ops_matmul(py::module_& ops);
+void bind_ops_attention(py::module_& ops);
+void bind_ops_loss(py::module_& ops);
+void bind_model(py::module_& module);
+void bind_trainer(py::module_& module);
 
 PYBIND11_MODULE(_engine, module) {
   module.doc() = "The C++ engine of moltide; use it through the moltide package.";
@@ -34,10 +34,10 @@ PYBIND11_MODULE(_engine, module) {
   module.def("available_memory", &moltide::available_memory,
              "Bytes this process can still take (machine and cgroup).");
   py::module_ ops = module.def_submodule("ops", "Single operations, for tests.");
-  if (bind_ops_rows) bind_ops_rows(ops);
-  if (bind_ops_matmul) bind_ops_matmul(ops);
-  if (bind_ops_attention) bind_ops_attention(ops);
-  if (bind_ops_loss) bind_ops_loss(ops);
-  if (bind_model) bind_model(module);
-  if (bind_trainer) bind_trainer(module);
+  bind_ops_rows(ops);
+  bind_ops_matmul(ops);
+  bind_ops_attention(ops);
+  bind_ops_loss(ops);
+  bind_model(module);
+  bind_trainer(module);
 }

@@ -1,13 +1,12 @@
 // Losses, AdamW and gradient clipping, for the tests. Arrays are C-contiguous; gradients are new
 // arrays, AdamW works in place.
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 
 #include "adamw/adamw.h"
-#include "core/check.h"
+#include "bind/op_buffer.h"
 #include "loss/loss.h"
 #include "norm_clip/norm_clip.h"
 
@@ -16,8 +15,6 @@ using namespace moltide;
 
 namespace {
 
-using Floats = py::array_t<float, py::array::c_style>;
-using Ints = py::array_t<int32_t, py::array::c_style>;
 using Censor = py::array_t<int8_t, py::array::c_style>;
 
 Tensor matrix(const char* name, const Floats& a) {
@@ -36,30 +33,15 @@ Floats like(const Floats& a) {
   return Floats({a.shape(0), a.shape(1)});
 }
 
-// Rounds what a kernel wrote as bf16 out to float32, so that tests see one type.
-Floats widened(const std::vector<bf16>& values, const Floats& shape) {
-  Floats out = like(shape);
-  for (size_t i = 0; i < values.size(); ++i) out.mutable_data()[i] = bf16_to_float(values[i]);
-  return out;
-}
-
 py::tuple cross_entropy_op(const Floats& logits, const Ints& label,
                            const std::optional<Floats>& weight, double scale,
                            const std::string& dtype) {
-  MOLTIDE_CHECK(dtype == "float32" || dtype == "bf16", "dtype: got '", dtype,
-                "', allowed: float32, bf16");
   const Tensor x = matrix("logits", logits);
   const int32_t* labels = vector_of<Ints>("label", label, x.rows);
   const float* weights = vector_of("weight", weight, x.rows);
-  if (dtype == "bf16") {
-    std::vector<bf16> d(static_cast<size_t>(logits.size()));
-    const double sum = cross_entropy(x, labels, weights, scale,
-                                     make_tensor(d.data(), x.rows, x.cols, DType::bf16));
-    return py::make_tuple(sum, widened(d, logits));
-  }
-  Floats d = like(logits);
-  const double sum = cross_entropy(x, labels, weights, scale, matrix("dlogits", d));
-  return py::make_tuple(sum, d);
+  OpBuffer d(x.rows, x.cols, parse_dtype(dtype), 0);
+  const double sum = cross_entropy(x, labels, weights, scale, d.tensor());
+  return py::make_tuple(sum, d.numpy());
 }
 
 void bind_losses(py::module_& ops) {
@@ -104,7 +86,7 @@ void bind_losses(py::module_& ops) {
   ops.def(
       "tobit",
       [](const Floats& pred, const Floats& target, const std::optional<Censor>& censor,
-         const Floats& log_sigma, const std::optional<Floats>& w, double s, const Floats& dlog) {
+         const Floats& log_sigma, const Floats& dlog, const std::optional<Floats>& w, double s) {
         Floats d = like(pred);
         const Tensor x = matrix("pred", pred);
         Floats sums(dlog.size());
@@ -115,8 +97,8 @@ void bind_losses(py::module_& ops) {
             matrix("d", d), const_cast<float*>(vector_of<Floats>("dlog_sigma", sums, x.cols)));
         return py::make_tuple(sum, d, sums);
       },
-      py::arg("pred"), py::arg("target"), py::arg("censor"), py::arg("log_sigma"), weight, scale,
-      py::arg("dlog_sigma"), "(sum, gradient, dlog_sigma + its gradient)");
+      py::arg("pred"), py::arg("target"), py::arg("censor"), py::arg("log_sigma"),
+      py::arg("dlog_sigma"), weight, scale, "(sum, gradient, dlog_sigma + its gradient)");
   ops.def(
       "log_normal_cdf",
       [](double z) {

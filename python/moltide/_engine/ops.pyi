@@ -1,0 +1,398 @@
+"""
+Single operations, for tests.
+"""
+
+from __future__ import annotations
+import numpy
+import numpy.typing
+import typing
+
+__all__: list[str] = [
+    "accumulate",
+    "activation_bwd",
+    "activation_fwd",
+    "adamw",
+    "attention_bwd",
+    "attention_fwd",
+    "attention_probs",
+    "bce",
+    "clip_scale",
+    "contact_accumulate",
+    "contact_sigmoid",
+    "copy_cast",
+    "cross_entropy",
+    "dropout",
+    "embedding_bwd",
+    "embedding_fwd",
+    "huber",
+    "label_weight",
+    "layernorm_bwd",
+    "layernorm_fwd",
+    "log_normal_cdf",
+    "loss_weight",
+    "matmul",
+    "matmul_dw",
+    "matmul_peak_flops",
+    "mse",
+    "pool_bwd",
+    "pool_fwd",
+    "ranking",
+    "residual_add",
+    "rmsnorm_bwd",
+    "rmsnorm_fwd",
+    "rope",
+    "rope_table",
+    "sum_squares",
+    "target_count",
+    "time_matmul",
+    "tobit",
+    "token_dropout_scale",
+]
+
+def accumulate(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    y: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    source: str = "float32",
+    destination: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def activation_bwd(
+    activation: str,
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    u: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    in_place: bool = False,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def activation_fwd(
+    activation: str,
+    u: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def adamw(
+    w: numpy.typing.NDArray[numpy.float32],
+    g: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    m: numpy.typing.NDArray[numpy.float32],
+    v: numpy.typing.NDArray[numpy.float32],
+    lr: typing.SupportsFloat | typing.SupportsIndex,
+    beta1: typing.SupportsFloat | typing.SupportsIndex,
+    beta2: typing.SupportsFloat | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex,
+    weight_decay: typing.SupportsFloat | typing.SupportsIndex,
+    step: typing.SupportsInt | typing.SupportsIndex,
+    grad_scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> None:
+    """
+    In place on w, m and v.
+    """
+
+def attention_bwd(
+    dout: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    o: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    lse: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    dtype: str = "float32",
+    padding: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    -> dq, dk, dv (T, H*D)
+    """
+
+def attention_fwd(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    dtype: str = "float32",
+    padding: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    q, k, v (T, H*D) -> o (T, H*D), lse (H, T)
+    """
+
+def attention_probs(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dtype: str = "float32",
+    padding: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    q, k (L, H*D) -> probabilities (H, L, L)
+    """
+
+def bce(
+    logits: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32]]: ...
+def clip_scale(
+    total: typing.SupportsFloat | typing.SupportsIndex,
+    max_norm: typing.SupportsFloat | typing.SupportsIndex,
+) -> float: ...
+def contact_accumulate(
+    probs: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    skip_first: typing.SupportsInt | typing.SupportsIndex,
+    skip_last: typing.SupportsInt | typing.SupportsIndex,
+    logits: numpy.typing.NDArray[numpy.float32],
+) -> None:
+    """
+    logits (l, l) += the channels of one layer's probs (H, L, L), in place
+    """
+
+def contact_sigmoid(
+    logits: numpy.typing.NDArray[numpy.float32], bias: typing.SupportsFloat | typing.SupportsIndex
+) -> None:
+    """
+    logits = sigmoid(logits + bias), in place
+    """
+
+def copy_cast(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    source: str = "float32",
+    destination: str = "bf16",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def cross_entropy(
+    logits: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    label: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+) -> tuple: ...
+def dropout(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    p: typing.SupportsFloat | typing.SupportsIndex,
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    in_place: bool = False,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def embedding_bwd(
+    tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    dx: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtable: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dpositions: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    position: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+    position_offset: typing.SupportsInt | typing.SupportsIndex = 0,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    (dtable, dpositions), each added to what is given for it
+    """
+
+def embedding_fwd(
+    tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    table: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    position: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
+    position_offset: typing.SupportsInt | typing.SupportsIndex = 0,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def huber(
+    pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    delta: typing.SupportsFloat | typing.SupportsIndex,
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32]]: ...
+def label_weight(
+    label: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+) -> float: ...
+def layernorm_bwd(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    mean: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    rstd: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dx: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dw: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    db: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    in_place: bool = False,
+) -> tuple:
+    """
+    (dx, dw, db), each added to what is given for it
+    """
+
+def layernorm_fwd(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    eps: typing.SupportsFloat | typing.SupportsIndex,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    (y, mean, rstd)
+    """
+
+def log_normal_cdf(z: typing.SupportsFloat | typing.SupportsIndex) -> tuple[float, float]: ...
+def loss_weight(
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+) -> float: ...
+def matmul(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    y: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    epilogue: str = "store",
+    transpose: bool = False,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    out_dtype: str = "float32",
+    want_pre: bool = False,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    pack_isa: str = "",
+) -> typing.Any: ...
+def matmul_dw(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dw: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    db: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple: ...
+def matmul_peak_flops(dtype: str = "float32") -> float: ...
+def mse(
+    pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32]]: ...
+def pool_bwd(
+    pool: str,
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    skip_first: typing.SupportsInt | typing.SupportsIndex = 1,
+    skip_last: typing.SupportsInt | typing.SupportsIndex = 1,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def pool_fwd(
+    pool: str,
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    skip_first: typing.SupportsInt | typing.SupportsIndex = 1,
+    skip_last: typing.SupportsInt | typing.SupportsIndex = 1,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def ranking(
+    pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    censor: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None = None,
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32], int, float]:
+    """
+    (sum, gradient, number of pairs, sum of the pairs' weights)
+    """
+
+def residual_add(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    branch: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def rmsnorm_bwd(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    rstd: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dx: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dw: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    in_place: bool = False,
+) -> tuple:
+    """
+    (dx, dw), each added to what is given for it
+    """
+
+def rmsnorm_fwd(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    eps: typing.SupportsFloat | typing.SupportsIndex,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    (y, rstd)
+    """
+
+def rope(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    position: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    cos: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    sin: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    inverse: bool = False,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def rope_table(
+    max_len: typing.SupportsInt | typing.SupportsIndex,
+    head_dim: typing.SupportsInt | typing.SupportsIndex,
+    base: typing.SupportsFloat | typing.SupportsIndex,
+) -> tuple:
+    """
+    (cos, sin)
+    """
+
+def sum_squares(arg0: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> float: ...
+def target_count(arg0: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> int: ...
+def time_matmul(
+    m: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
+    dtype: str = "float32",
+    what: str = "forward",
+    seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+) -> float:
+    """
+    Seconds of the fastest call on buffers of the engine's own.
+    """
+
+def tobit(
+    pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    censor: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None,
+    log_sigma: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dlog_sigma: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+    """
+    (sum, gradient, dlog_sigma + its gradient)
+    """
+
+def token_dropout_scale(
+    tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    mask_token: typing.SupportsInt | typing.SupportsIndex,
+    mask_ratio_train: typing.SupportsFloat | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]: ...
