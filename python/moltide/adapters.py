@@ -20,7 +20,8 @@ from moltide.peft_format import (
 from moltide.pretrained.families import Family, family_named
 
 if TYPE_CHECKING:
-    from moltide.encoder import Adapter, Encoder
+    from moltide.encoder import Encoder
+    from moltide.packed import Adapter
     from moltide.sequences import ProgressCallback
 
 

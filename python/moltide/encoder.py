@@ -2,63 +2,38 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moltide.errors import ConfigError, DataError
-from moltide.sequences import Progress, ProgressCallback, as_texts, packs
+from moltide.errors import ConfigError
+from moltide.packed import (
+    DEFAULT_BATCH_TOKENS,
+    FRAME,
+    Adapter,
+    PackedModel,
+    checked_batch,
+    spans,
+)
+from moltide.sequences import ProgressCallback, as_texts, packs
 from moltide.tokenizer import ResidueTokenizer
 
 if TYPE_CHECKING:
-    from moltide import _engine
-    from moltide.peft_format import AdapterSettings
     from moltide.pretrained.checkpoint import Checkpoint
     from moltide.scoring import Scan
 
-# One pass over so many tokens keeps the engine busy and its buffers small.
-DEFAULT_BATCH_TOKENS = 8192
 DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
-_FRAME = 2  # <cls> and <eos>
-
-Adapter = str | Sequence[str | None] | None
 
 
-class Encoder:
+class Encoder(PackedModel):
     """A published encoder on this machine; `moltide.load` makes one.
 
     Sequences are lists of text, generators, or columns (NumPy, pandas, polars, Arrow). They are
     packed end to end in runs of at most `batch_tokens` tokens; a sequence's result has the same
     bits whatever the others, the order and `batch_tokens` are.
-
-    Attributes:
-        name: what it was loaded as.
-        model: the engine's model (`moltide._engine.Model`).
-        tokenizer: text to ids, as published.
-        notes: facts about the checkpoint worth a line to its user.
     """
-
-    def __init__(
-        self,
-        model: _engine.Model,
-        tokenizer: ResidueTokenizer,
-        *,
-        family: str = "esm",
-        published: Mapping[str, Any] | None = None,
-        name: str = "",
-        notes: Iterable[str] = (),
-    ) -> None:
-        self.model = model
-        self.tokenizer = tokenizer
-        self.name = name
-        self.notes = list(notes)
-        self._family = family
-        self._published = dict(published or {})
-        self._adapters: dict[str, AdapterSettings] = {}
-        self._adapter_heads: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
 
     @classmethod
     def from_checkpoint(
@@ -87,32 +62,6 @@ class Encoder:
             f"Encoder({self.name!r}, layers={c['layers']}, width={c['width']}, "
             f"heads={c['heads']}, dtype={self.dtype!r})"
         )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The engine's EncoderConfig as a dict (a copy)."""
-        return dict(self.model.config)
-
-    @property
-    def dtype(self) -> str:
-        """Arithmetic of activations: "float32" or "bf16"."""
-        return str(self.model.dtype)
-
-    @property
-    def width(self) -> int:
-        """Length of an embedding, C."""
-        return int(self.model.config["width"])
-
-    @property
-    def adapters(self) -> list[str]:
-        """Names of the adapters over this backbone."""
-        return list(self.model.adapters())
-
-    @property
-    def head(self) -> dict[str, Any] | None:
-        """The engine's head config, or None."""
-        config: dict[str, Any] | None = self.model.head_config
-        return config
 
     # ---- results for sequences -------------------------------------------------------------
 
@@ -150,7 +99,7 @@ class Encoder:
 
             def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
                 hidden = self.model.hidden(tokens, cu, use, False)
-                return [hidden[a + 1 : b - 1].copy() for a, b in _spans(cu)]
+                return [hidden[a + 1 : b - 1].copy() for a, b in spans(cu)]
 
             return list(
                 self._run(sequences, residues, adapter, batch_tokens, on_illegal, progress, "embed")
@@ -173,7 +122,7 @@ class Encoder:
         on_illegal: str = "error",
     ) -> Iterator[np.ndarray]:
         """`embed`, one result at a time, for streams that do not fit in memory."""
-        for pack in packs(as_texts(sequences), _checked_batch(batch_tokens), _FRAME):
+        for pack in packs(as_texts(sequences), checked_batch(batch_tokens), FRAME):
             yield from self.embed(
                 pack, pool, adapter=adapter, batch_tokens=batch_tokens, on_illegal=on_illegal
             )
@@ -194,10 +143,10 @@ class Encoder:
 
         def all_layers(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
             hidden = self.model.hidden(tokens, cu, use, True)
-            return [hidden[:, a:b].copy() for a, b in _spans(cu)]
+            return [hidden[:, a:b].copy() for a, b in spans(cu)]
 
         # Every layer's stream is kept, so a pass holds fewer tokens for the same memory.
-        tokens = max(1, _checked_batch(batch_tokens) // (layers + 1))
+        tokens = max(1, checked_batch(batch_tokens) // (layers + 1))
         return list(
             self._run(sequences, all_layers, adapter, tokens, on_illegal, None, "hidden states")
         )
@@ -220,7 +169,7 @@ class Encoder:
 
         def rows(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
             values = self.model.logits(tokens, cu, use)
-            return [values[a:b].copy() for a, b in _spans(cu)]
+            return [values[a:b].copy() for a, b in spans(cu)]
 
         return list(
             self._run(sequences, rows, adapter, batch_tokens, on_illegal, progress, "logits")
@@ -391,78 +340,3 @@ class Encoder:
         from moltide.adapters import restore
 
         restore(self, state)
-
-    # ---- inside ----------------------------------------------------------------------------
-
-    def _need(self, part: str, name: str) -> None:
-        if not self.model.config[part]:
-            raise ConfigError(f"{self.name or 'this model'} has no {name}")
-
-    def _run(
-        self,
-        sequences: Any,
-        compute: Callable[[np.ndarray, np.ndarray, Adapter], Iterable[np.ndarray]],
-        adapter: Adapter,
-        batch_tokens: int,
-        on_illegal: str,
-        progress: bool | ProgressCallback | None,
-        what: str,
-    ) -> Iterator[np.ndarray]:
-        """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
-        texts = as_texts(sequences)
-        total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
-        self._check_adapter(adapter)
-        if not isinstance(adapter, str | None) and total != len(adapter):
-            raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
-        done = 0
-        with Progress(progress, total, what) as bar:
-            for pack in packs(texts, _checked_batch(batch_tokens), _FRAME):
-                tokens, cu_seqlens = self.tokenizer.encode(pack, on_illegal, done)
-                self._check_lengths(cu_seqlens, done)
-                use = adapter
-                if not isinstance(adapter, str | None):
-                    use = list(adapter[done : done + len(pack)])
-                yield from compute(tokens, cu_seqlens, use)
-                done += len(pack)
-                bar.add(len(pack))
-
-    def _check_adapter(self, adapter: Adapter) -> None:
-        named = [adapter] if isinstance(adapter, str | None) else adapter
-        known = self.adapters
-        for name in named:
-            if name is not None and name not in known:
-                raise ConfigError(f"no adapter {name!r}; loaded: {', '.join(known) or 'none'}")
-
-    def _check_lengths(self, cu_seqlens: np.ndarray, first: int) -> None:
-        """Empty sequences are refused, and those that outrun a learned position table."""
-        lengths = np.diff(cu_seqlens)
-        if lengths.size and lengths.min() <= _FRAME:
-            raise DataError(f"sequence {first + int(lengths.argmin())} is empty")
-        config = self.model.config
-        if config["position"] != "learned":
-            return
-        limit = config["max_positions"] - config.get("position_offset", 0)
-        if lengths.max() > limit:
-            index = int(lengths.argmax())
-            raise DataError(
-                f"sequence {first + index} has {lengths[index] - _FRAME} residues; {self.name} has "
-                f"learned positions for {limit - _FRAME}"
-            )
-
-
-def _spans(cu_seqlens: np.ndarray) -> Iterator[tuple[int, int]]:
-    bounds = cu_seqlens.tolist()
-    return itertools.pairwise(bounds)
-
-
-def _length_of(texts: Any) -> int | None:
-    try:
-        return len(texts)
-    except TypeError:
-        return None
-
-
-def _checked_batch(batch_tokens: int) -> int:
-    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
-        raise ConfigError(f"batch_tokens is {batch_tokens!r}; allowed: an integer above 0")
-    return batch_tokens

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import ConfigError, DataError
+from moltide.packed import DEFAULT_BATCH_TOKENS
 from moltide.sequences import Progress, ProgressCallback, as_texts
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 METHODS = ("masked", "wildtype", "pseudo")
-DEFAULT_BATCH_TOKENS = 8192
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,13 @@ class HubFiles:
         """
         try:
             import huggingface_hub
-            from huggingface_hub import utils as errors
+            from huggingface_hub import utils
         except ImportError as error:
             raise MissingDependencyError(
                 f"loading {self.repository!r} from the Hub needs huggingface_hub: "
                 "pip install huggingface_hub"
             ) from error
+        errors: Any = utils  # the name of every release since 0.24
         if self._commit is not None:
             cached = self._cached(name)
             if isinstance(cached, str):
@@ -114,9 +115,9 @@ class HubFiles:
 
     def has(self, name: str) -> bool:
         """Whether the repository holds a file; it is not downloaded."""
-        from huggingface_hub import HfApi
-        from huggingface_hub import utils as errors
+        from huggingface_hub import HfApi, utils
 
+        errors: Any = utils
         if self._commit is not None and isinstance(self._cached(name), str):
             return True
         if self.offline:

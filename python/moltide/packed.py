@@ -1,0 +1,155 @@
+"""Running an engine's model over sequences of any number: tokenized, packed, checked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moltide.errors import ConfigError, DataError
+from moltide.sequences import Progress, ProgressCallback, as_texts, packs
+from moltide.tokenizer import ResidueTokenizer
+
+if TYPE_CHECKING:
+    from moltide import _engine
+    from moltide.peft_format import AdapterSettings
+
+# One pass over so many tokens keeps the engine busy and its buffers small.
+DEFAULT_BATCH_TOKENS = 8192
+FRAME = 2  # <cls> and <eos>
+
+# One adapter for all sequences, one (or None) for each, or none at all.
+Adapter = str | Sequence[str | None] | None
+
+
+class PackedModel:
+    """A model with its tokenizer, and the loop over packed runs that every result goes through.
+
+    Attributes:
+        model: the engine's model (`moltide._engine.Model`).
+        tokenizer: text to ids, as published.
+        name: what it was loaded as.
+        notes: facts about the checkpoint worth a line to its user.
+    """
+
+    def __init__(
+        self,
+        model: _engine.Model,
+        tokenizer: ResidueTokenizer,
+        *,
+        family: str = "esm",
+        published: Mapping[str, Any] | None = None,
+        name: str = "",
+        notes: Iterable[str] = (),
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.name = name
+        self.notes = list(notes)
+        self._family = family
+        self._published = dict(published or {})
+        self._adapters: dict[str, AdapterSettings] = {}
+        self._adapter_heads: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The engine's EncoderConfig as a dict (a copy)."""
+        return dict(self.model.config)
+
+    @property
+    def dtype(self) -> str:
+        """Arithmetic of activations: "float32" or "bf16"."""
+        return str(self.model.dtype)
+
+    @property
+    def width(self) -> int:
+        """Length of an embedding, C."""
+        return int(self.model.config["width"])
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters over this backbone."""
+        return list(self.model.adapters())
+
+    @property
+    def head(self) -> dict[str, Any] | None:
+        """The engine's head config, or None."""
+        config: dict[str, Any] | None = self.model.head_config
+        return config
+
+    def _need(self, part: str, name: str) -> None:
+        if not self.model.config[part]:
+            raise ConfigError(f"{self.name or 'this model'} has no {name}")
+
+    def _run(
+        self,
+        sequences: Any,
+        compute: Callable[[np.ndarray, np.ndarray, Adapter], Iterable[np.ndarray]],
+        adapter: Adapter,
+        batch_tokens: int,
+        on_illegal: str,
+        progress: bool | ProgressCallback | None,
+        what: str,
+    ) -> Iterator[np.ndarray]:
+        """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
+        texts = as_texts(sequences)
+        total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
+        self._check_adapter(adapter)
+        if not isinstance(adapter, str | None) and total != len(adapter):
+            raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
+        done = 0
+        with Progress(progress, total, what) as bar:
+            for pack in packs(texts, checked_batch(batch_tokens), FRAME):
+                tokens, cu_seqlens = self.tokenizer.encode(pack, on_illegal, done)
+                self._check_lengths(cu_seqlens, done)
+                use = adapter
+                if not isinstance(adapter, str | None):
+                    use = list(adapter[done : done + len(pack)])
+                yield from compute(tokens, cu_seqlens, use)
+                done += len(pack)
+                bar.add(len(pack))
+
+    def _check_adapter(self, adapter: Adapter) -> None:
+        named = [adapter] if isinstance(adapter, str | None) else adapter
+        known = self.adapters
+        for name in named:
+            if name is not None and name not in known:
+                raise ConfigError(f"no adapter {name!r}; loaded: {', '.join(known) or 'none'}")
+
+    def _check_lengths(self, cu_seqlens: np.ndarray, first: int) -> None:
+        """Empty sequences are refused, and those that outrun a learned position table."""
+        lengths = np.diff(cu_seqlens)
+        if lengths.size and lengths.min() <= FRAME:
+            raise DataError(f"sequence {first + int(lengths.argmin())} is empty")
+        config = self.model.config
+        if config["position"] != "learned":
+            return
+        limit = config["max_positions"] - config.get("position_offset", 0)
+        if lengths.max() > limit:
+            index = int(lengths.argmax())
+            raise DataError(
+                f"sequence {first + index} has {lengths[index] - FRAME} residues; {self.name} has "
+                f"learned positions for {limit - FRAME}"
+            )
+
+
+def spans(cu_seqlens: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Begin and end of every sequence of a packed batch."""
+    bounds = cu_seqlens.tolist()
+    return itertools.pairwise(bounds)
+
+
+def _length_of(texts: Any) -> int | None:
+    try:
+        return len(texts)
+    except TypeError:
+        return None
+
+
+def checked_batch(batch_tokens: int) -> int:
+    """`batch_tokens`, if it is a number of tokens."""
+    if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
+        raise ConfigError(f"batch_tokens is {batch_tokens!r}; allowed: an integer above 0")
+    return batch_tokens
