@@ -129,7 +129,8 @@ def iter_sequences(
             return
         whole = mutations is not None or wildtype is not None
         chunks = iter([read_source(path)]) if whole else source_chunks(path, batch_size)
-    elif hasattr(source, "columns") or hasattr(source, "__arrow_c_stream__"):
+    elif hasattr(source, "columns") or hasattr(source, "column_names"):
+        # A table; a single column (pandas, polars, Arrow) is a list of sequences.
         chunks = iter([source_from_frame(source)])
     else:
         yield from _list_batches(source, options, batch_size)

@@ -365,7 +365,7 @@ def test_the_seed_decides(how: str) -> None:
     [
         ("cluster", "clusters at 50% identity: 1, the largest with 760 sequences of 760"),
         ("mutations", "all variants carry the same number of mutations"),
-        ("time", r"needs a column of times \(--time\)"),
+        ("time", r"it needs a column of times \(--time\)"),
     ],
 )
 def test_impossible_splits_say_why(how: str, says: str) -> None:

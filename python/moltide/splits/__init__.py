@@ -103,7 +103,7 @@ def _split(
         for choice in candidates(table, shares):
             found = split_by_method(table, choice.method, seed, shares, identity, rng)
             if isinstance(found, Split):
-                notes = found.notes + [f"not possible: {why}" for why in refused]
+                notes = found.notes + [f"not possible {why}" for why in refused]
                 return _checked(table, found, choice.reason, notes)
             refused.append(found)
         raise DataError(f"{table.summary.source}: no split possible ({'; '.join(refused)})")
@@ -122,7 +122,7 @@ def _split(
         )
     found = split_by_method(table, method, seed, shares, identity, rng)
     if isinstance(found, str):
-        raise DataError(f"{table.summary.source}: {found}")
+        raise DataError(f"{table.summary.source}: no split {found}")
     return _checked(table, found, reason, found.notes)
 
 

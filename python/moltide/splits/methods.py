@@ -32,7 +32,7 @@ def split_by_method(
         if method == "cluster":
             groups = cluster_by_identity(table.sequences, identity)
         elif table.groups is None:
-            return "no column of groups"
+            return "by groups: no column of groups"
         else:
             groups = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
         labels = fill_by_group(groups, shares, rng, classes)
@@ -40,11 +40,11 @@ def split_by_method(
         what = f"clusters at {identity:.0%} identity" if method == "cluster" else "groups"
         note = f"{what}: {len(sizes):,}, the largest with {sizes.max():,} sequences"
         if labels is None:
-            return f"{note} of {len(table):,}, too few or too large to deal out"
+            return f"by {method}: {note} of {len(table):,}, too few or too large to deal out"
         return Split(labels, method, "", seed, [note], groups)
     if table.mutations is None:
         return (
-            f"a split by {method} needs one wild type of the same length (--wildtype, or "
+            f"by {method}: it needs one wild type as long as the sequences (--wildtype, or "
             "--mutations)"
         )
     found: VariantSplit | None
@@ -56,7 +56,7 @@ def split_by_method(
         found = split_by_mutations(counts, shares, rng)
         why = "all variants carry the same number of mutations"
     if found is None:
-        return f"a split by {method} is not possible here: {why}"
+        return f"by {method}: {why}"
     return Split(found.labels, method, "", seed, [found.said])
 
 
@@ -67,7 +67,7 @@ def _by_column(
     classes: npt.NDArray[np.float64] | None,
 ) -> Split | str:
     if table.split is None:
-        return "no split column"
+        return "by column: there is none"
     labels = table.split.copy()
     notes = []
     if not (labels == "test").any():
@@ -77,7 +77,7 @@ def _by_column(
         train = np.flatnonzero(labels == "train")
         share = shares[1] / (shares[0] + shares[1])
         if len(train) < 2:
-            return f"column {table.split_name!r} leaves {len(train)} sequences to train on"
+            return f"by column: {table.split_name!r} leaves {len(train)} sequences to train on"
         size = min(max(1, round(share * len(train))), len(train) - 1)
         from sklearn.model_selection import train_test_split
 
@@ -96,11 +96,11 @@ def _by_column(
 
 def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -> Split | str:
     if table.time is None:
-        return "a split by time needs a column of times (--time)"
+        return "by time: it needs a column of times (--time)"
     known = np.flatnonzero(~np.isnan(table.time))
     moments, counts = np.unique(table.time[known], return_counts=True)
     if len(moments) < 3:
-        return f"a split by time needs three different times, found {len(moments)}"
+        return f"by time: it needs three different times, found {len(moments)}"
     # Cuts lie between moments: what was measured together stays together.
     before = np.cumsum(counts)[:-1] / len(known)
     valid_from = int(np.argmin(np.abs(before[:-1] - shares[0])))
