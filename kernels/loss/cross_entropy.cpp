@@ -1,6 +1,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/expect.h"
 #include "core/isa.h"
 #include "core/parallel.h"
 #include "loss/cross_entropy_params.h"
@@ -14,17 +15,15 @@ MOLTIDE_CPU_OP(void, cross_entropy_rows, const CrossEntropyRows& rows, int64_t b
 double cross_entropy(const Tensor& logits, const int32_t* label, const float* weight, double scale,
                      const Tensor& dlogits) {
   const int64_t n = logits.rows, classes = logits.cols;
-  MOLTIDE_CHECK(logits.dtype == DType::f32, "cross_entropy: logits are ", dtype_name(logits.dtype),
-                ", expected float32");
-  if (dlogits)
-    MOLTIDE_CHECK(dlogits.rows == n && dlogits.cols == classes, "cross_entropy: gradient is ",
-                  loss::shape(dlogits), ", expected (", n, ", ", classes, ")");
-  MOLTIDE_CHECK(n == 0 || (label && logits), "cross_entropy: null array of ", n, " rows");
+  constexpr const char* op = "cross_entropy";
+  expect_f32(op, "logits", logits, n, classes);
+  if (dlogits) expect_shape(op, "gradient", dlogits, n, classes);
+  expect_memory(op, "label", label, n);
   std::vector<double> row_loss(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
-    MOLTIDE_CHECK(label[i] >= -1 && label[i] < classes, "cross_entropy: label of row ", i, " is ",
-                  label[i], ", allowed: 0 to ", classes - 1, ", or -1 for none");
-    loss::row_weight("cross_entropy", weight, i);
+    MOLTIDE_CHECK(label[i] >= -1 && label[i] < classes, op, ": label of row ", i, " is ", label[i],
+                  ", allowed: 0 to ", classes - 1, ", or -1 for none");
+    loss::row_weight(op, weight, i);
   }
   const CrossEntropyRows rows{logits.f32(),  logits.ld,      label,        weight,
                               scale,         classes,        dlogits.data, dlogits.ld,

@@ -1,27 +1,18 @@
 // What the losses share: refusals, and the walk over the terms that are present.
 #pragma once
 #include <cmath>
-#include <string>
 
 #include "core/check.h"
+#include "core/expect.h"
 #include "core/tensor.h"
 
 namespace moltide::loss {
 
-inline std::string shape(const Tensor& t) {
-  return concat("(", t.rows, ", ", t.cols, ") ", dtype_name(t.dtype));
-}
-
-inline void check_same(const char* op, const char* name, const Tensor& t, const Tensor& pred) {
-  MOLTIDE_CHECK(t.rows == pred.rows && t.cols == pred.cols && t.dtype == DType::f32, op, ": ", name,
-                " is ", shape(t), ", expected (", pred.rows, ", ", pred.cols, ") float32");
-}
-
 inline void check_shapes(const char* op, const Tensor& pred, const Tensor& target,
                          const Tensor& dpred) {
-  check_same(op, "pred", pred, pred);
-  check_same(op, "target", target, pred);
-  if (dpred) check_same(op, "gradient", dpred, pred);
+  expect_f32(op, "pred", pred, pred.rows, pred.cols);
+  expect_f32(op, "target", target, pred.rows, pred.cols);
+  if (dpred) expect_f32(op, "gradient", dpred, pred.rows, pred.cols);
 }
 
 inline double row_weight(const char* op, const float* weight, int64_t row) {

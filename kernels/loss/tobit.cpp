@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/expect.h"
 #include "loss/loss.h"
 #include "loss/terms.h"
 
@@ -39,6 +40,7 @@ double log_normal_cdf(double z, double* ratio) {
 
 double tobit(const Tensor& pred, const Tensor& target, const int8_t* censor, const float* log_sigma,
              const float* weight, double scale, const Tensor& dpred, float* dlog_sigma) {
+  expect_memory("tobit", "log_sigma", log_sigma, pred.cols);
   const size_t columns = static_cast<size_t>(pred.cols);
   std::vector<double> sigma(columns), dlog(columns);
   for (size_t c = 0; c < columns; ++c) sigma[c] = std::exp(static_cast<double>(log_sigma[c]));

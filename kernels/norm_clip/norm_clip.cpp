@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/expect.h"
 #include "core/isa.h"
 #include "core/parallel.h"
 
@@ -18,7 +19,7 @@ constexpr int64_t kChunk = 16384;
 
 double sum_squares(const float* g, int64_t n) {
   if (n <= 0) return 0.0;
-  MOLTIDE_CHECK(g, "sum_squares: gradient of ", n, " elements is null");
+  expect_memory("sum_squares", "g", g, n);
   const int64_t chunks = (n + kChunk - 1) / kChunk;
   std::vector<double> partial(static_cast<size_t>(chunks));
   parallel_for(chunks, 4, [&](int64_t begin, int64_t end) {
