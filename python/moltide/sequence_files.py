@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
         raise DataError(f"{file.name} is no FASTA file: it starts with {first!r}, not '>'")
     for record in pyfastx.Fastx(str(file), format="fasta"):
         yield record[0], record[1].rstrip("\r")
+
+
+def is_fasta(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts like FASTA (plain or gzip). Errors as `read_fasta`."""
+    return _first_character(Path(path)) == ">"
 
 
 def _first_character(file: Path) -> str:
@@ -122,20 +128,20 @@ def iter_sequences(
         on_bad_row=on_bad_row,
         id=id,
     )
+    path: Path | None = None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
-        if path.is_file() and _first_character(path) == ">":
+        if path.is_file() and is_fasta(path):
             yield from _fasta_batches(path, options, batch_size)
             return
-        whole = mutations is not None or wildtype is not None
-        chunks = iter([read_source(path)]) if whole else source_chunks(path, batch_size)
+        chunks = source_chunks(path, batch_size)
     elif hasattr(source, "columns") or hasattr(source, "column_names"):
         # A table; a single column (pandas, polars, Arrow) is a list of sequences.
         chunks = iter([source_from_frame(source)])
     else:
         yield from _list_batches(source, options, batch_size)
         return
-    yield from _table_batches(chunks, options, batch_size)
+    yield from _table_batches(chunks, path, options, batch_size)
 
 
 def read_sequences(source: Any, **options: Any) -> SequenceBatch:
@@ -197,7 +203,7 @@ def _refuse_skipped(
     index = indices[0]
     raise source.fail(
         f"row {source.row(index)} ({names[index]}): {reason}; {len(indices):,} such rows. Leave "
-        "them out with on_bad_row='set_aside'"
+        "them out with --on-bad-row set_aside"
     )
 
 
@@ -238,16 +244,22 @@ def _list_batches(
 
 
 def _table_batches(
-    chunks: Iterator[Source], options: ReadOptions, batch_size: int
+    chunks: Iterator[Source], path: Path | None, options: ReadOptions, batch_size: int
 ) -> Iterator[SequenceBatch]:
-    roles: Roles | None = None
+    first = next(chunks, None)
+    if first is None:
+        raise DataError(f"{path.name if path else 'table'}: no rows")
+    wanted = Wanted(sequence=options.sequence, mutations=options.mutations)
+    roles = find_sequence_roles(first, wanted)
     parent: WildType | None = None
+    if roles.sequence is not None:
+        chunks = chain([first], chunks)
+    else:
+        if options.wildtype is not None:
+            parent = read_wildtype(options.wildtype)
+        # The numbering is told from all mutations together, so the table is read whole.
+        chunks = iter([first if path is None else read_source(path)])
     for chunk in chunks:
-        if roles is None:
-            wanted = Wanted(sequence=options.sequence, mutations=options.mutations)
-            roles = find_sequence_roles(chunk, wanted)
-            if options.wildtype is not None and roles.sequence is None:
-                parent = read_wildtype(options.wildtype)
         ledger = Ledger(len(chunk.frame))
         if roles.sequence is not None:
             where = f"column {roles.sequence!r}"

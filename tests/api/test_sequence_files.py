@@ -106,6 +106,11 @@ def test_mutations_of_a_wild_type(tmp_path: Path) -> None:
     batch = read_sequences(path, wildtype=PARENT)
     assert batch.sequences == SEQUENCES
     assert batch.names == MUTANTS
+    batches = list(iter_sequences(path, wildtype=PARENT, batch_size=10))
+    assert [len(b) for b in batches] == [10] * 9 + [5]
+    with_sequences = write(tmp_path / "both.csv", table_text({"mutant": MUTANTS, "seq": SEQUENCES}))
+    batches = list(iter_sequences(with_sequences, wildtype="MKT", batch_size=10))
+    assert [s for b in batches for s in b.sequences] == SEQUENCES
     with pytest.raises(DataError, match="give their wild type"):
         read_sequences(path)
     with pytest.raises(DataError, match="no mutations of the wild type"):
@@ -156,3 +161,10 @@ def test_wrong_arguments() -> None:
         read_sequences(["MKT"], on_bad_row="drop")
     with pytest.raises(FileNotFoundError):
         read_sequences("no_such_file.csv")
+
+
+def test_a_table_without_rows(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.csv: no rows"):
+        read_sequences(write(tmp_path / "t.csv", "id,sequence\n"))
+    with pytest.raises(DataError, match=r"t\.csv: the file is empty"):
+        read_sequences(write(tmp_path / "t.csv", ""))

@@ -120,7 +120,7 @@ def _find_record_id(
         problem = "no column names" if not best else f"{' and '.join(map(repr, best))} name"
         raise source.fail(
             f"{problem} the records of the FASTA file (its first: "
-            f"{', '.join(sorted(record_names)[:3])}); say which column does (id)"
+            f"{', '.join(sorted(record_names)[:3])}); say which column does (--id)"
         )
     roles.record_id = best[0]
     filled = sum(1 for text in source.texts(best[0]) if text)

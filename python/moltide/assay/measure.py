@@ -81,7 +81,7 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
             listed = problems_text([(source.row(i), shorten(source.texts(column)[i])) for i in bad])
             raise source.fail(
                 f"column {column!r}: cells that are no numbers: {len(bad):,} ({listed}); empty "
-                "them if they mean not measured, or leave these rows out (on_bad_row='set_aside')"
+                "them if they mean not measured, or leave these rows out (--on-bad-row set_aside)"
             )
         ledger.leave_out(bad, BAD_VALUE)
         result.missing_words += numbers.missing_words

@@ -73,5 +73,5 @@ def choose_offset(changes: Iterable[Change], wildtype: str) -> tuple[int | None,
             )
     if offsets:
         listed = ", ".join(str(offset) for offset in offsets[:5])
-        return None, f"the rows fit a first residue numbered {listed}: say which (numbering)"
+        return None, f"the rows fit a first residue numbered {listed}: say which (--numbering)"
     return None, "no numbering makes every row fit the wild type"

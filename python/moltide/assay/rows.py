@@ -59,7 +59,7 @@ def sequences_from_column(
         raise source.fail(
             f"{where}: characters that are no residues in {len(illegal):,} of {len(texts):,} "
             f"sequences ({listed}){hint}; correct them, or leave these rows out "
-            "(on_bad_row='set_aside')"
+            "(--on-bad-row set_aside)"
         )
     ledger.leave_out((index for index, _, _ in illegal), ILLEGAL)
     result = RowSequences(clean.sequences, notes=clean.notes())
@@ -104,7 +104,7 @@ def sequences_from_records(
         raise source.fail(
             f"column {roles.record_id!r}: names that are no record of {fasta_name}: "
             f"{len(unknown):,} ({listed}); correct them, or leave these rows out "
-            "(on_bad_row='set_aside')"
+            "(--on-bad-row set_aside)"
         )
     ledger.leave_out(unknown, NO_RECORD)
     texts = [records.get(name, "") for name in names]
@@ -207,5 +207,5 @@ def _refuse(
         f"column {column!r}: rows that are no mutations of the wild type: {len(problems):,} "
         f"({listed}). {fitting:,} of {len(texts):,} rows fit with the first residue numbered "
         f"{offset}. Check the wild type and the numbering, or leave these rows out "
-        "(on_bad_row='set_aside')"
+        "(--on-bad-row set_aside)"
     )

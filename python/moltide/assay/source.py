@@ -134,7 +134,13 @@ def source_from_frame(table: Any, name: str = "table") -> Source:
             raise MissingDependencyError(
                 "tables other than pandas need pyarrow: pip install pyarrow"
             ) from error
-        table = pa.table(table).to_pandas()
+        try:
+            table = pa.table(table).to_pandas()
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"{name}: pyarrow {pa.__version__} cannot take this {type(table).__name__} "
+                f"({_first_line(error)}); convert it with to_pandas(), or upgrade pyarrow"
+            ) from error
     frame = table.reset_index(drop=True)
     frame.columns = [str(column) for column in frame.columns]
     if not frame.columns.is_unique:
@@ -200,11 +206,12 @@ def _open(path: Path) -> IO[bytes]:
     if magic == b"\xfd7zXZ\x00":
         return cast(IO[bytes], lzma.open(path))
     if magic[:4] == b"PK\x03\x04":
-        archive = zipfile.ZipFile(path)
-        members = [one for one in archive.namelist() if not one.endswith("/")]
-        if len(members) != 1:
-            raise DataError(f"{path.name}: a zip must hold one table, this has {len(members)}")
-        return archive.open(members[0])
+        with zipfile.ZipFile(path) as archive:
+            members = [one for one in archive.namelist() if not one.endswith("/")]
+            if len(members) != 1:
+                raise DataError(f"{path.name}: a zip must hold one table, this has {len(members)}")
+            # The member keeps the file open by itself.
+            return archive.open(members[0])
     return path.open("rb")
 
 
@@ -243,23 +250,20 @@ class _Text:
 def _open_text(path: Path) -> _Text:
     """Tell encoding, comment lines and delimiter from the first part of a text table."""
     notes: list[str] = []
-    raw = _open(path)
-    sample = raw.read(_SAMPLE_BYTES)
+    with _open(path) as raw:
+        sample = raw.read(_SAMPLE_BYTES)
     encoding = _encoding(sample, path.name, notes)
-    raw.close()
-    stream = io.TextIOWrapper(_open(path), encoding=encoding, newline="")
     text = sample.decode(encoding, errors="replace")
     if not text.strip():
         raise DataError(f"{path.name}: the file is empty")
     if text.lstrip()[0] == ">":
         raise DataError(
             f"{path.name} is FASTA, which carries no measurements: give the table, and this file "
-            "as fasta"
+            "as --fasta"
         )
     comments = 0
     while text.startswith("#"):
         text = text.partition("\n")[2]
-        stream.readline()
         comments += 1
     if comments:
         notes.append(f"comment lines ('#') above the header, skipped: {comments}")
@@ -267,6 +271,9 @@ def _open_text(path: Path) -> _Text:
     header = next(csv.reader([text.partition("\n")[0].rstrip("\r")], delimiter=delimiter), [])
     for column in sorted({one for one in header if header.count(one) > 1 and one}):
         notes.append(f"column {column!r} appears twice; the second is called '{column}.1' here")
+    stream = io.TextIOWrapper(_open(path), encoding=encoding, newline="")
+    for _ in range(comments):
+        stream.readline()
     return _Text(stream, delimiter, header, comments, notes)
 
 
