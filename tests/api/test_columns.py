@@ -137,6 +137,11 @@ def test_a_missing_column_names_the_closest(tmp_path: Path) -> None:
 def test_no_numeric_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no numeric target column found"):
         read(tmp_path, {"sequence": SEQUENCES, "organism": ["E. coli"] * N})
+    two = ["E. coli", "yeast"] * (N // 2)
+    with pytest.raises(DataError, match="class labels may be in 'organism'; name it with --target"):
+        read(tmp_path, {"sequence": SEQUENCES, "organism": two})
+    table = read(tmp_path, {"sequence": SEQUENCES, "organism": two, "id": range(N), "active": two})
+    assert table.target_names == ["active"]
     with pytest.raises(DataError, match=r"no numeric target .*'id' \(numbers the rows\)"):
         read(tmp_path, {"sequence": SEQUENCES, "id": range(N)})
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from moltide.assay.helpers import not_a_target
+from moltide.assay.labels import LABEL_NAMES, is_yes_no
 from moltide.assay.profile import (
     MUTATION_NAMES,
     SEQUENCE_NAMES,
@@ -266,11 +267,13 @@ def _only_target(source: Source, roles: Roles) -> Target:
 def _label_target(source: Source, roles: Roles, free: dict[str, Profile], aside: str) -> Target:
     """Without a numeric column: the one column of class labels, if there is just one."""
     labels = [n for n, p in free.items() if p.kind == "text" and 2 <= p.distinct <= 20]
-    labels = [name for name in labels if roles.profiles[name].distinct * 3 <= free[name].filled]
-    if len(labels) == 1 and not aside:
-        profile = free[labels[0]]
-        roles.said.append(f"target: {labels[0]!r} ({profile.distinct} distinct labels)")
-        return Target(labels[0], [labels[0]])
+    labels = [name for name in labels if free[name].distinct * 3 <= free[name].filled]
+    # A column such as "organism" has classes too: only a telling name or yes/no words decide.
+    sure = [name for name in labels if free[name].plain_name in LABEL_NAMES]
+    sure = sure or [name for name in labels if is_yes_no(source.texts(name))]
+    if len(sure) == 1:
+        roles.said.append(f"target: {sure[0]!r} ({free[sure[0]].distinct} distinct labels)")
+        return Target(sure[0], [sure[0]])
     detail = f" ({aside})" if aside else ""
     hint = f"; class labels may be in {', '.join(map(repr, labels))}" if labels else ""
     for name, profile in free.items():

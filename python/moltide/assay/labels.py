@@ -29,6 +29,7 @@ def _word(text: str) -> str:
 
 
 def is_yes_no(texts: Sequence[str]) -> bool:
+    """Whether a column says one thing or its opposite in common words (`yes`/`no`, `+1`/`-1`)."""
     words = {text.lower() for text in texts if text.lower() not in MISSING_WORDS}
     return len(words) == 2 and bool(words & _NEGATIVE) and bool(words & _POSITIVE)
 

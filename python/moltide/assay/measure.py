@@ -210,7 +210,10 @@ def merge_target(
         replicate_sequences=merged.sd_groups,
     )
     if merged.sd is not None and merged.sd_groups >= MIN_GROUPS_FOR_CEILING:
-        summary.best_correlation = best_correlation(merged.values, merged.count, merged.sd)
+        exact = merged.censor == 0
+        summary.best_correlation = best_correlation(
+            merged.values[exact], merged.count[exact], merged.sd
+        )
     return MergedTarget(
         merged.values,
         merged.censor,

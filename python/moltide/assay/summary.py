@@ -136,7 +136,8 @@ class DataSummary:
                 f", {self.min_length} to {self.max_length} residues (median {self.median_length:g})"
             )
         if self.merged_rows:
-            text += f"; {self.merged_rows:,} repeat rows merged by {self.replicates}"
+            how = "vote" if self.task == "classification" else self.replicates
+            text += f"; repeat rows merged by {how}: {self.merged_rows:,}"
         return text
 
     def _mutation_text(self) -> str:
