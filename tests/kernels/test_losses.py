@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from reference import losses as reference
 from reference.finite_differences import gradient
 from tolerances import TOLERANCES
@@ -312,7 +312,10 @@ ONE = np.ones((2, 1), np.float32)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: ops.mse(ONE, np.ones((3, 1), np.float32)), r"target is float32 \(3, 1\).*\(2, 1\)"),
+        (
+            lambda: ops.mse(ONE, np.ones((3, 1), np.float32)),
+            r"target is float32 \(3, 1\).*\(2, 1\)",
+        ),
         (lambda: ops.mse(ONE, ONE * np.inf), "row 0, column 0 is infinite"),
         (lambda: ops.mse(ONE, ONE, np.array([1, -2], np.float32)), "weight of row 1 is -2"),
         (lambda: ops.mse(ONE, ONE, np.array([1, np.nan], np.float32)), "weight of row 1 is nan"),
