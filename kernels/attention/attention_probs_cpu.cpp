@@ -1,6 +1,5 @@
 // The probabilities of one sequence, written out: keys along the lanes, rows normalised exactly.
 #include "attention/pack_cpu.h"
-#include "core/parallel.h"
 
 namespace moltide::MOLTIDE_ISA {
 namespace {
@@ -36,35 +35,25 @@ void probabilities(const AttentionArgs& a, float* probs, int64_t head, int64_t p
   const int64_t stride = (len + kLanes - 1) / kLanes * kLanes;
   const int64_t first = part * kRows, rows = len - first < kRows ? len - first : kRows;
   float *keys, *queries, *s;
-  Carver memory{nullptr};
+  Carver carver{nullptr};
   for (int pass = 0; pass < 2; ++pass) {
-    keys = memory.floats(d * kLanes);
-    queries = memory.floats((kRows + kPadRows) * d);
-    s = memory.floats((kRows + kPadRows) * stride);
-    if (pass == 0)
-      memory = {
-          static_cast<char*>(thread_scratch(Scratch::attention, static_cast<size_t>(memory.used)))};
+    keys = carver.floats(d * kLanes);
+    queries = carver.floats((kRows + kPadRows) * d);
+    s = carver.floats((kRows + kPadRows) * stride);
+    if (pass == 0) carver.allocate();
   }
   const T* q = static_cast<const T*>(a.q.data) + first * a.q.ld + head * d;
   const T* k = static_cast<const T*>(a.k.data) + head * d;
-  copy_rows(q, a.q.ld, rows, d, queries, d);
-  const float scale = a.scale_log2e;
-  for (int64_t i = 0; i < rows * d; ++i) queries[i] *= scale;
-  std::memcpy(queries + rows * d, queries + (rows - 1) * d, static_cast<size_t>(d) * sizeof(float));
+  copy_rows_doubling_last(q, a.q.ld, rows, d, queries);
+  for (int64_t i = 0; i < (rows + 1) * d; ++i) queries[i] *= a.scale_log2e;
   for (int64_t key = 0; key < len; key += kLanes) {
     const int64_t left = len - key;
     const int vectors = static_cast<int>(left < kLanes ? (left + W - 1) / W : kBlockVectors);
     transpose_rows(k + key * a.k.ld, a.k.ld, left, d, 1.0f, vectors, keys);
-    product<Left::rows>((rows + 1) & ~int64_t{1}, vectors, d, queries, d, keys, kLanes,
-                        [&]<int R, int V>(int64_t row, int column, vf(&c)[R][V])
-                            __attribute__((always_inline)) {
-#pragma GCC unroll 8
-                              for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-                                for (int v = 0; v < V; ++v)
-                                  store(s + (row + i) * stride + key + (column + v) * W, c[i][v]);
-                              }
-                            });
+    product<Left::rows>(even(rows), vectors, d, queries, d, keys, kLanes,
+                        each_element([&](int64_t row, int v, vf x) MOLTIDE_INLINED {
+                          store(s + row * stride + key + v * W, x);
+                        }));
   }
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t c = len; c < (len + W - 1) / W * W; ++c) s[i * stride + c] = -__builtin_inff();

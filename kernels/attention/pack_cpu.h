@@ -2,6 +2,7 @@
 // count of columns are multiples of 4.
 #pragma once
 #include "attention/tiles_cpu.h"
+#include "core/parallel.h"
 
 namespace moltide::MOLTIDE_ISA {
 
@@ -53,6 +54,14 @@ static void copy_rows(const T* rows, int64_t ld, int64_t n, int64_t d, float* ou
   }
 }
 
+// `product` takes an even number of rows: an odd one out gets itself for a neighbour, whose results
+// nobody reads and which leaves a maximum alone. out has n + 1 rows of d.
+template <class T>
+static void copy_rows_doubling_last(const T* rows, int64_t ld, int64_t n, int64_t d, float* out) {
+  copy_rows(rows, ld, n, d, out, d);
+  std::memcpy(out + n * d, out + (n - 1) * d, static_cast<size_t>(d) * sizeof(float));
+}
+
 // out[c][i] = factor * row i, column c; lanes n .. vectors*W are zero.
 template <class T>
 static void transpose_rows(const T* rows, int64_t ld, int64_t n, int64_t d, float factor,
@@ -100,7 +109,8 @@ static void store_rows(const float* in, int64_t in_stride, float factor, int64_t
       store_columns(rows + i * ld + c, scale * load(in + i * in_stride + c), d - c);
 }
 
-// Memory of one thread, handed out in 64-byte steps; a first pass with base null counts.
+// Memory of one thread, handed out in 64-byte steps: a first pass only counts, then `allocate`,
+// then the same requests again.
 struct Carver {
   char* base;
   int64_t used = 0;
@@ -109,6 +119,10 @@ struct Carver {
     float* p = base ? reinterpret_cast<float*>(base + used) : nullptr;
     used += (n * 4 + 63) / 64 * 64;
     return p;
+  }
+  void allocate() {
+    base = static_cast<char*>(thread_scratch(Scratch::attention, static_cast<size_t>(used)));
+    used = 0;
   }
 };
 

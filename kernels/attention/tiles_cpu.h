@@ -6,6 +6,10 @@
 #include "device/simd.h"
 #include "device/transpose.h"
 
+// After a lambda's parameters: its body is part of the loop that calls it, on every compiler's
+// mind.
+#define MOLTIDE_INLINED __attribute__((always_inline))
+
 namespace moltide::MOLTIDE_ISA {
 
 // Register tiles: kRegisterVectors columns of vectors by `main_rows` rows of accumulators.
@@ -20,6 +24,7 @@ constexpr int main_rows(int vectors) {
   return vectors == 1 ? 8 : 4;
 }
 #endif
+constexpr int64_t kTileKeys = 64;          // keys of a tile
 constexpr int kLanes = kBlockVectors * W;  // row stride of every tile with queries as columns
 constexpr int kPadRows = 8;                // tiles have this many spare rows
 
@@ -37,6 +42,10 @@ MOLTIDE_INLINE void for_vector_groups(int vectors, F&& f) {
       if (left >= 4) f.template operator()<4>(first);
     }
   }
+}
+
+MOLTIDE_INLINE int64_t even(int64_t n) {
+  return (n + 1) & ~int64_t{1};
 }
 
 // Where a(i, l) of a left factor lies: rows or columns contiguous.
@@ -79,7 +88,7 @@ MOLTIDE_INLINE void finish_tile(int64_t row, int first, int64_t n, const float* 
 template <Left layout, class Finish>
 static void product(int64_t rows, int vectors, int64_t n, const float* a, int64_t a_stride,
                     const float* b, int64_t b_stride, Finish finish) {
-  for_vector_groups(vectors, [&]<int V>(int first) __attribute__((always_inline)) {
+  for_vector_groups(vectors, [&]<int V>(int first) MOLTIDE_INLINED {
     constexpr int R = main_rows(V);
     int64_t row = 0;
     for (; row + R <= rows; row += R)
@@ -93,11 +102,23 @@ static void product(int64_t rows, int vectors, int64_t n, const float* a, int64_
   });
 }
 
-// 2^x for x <= 0, relative error below 2e-7; 2^-125 below -125; NaN stays; exactly 1 at 0. Minimax
-// polynomial of degree 5 on [-1/2, 1/2].
+// A finish for `product` that sees one element, a vector of the result, at a time.
+template <class F>
+MOLTIDE_INLINE auto each_element(F f) {
+  return [f]<int R, int V>(int64_t row, int first, vf(&c)[R][V]) MOLTIDE_INLINED {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) f(row + i, first + v, c[i][v]);
+    }
+  };
+}
+
+// 2^x for x <= 0, relative error below 2e-7; exactly 1 at 0; NaN stays; 0 below -80, which is
+// nothing beside the row's largest, 1, and where products with gradients would fall to slow
+// subnormals. Minimax polynomial of degree 5 on [-1/2, 1/2].
 MOLTIDE_INLINE vf exp2_nonpositive(vf x) {
   const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-  x = vmax(set1(-125.0f), x);
   const vf shifted = x + magic;
   const vf f = x - (shifted - magic);
   vf p = set1(0.0013211603509262204f);
@@ -106,7 +127,8 @@ MOLTIDE_INLINE vf exp2_nonpositive(vf x) {
   p = fma(p, f, set1(0.2402225285768509f));
   p = fma(p, f, set1(0.6931468844413757f));
   p = fma(p, f, set1(1.0f));
-  return (vf)((vi)p + ((vi)shifted << 23));
+  const vf y = (vf)((vi)p + ((vi)shifted << 23));
+  return select(x < set1(-80.0f), vf{}, y);
 }
 
 }  // namespace moltide::MOLTIDE_ISA
