@@ -1,7 +1,6 @@
 """LoRA adapters in PEFT's format: adapter_config.json and adapter_model.safetensors.
 
-Source of the format: PEFT 0.17 to 0.21 (`LoraConfig`, `get_peft_model_state_dict`). What changes a
-result and is not honoured here is refused by name.
+Source of the format: PEFT 0.17 to 0.21 (`get_peft_model_state_dict`); the config is `peft_config`.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from moltide.atomic import atomic_write_text
 from moltide.errors import CheckpointError
+from moltide.peft_config import LoraRules, read_rules
 from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, Files
-from moltide.pretrained.json_files import Fields, read_json_object
+from moltide.pretrained.json_files import read_json_object
 from moltide.pretrained.names import NameMap
 from moltide.pretrained.safe_tensors import (
     PICKLE_REFUSAL,
@@ -32,24 +31,6 @@ from moltide.pretrained.safe_tensors import (
 TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.up", "mlp.gate", "mlp.down")
 
 _ROOT = "base_model.model."
-# Fields of LoraConfig that change what an adapter computes, allowed only at these values.
-_MUST_BE_OFF = (
-    "use_dora",
-    "use_qalora",
-    "use_bdlora",
-    "lora_bias",
-    "alora_invocation_tokens",
-    "arrow_config",
-    "kasa_config",
-    "monteclora_config",
-    "velora_config",
-    "layer_replication",
-    "target_parameters",
-    "trainable_token_indices",
-    "fan_in_fan_out",
-)
-_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "eva_subtract")
-_EVERY_LINEAR = "all-linear"
 
 
 @dataclass
@@ -103,14 +84,19 @@ def read_adapter(files: Files, names: NameMap, layers: int, width: int) -> Store
     if config_path is None:
         raise CheckpointError(f"{files.where}: no {ADAPTER_CONFIG}; this is no PEFT adapter")
     config = read_json_object(config_path)
-    settings = _read_settings(config, str(config_path))
+    rules = read_rules(config, str(config_path))
     weights = files.get(ADAPTER_WEIGHTS)
     if weights is None:
         pickles = [n for n in ("adapter_model.bin", *PICKLES) if files.has(n)]
         reason = f"only {pickles[0]}: {PICKLE_REFUSAL}" if pickles else f"no {ADAPTER_WEIGHTS}"
         raise CheckpointError(f"{files.where}: {reason}")
     sorted_tensors = _sort_tensors(open_tensors(weights), names, layers, str(weights))
-    expected = _targeted(config, names, layers)
+    expected = {
+        (layer, target)
+        for layer in range(layers)
+        for target in engine_targets(names)
+        if rules.adapts(names.prefix + module_name(names, target, layer), layer)
+    }
     missing = sorted(expected - sorted_tensors.pairs.keys())
     if missing:
         layer, target = missing[0]
@@ -120,34 +106,7 @@ def read_adapter(files: Files, names: NameMap, layers: int, width: int) -> Store
         )
     if not sorted_tensors.pairs:
         raise CheckpointError(f"{weights}: no LoRA tensors for a projection of this model")
-    return _assemble(config, settings, sorted_tensors, names, str(weights))
-
-
-def _read_settings(config: Mapping[str, Any], where: str) -> AdapterSettings:
-    fields = Fields(config, where)
-    if config.get("peft_type") != "LORA":
-        raise fields.refuse("peft_type", config.get("peft_type"), "'LORA'")
-    for name in _MUST_BE_OFF:
-        if config.get(name):
-            raise fields.refuse(name, config[name], "off; this engine computes plain LoRA")
-    if config.get("bias", "none") != "none":
-        raise fields.refuse("bias", config["bias"], "'none'; trained biases belong to the model")
-    start = str(config.get("init_lora_weights", True)).lower()
-    if start.startswith(_CHANGES_BASE):
-        raise fields.refuse(
-            "init_lora_weights",
-            config["init_lora_weights"],
-            "a start that leaves the base weights alone; save with PEFT's "
-            "path_initial_model_for_weight_conversion",
-        )
-    return AdapterSettings(
-        rank=fields.integer("r", 8),
-        alpha=fields.number("lora_alpha", 8, -1e9, 1e9),
-        dropout=fields.number("lora_dropout", 0.0, 0.0, 1.0),
-        targets=(),
-        rslora=fields.boolean("use_rslora", False),
-        base=str(config.get("base_model_name_or_path") or ""),
-    )
+    return _assemble(rules, sorted_tensors, names, str(weights))
 
 
 @dataclass
@@ -196,52 +155,21 @@ def _adds_nothing(found: re.Match[str], key: str, stored: Mapping[str, StoredTen
     return other is not None and not other.read().any()
 
 
-def _targeted(config: Mapping[str, Any], names: NameMap, layers: int) -> set[tuple[int, str]]:
-    """The (layer, target) that PEFT would put a pair on for this config."""
-    return {
-        (layer, target)
-        for layer in range(layers)
-        for target in engine_targets(names)
-        if _matches(config, names.prefix + module_name(names, target, layer), layer)
-    }
-
-
-def _matches(config: Mapping[str, Any], module: str, layer: int) -> bool:
-    def by(rule: Any) -> bool:
-        if isinstance(rule, str):
-            return rule == _EVERY_LINEAR or re.fullmatch(rule, module) is not None
-        return any(module == r or module.endswith(f".{r}") for r in rule or ())
-
-    if by(config.get("exclude_modules")):
-        return False
-    chosen = config.get("layers_to_transform")
-    if isinstance(chosen, int):
-        chosen = [chosen]
-    if chosen and layer not in chosen:
-        return False
-    return by(config.get("target_modules"))
-
-
-def _assemble(
-    config: Mapping[str, Any],
-    settings: AdapterSettings,
-    tensors: _Sorted,
-    names: NameMap,
-    where: str,
-) -> StoredAdapter:
+def _assemble(rules: LoraRules, tensors: _Sorted, names: NameMap, where: str) -> StoredAdapter:
+    settings = AdapterSettings(rules.rank, rules.alpha, rules.dropout, (), rules.rslora, rules.base)
     found: dict[tuple[int, str], tuple[np.ndarray, np.ndarray, float]] = {}
     for (layer, target), pair in sorted(tensors.pairs.items()):
         module = names.prefix + module_name(names, target, layer)
         if set(pair) != {"A", "B"}:
             raise CheckpointError(f"{where}: {module} has lora_{min(pair)} alone, needs A and B")
         a, b = pair["A"].read(), pair["B"].read()
-        rank = int(_pattern(config.get("rank_pattern"), module, settings.rank))
+        rank = rules.rank_of(module)
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
             raise CheckpointError(
                 f"{where}: {module} has A {list(a.shape)} and B {list(b.shape)}; rank {rank} asks "
                 f"for [{rank}, in] and [out, {rank}]"
             )
-        alpha = float(_pattern(config.get("alpha_pattern"), module, settings.alpha))
+        alpha = rules.alpha_of(module)
         own = AdapterSettings(rank, alpha, 0.0, (), settings.rslora).scale
         found[layer, target] = (a, b, own)
     largest = max(a.shape[0] for a, _, _ in found.values())
@@ -258,14 +186,6 @@ def _assemble(
     }
     head = {name: tensor.read() for name, tensor in tensors.head.items()}
     return StoredAdapter(settings, pairs, head)
-
-
-def _pattern(pattern: Any, module: str, default: float) -> float:
-    """rank_pattern and alpha_pattern: the first regular expression that ends the module's name."""
-    for rule, value in (pattern or {}).items():
-        if re.fullmatch(rf"(.*\.)?({rule})", module):
-            return float(value)
-    return default
 
 
 def _to_rank(a: np.ndarray, b: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:

@@ -264,6 +264,13 @@ def golden_with(folder: Path, **changes: Any) -> Path:
             r"no tensors for encoder.layer.0.attention.self.key",
         ),
         ({"lora_dropout": 2}, r"lora_dropout is 2"),
+        (
+            {"target_modules": 3},
+            r"target_modules is 3; allowed: a list of module names, or one reg",
+        ),
+        ({"target_modules": "("}, r"target_modules is '\('; allowed: a valid regular expression"),
+        ({"rank_pattern": {"query": "many"}}, r"rank_pattern: query is 'many'; allowed: a number"),
+        ({"layers_to_transform": "all"}, r"layers_to_transform is 'all'; allowed: a layer number"),
     ],
 )
 def test_configs_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -187,6 +187,14 @@ def test_no_vocabulary_at_all(tmp_path: Path) -> None:
         read_tokenizer(FolderFiles(tmp_path), config(vocab=26), [])
 
 
+def test_vocabulary_in_the_config(tmp_path: Path) -> None:
+    tokens = ["<cls>", "<pad>", "<eos>", "<unk>", "A", "C", "<mask>"]
+    got = read_tokenizer(FolderFiles(tmp_path), config(vocab=7, mask_token=6), [], tokens)
+    assert got.vocabulary == tuple(tokens)
+    copy_files(tmp_path, "vocab.txt")
+    assert len(read_tokenizer(FolderFiles(tmp_path), config(), [], tokens)) == 33
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

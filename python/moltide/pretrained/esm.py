@@ -159,7 +159,7 @@ def config_from_published(published: Mapping[str, Any], where: str) -> Described
 
 def _architecture(published: Mapping[str, Any], fields: Fields) -> frozenset[str]:
     """The groups of tensors that the published class promises; refuses classes we cannot run."""
-    names = published.get("architectures") or []
+    names = fields.texts("architectures")
     if published.get("is_folding_model") or "EsmForProteinFolding" in names:
         raise CheckpointError(
             f"{fields.where}: this is ESMFold (is_folding_model), a structure predictor; "
@@ -290,8 +290,8 @@ def published_from_config(
         "is_folding_model": False,
     }
     if layout_of(architecture) in ("sequence", "token") and head is not None:
-        labels = source.get("id2label") or {}
-        if len(labels) != head["outputs"]:
+        labels = source.get("id2label")
+        if not isinstance(labels, dict) or len(labels) != head["outputs"]:
             labels = {str(index): f"LABEL_{index}" for index in range(head["outputs"])}
         published["id2label"] = labels
         published["label2id"] = {name: int(index) for index, name in labels.items()}

@@ -72,6 +72,12 @@ class Fields:
             raise self.refuse(name, value, "true or false")
         return value
 
+    def texts(self, name: str) -> list[str]:
+        value = self._get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.refuse(name, value, "a list of text")
+        return value
+
     def choice(self, name: str, default: str, allowed: Sequence[str]) -> str:
         value = self._get(name, default)
         if value not in allowed:

@@ -49,7 +49,9 @@ def load(
         local_files_only=local_files_only,
     )
     checkpoint = read_checkpoint(files)
-    tokenizer = read_tokenizer(files, checkpoint.config, checkpoint.notes)
+    tokenizer = read_tokenizer(
+        files, checkpoint.config, checkpoint.notes, checkpoint.published.get("vocab_list")
+    )
     return Encoder.from_checkpoint(
         checkpoint,
         tokenizer,

@@ -15,11 +15,14 @@ _SPECIAL_NAMES = ("cls_token", "pad_token", "eos_token", "unk_token", "mask_toke
 _NO_LIMIT = 1000000000000000019884624838656  # what Transformers writes for "no maximum length"
 
 
-def read_tokenizer(files: Files, config: dict[str, Any], notes: list[str]) -> ResidueTokenizer:
+def read_tokenizer(
+    files: Files, config: dict[str, Any], notes: list[str], vocab_list: Any = None
+) -> ResidueTokenizer:
     """The tokenizer a checkpoint was published with; `config`'s special ids are settled by it.
 
     tokenizer.json counts if tokenizer_config.json names a fast class or there is no vocab.txt, as
-    in Transformers' AutoTokenizer.
+    in Transformers' AutoTokenizer. Without either, config.json's `vocab_list` counts, or ESM's
+    vocabulary if the number of tokens is its own.
 
     Raises:
         CheckpointError: unreadable, contradicts config.json, or no vocabulary at all.
@@ -33,6 +36,9 @@ def read_tokenizer(files: Files, config: dict[str, Any], notes: list[str]) -> Re
     elif vocab_file is not None:
         where = str(vocab_file)
         tokenizer = ResidueTokenizer(_read_vocabulary(vocab_file), _specials(settings), where=where)
+    elif isinstance(vocab_list, list) and all(isinstance(token, str) for token in vocab_list):
+        where = f"{files.where}: vocab_list of config.json"
+        tokenizer = ResidueTokenizer(vocab_list, _specials(settings), where=where)
     elif config["vocab"] == len(ESM_VOCABULARY):
         where = files.where
         tokenizer = ResidueTokenizer(where=where)
