@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from assay_tables import PARENT, mutate, scan, scores, table_text, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from moltide.assay import AssayTable, read_assay
 from moltide.errors import DataError, MissingDependencyError
@@ -190,3 +192,36 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         read_assay(tmp_path / "none.csv")
     with pytest.raises(IsADirectoryError):
         read_assay(tmp_path)
+
+
+cells = st.one_of(
+    st.sampled_from(
+        ["", "NA", "1", "2.5", ">3", "x", "train", "test", "K2A/T3G", "WT", PARENT, "-", "=", '"',
+         "inf", "1e400", "#", "\t", "\r", "K2*", PARENT[:9] + "*" + PARENT[10:]]
+    ),
+    st.text(max_size=8),
+)  # fmt: skip
+tables = st.integers(1, 5).flatmap(
+    lambda width: st.lists(st.lists(cells, min_size=width, max_size=width), min_size=1, max_size=12)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=200), tables), st.sampled_from([",", "\t", ";"]))
+def test_any_file_is_read_or_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes | list[list[str]], separator: str
+) -> None:
+    """Whatever stands in a file, the answer is a table or one error that names the file."""
+    if not isinstance(content, bytes):
+        text = "\n".join(separator.join(row) for row in content)
+        content = text.encode("utf-8", "surrogatepass")
+    path = tmp_path_factory.mktemp("any") / "any.csv"
+    path.write_bytes(content)
+    try:
+        table = read_assay(path)
+    except DataError as error:
+        assert "any.csv" in str(error)  # noqa: PT017
+    else:
+        assert table.summary.rows_read == table.summary.rows_used + sum(
+            map(len, table.summary.set_aside.values())
+        )

@@ -232,7 +232,12 @@ def _reading(name: str, what: str = "table") -> Iterator[None]:
         raise DataError(
             f"{name}: the text changes its encoding at byte {error.start}; save it as UTF-8"
         ) from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, pd.errors.ParserWarning) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        pd.errors.ParserWarning,
+        csv.Error,
+    ) as error:
         raise DataError(f"{name}: unreadable as a {what} ({_first_line(error)})") from error
 
 
@@ -268,12 +273,18 @@ def _open_text(path: Path) -> _Text:
     if comments:
         notes.append(f"comment lines ('#') above the header, skipped: {comments}")
     delimiter = _delimiter(text)
-    header = next(csv.reader([text.partition("\n")[0].rstrip("\r")], delimiter=delimiter), [])
+    header = next(csv.reader(text.splitlines()[:1], delimiter=delimiter), [])
     for column in sorted({one for one in header if header.count(one) > 1 and one}):
         notes.append(f"column {column!r} appears twice; the second is called '{column}.1' here")
-    stream = io.TextIOWrapper(_open(path), encoding=encoding, newline="")
-    for _ in range(comments):
-        stream.readline()
+    # Windows-1252 leaves five bytes undefined; a damaged name of a sample is no reason to stop.
+    errors = "replace" if encoding == "cp1252" else "strict"
+    stream = io.TextIOWrapper(_open(path), encoding=encoding, errors=errors, newline="")
+    try:
+        for _ in range(comments):
+            stream.readline()
+    except BaseException:
+        stream.close()
+        raise
     return _Text(stream, delimiter, header, comments, notes)
 
 
@@ -316,7 +327,7 @@ def _text_frames(path: Path, chunk_rows: int | None) -> Iterator[tuple[pd.DataFr
 def _read_text(path: Path) -> Source:
     frame, opened = next(_text_frames(path, None))
     notes = list(opened.notes)
-    frame = _without_row_names(frame, notes)
+    frame = _without_row_names(frame, path.name, notes)
     source = source_from_frame(frame, path.name)
     source.first_row = 2 + opened.comments
     source.format = f"{_DELIMITER_NAMES[opened.delimiter]}-separated"
@@ -341,7 +352,7 @@ def source_chunks(path: str | os.PathLike[str], rows: int) -> Iterator[Source]:
         yield read_source(file)
         return
     for frame, comments in pieces:
-        source = source_from_frame(_without_row_names(frame, []), file.name)
+        source = source_from_frame(_without_row_names(frame, file.name, []), file.name)
         source.first_row = first_row + comments
         first_row += len(frame)
         _check_header(source)
@@ -361,14 +372,14 @@ def _delimiter(text: str) -> str:
     return max(_DELIMITERS, key=lambda one: (header.count(one), one == ","))
 
 
-def _without_row_names(frame: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+def _without_row_names(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
     """Undo pandas' reading of a surplus field: row names (R), or a delimiter ending each line."""
     import pandas as pd
 
     if isinstance(frame.index, pd.RangeIndex):
         return frame
     if isinstance(frame.index, pd.MultiIndex):
-        raise DataError("rows have more fields than the header names")
+        raise DataError(f"{name}: rows have more fields than the header has names")
     if len(frame.columns) and (frame[frame.columns[-1]] == "").all():
         shifted = frame.reset_index().iloc[:, :-1]
         shifted.columns = frame.columns
