@@ -73,6 +73,14 @@ MOLTIDE_INLINE RowSource gather_rows(const MatmulParams& p, int64_t row, int64_t
   return s;
 }
 
+// The share of the `all` cache lines from `next` on, `lines` in each panel, that one of `tiles`
+// tiles asks for.
+MOLTIDE_INLINE Ahead ahead(const char* next, int64_t tile, int64_t tiles, int64_t all,
+                           int64_t lines, int64_t panel_bytes) {
+  const int64_t line = tile * all / tiles;
+  return {next + line / lines * panel_bytes + line % lines * 64, 256 * (all / lines) / tiles};
+}
+
 // Rows [row, row + rows) of y, panels [first_panel, last_panel).
 template <class Kernel>
 void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t first_panel,
@@ -93,6 +101,8 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
       Scratch::matmul_b, static_cast<size_t>((sums * (split ? steps : 1) + widened) * 4)));
   char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (split ? steps : 1));
   const int64_t w_panel = panel_bytes(p.k, Kernel::kInBytes == 2);
+  // A W that the L2 cache keeps needs no prefetching.
+  const bool large = div_up(p.n, kPanel) * w_panel > (1 << 20);
   const Finish finish = choose_finish(p);
 
   for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
@@ -108,6 +118,11 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
         const int64_t kn = smaller(Kernel::kInnerK, k1 - k);
         const char* b =
             static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * Kernel::kInBytes;
+        // What the tiles after these rows read: further along k, or the next panels.
+        const int64_t lines = div_up(kn, 4 / Kernel::kInBytes);
+        const char* next =
+            b + (k + kn < k1 ? lines * 64
+                             : Kernel::kMaxPanels * w_panel - (k - k0) * kPanel * Kernel::kInBytes);
         int64_t b_panel = w_panel;
         if constexpr (Kernel::kConvert) {
           for (int j = 0; j < panels; ++j)
@@ -122,7 +137,10 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
                                   : source.copied + (r - source.direct_rows) * bytes) +
                           (k - k0) * kOut;
           float* sum = c + r * kStepCols;
-          Kernel::tile(panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0);
+          Kernel::tile(
+              panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0,
+              large ? ahead(next, r / height, div_up(rows, height), panels * lines, lines, w_panel)
+                    : Ahead{b, 0});
           if (k + kn >= p.k)
             finish(p, row + r, smaller(height, rows - r), panel * kPanel, cols, sum, kStepCols);
         }

@@ -80,7 +80,8 @@ struct AmxKernel {
   MOLTIDE_INLINE int rows(int) { return 2 * kTile; }
 
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
-                           int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first) {
+                           int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first,
+                           Ahead) {
     const char* low = a + kTile * row_bytes;
     const int64_t steps = div_up(k, kTileK);
     if (panels == 2)

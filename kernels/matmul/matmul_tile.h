@@ -28,34 +28,51 @@ MOLTIDE_INLINE vf load_vector(const char* p) {
   return v;
 }
 
+// Memory that is wanted soon: a cache line is asked for every four steps, `step` bytes further on.
+struct Ahead {
+  const char* at;
+  int64_t step;
+};
+
+template <class Step, int MR, int NP, bool kPackedA>
+MOLTIDE_INLINE void tile_step(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
+                              vf (&acc)[MR][NP * 16 / W]) {
+  constexpr int V = 16 / W;
+  vf bv[NP * V];
+#pragma GCC unroll 16
+  for (int j = 0; j < NP * V; ++j) bv[j] = load_vector(b + (j / V) * panel_bytes + (j % V) * W * 4);
+#pragma GCC unroll 32
+  for (int i = 0; i < MR; ++i) {
+    const vf av = broadcast32(kPackedA ? a + 4 * i : a + i * row_bytes);
+#pragma GCC unroll 16
+    for (int j = 0; j < NP * V; ++j) acc[i][j] = Step::apply(acc[i][j], av, bv[j]);
+  }
+}
+
 // c (MR x 16 NP, ldc) = or += a b over `steps`. The element of A's row i at step s lies at
 // a + i * row_bytes + 4 s, or with kPackedA at a + 4 (s MR + i). A value is one chain from zero in
 // order of s, then added to c: which steps a call covers decides the bits, MR and NP do not.
 template <class Step, int MR, int NP, bool kPackedA>
 __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char* b,
                                     int64_t panel_bytes, int64_t steps, float* c, int64_t ldc,
-                                    bool first) {
+                                    bool first, Ahead ahead) {
   constexpr int V = 16 / W;
+  constexpr int64_t kStepA = kPackedA ? 4 * MR : 4;
   vf acc[MR][NP * V];
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16
     for (int j = 0; j < NP * V; ++j) acc[i][j] = vf{};
+  int64_t s = steps;
+  for (; s >= 4; s -= 4) {
+    __builtin_prefetch(ahead.at, 0, 2);
+    ahead.at += ahead.step;
 #pragma GCC unroll 4
-  for (int64_t s = 0; s < steps; ++s) {
-    vf bv[NP * V];
-#pragma GCC unroll 16
-    for (int j = 0; j < NP * V; ++j)
-      bv[j] = load_vector(b + (j / V) * panel_bytes + (j % V) * W * 4);
-#pragma GCC unroll 32
-    for (int i = 0; i < MR; ++i) {
-      const vf av = broadcast32(kPackedA ? a + 4 * i : a + i * row_bytes);
-#pragma GCC unroll 16
-      for (int j = 0; j < NP * V; ++j) acc[i][j] = Step::apply(acc[i][j], av, bv[j]);
-    }
-    a += kPackedA ? 4 * MR : 4;
-    b += 64;
+    for (int u = 0; u < 4; ++u, a += kStepA, b += 64)
+      tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);
   }
+  for (; s > 0; --s, a += kStepA, b += 64)
+    tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i)
 #pragma GCC unroll 16

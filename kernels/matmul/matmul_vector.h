@@ -44,28 +44,29 @@ struct VectorKernel {
   MOLTIDE_INLINE int rows(int panels) { return kVectorRows[panels]; }
 
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
-                           int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first) {
+                           int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first,
+                           Ahead ahead) {
     const int64_t n = div_up(k, kStepK);
     switch (panels) {
 #if defined(__AVX512F__)
       case 4:
-        return run<4>(a, row_bytes, b, panel_bytes, n, c, ldc, first);
+        return run<4>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
       case 3:
-        return run<3>(a, row_bytes, b, panel_bytes, n, c, ldc, first);
+        return run<3>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
       case 2:
-        return run<2>(a, row_bytes, b, panel_bytes, n, c, ldc, first);
+        return run<2>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
 #endif
       default:
-        return run<1>(a, row_bytes, b, panel_bytes, n, c, ldc, first);
+        return run<1>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
     }
   }
 
  private:
   template <int NP>
   MOLTIDE_INLINE void run(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
-                          int64_t n, float* c, int64_t ldc, bool first) {
+                          int64_t n, float* c, int64_t ldc, bool first, Ahead ahead) {
     moltide::MOLTIDE_ISA::tile<Step, kVectorRows[NP], NP, false>(a, row_bytes, b, panel_bytes, n, c,
-                                                                 ldc, first);
+                                                                 ldc, first, ahead);
   }
 };
 
@@ -164,7 +165,8 @@ struct VectorDwKernel {
   template <int NP>
   MOLTIDE_INLINE void run(const char* a, const char* b, int64_t panel_bytes, int64_t n, float* c,
                           int64_t ldc) {
-    moltide::MOLTIDE_ISA::tile<Step, kDwHeight, NP, true>(a, 0, b, panel_bytes, n, c, ldc, true);
+    moltide::MOLTIDE_ISA::tile<Step, kDwHeight, NP, true>(a, 0, b, panel_bytes, n, c, ldc, true,
+                                                          {b, 0});
   }
 };
 
