@@ -173,10 +173,10 @@ def panel_verdict(verdicts: Mapping[str, Verdict]) -> str:
 
 def interval_text(value: float, low: float, high: float) -> str:
     """`0.06 [0.02, 0.10]`: decimals follow the width, and no end rounds to zero by accident."""
-    if any(math.isnan(one) for one in (value, low, high)):
+    if any(math.isnan(one) for one in (value, low, high)) or value == low == high:
         return f"{value:.2f}" if not math.isnan(value) else "undefined"
     width = high - low
-    decimals = 2 if width <= 0 else min(6, max(2, math.ceil(-math.log10(width))))
+    decimals = 2 if width <= 0 else min(6, max(2, math.ceil(-math.log10(width / 3))))
     if width >= 100:
         decimals = 0
     for end in (low, high):
