@@ -2,6 +2,7 @@
 // L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
 // Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
 //           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
+//           whatever the dtype, everything between arguments and results is float32;
 //           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1], from 0
 //           to T
 // Writes    fwd o =, lse = (null: not wanted);  bwd dq =, dk =, dv =;  probs =
@@ -15,7 +16,7 @@
 // Memory    O(T) beside the arguments: a tile per thread (thread_scratch)
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
-// Error     tests/tolerances.py
+// Error     tests/tolerances.py; a probability below 2^-80 of its row's largest counts as 0
 #pragma once
 #include <cstdint>
 
