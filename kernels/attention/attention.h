@@ -13,7 +13,7 @@
 // Needs     D a multiple of 4 in 4..256; sequences of at most 2^20 tokens; else refused in
 //           attention.cpp. Empty sequences and B = 0 are legal
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
-// Memory    tiles, and in the backward O(L * D), per thread (thread_scratch); (H, L, L) only in probs
+// Memory    tiles, and in the backward O(L * D), per thread (thread_scratch): never L x L
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
 // Error     tests/tolerances.py; a probability below 2^-80 of its row's largest counts as 0
