@@ -137,11 +137,11 @@ def _inputs(
 ) -> tuple[_Inputs, bool]:
     if task not in ("regression", "classification"):
         raise ConfigError(f"task is {task!r}; allowed: 'regression', 'classification'")
+    if len(train) == 0:
+        raise DataError("baselines need at least one training row, got 0")
     y = np.asarray(y_train, np.float64)
     flat = y.ndim == 1
     y = y.reshape(len(y), -1)
-    if len(train) == 0:
-        raise DataError("baselines need at least one training row, got 0")
     if len(y) != len(train):
         raise DataError(f"y_train has {len(y)} rows for {len(train)} training sequences")
     held = np.zeros((0, y.shape[1]))

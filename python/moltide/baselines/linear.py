@@ -195,7 +195,7 @@ def _logistic_path(
 ) -> Iterator[FloatArray]:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
+    model = LogisticRegression(max_iter=300, tol=1e-4, warm_start=True)
     fitted = []
     for penalty in penalties[::-1]:  # from strong to weak: each start is close to its solution
         model.C = 1.0 / float(penalty)
