@@ -95,6 +95,8 @@ class PackedModel:
     ) -> Iterator[np.ndarray]:
         """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
         texts = as_texts(sequences)
+        if not isinstance(adapter, str | None):
+            texts = list(texts)
         total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
         self._check_adapter(adapter)
         if not isinstance(adapter, str | None) and total != len(adapter):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers_models import SEQUENCES, make, run
+from transformers_models import SEQUENCES, make, rotary_frequencies, run
 
 import moltide as mt
 from moltide.encoder import Encoder
@@ -93,14 +93,14 @@ def test_stored_rotary_frequencies_count(tmp_path: Path) -> None:
     model = make(tmp_path, 64)
     path = tmp_path / "model.safetensors"
     tensors = {k: v for k, v in load_file(path).items() if not k.endswith("inv_freq")}
-    exact = model.esm.rotary_embeddings.inv_freq.numpy()
+    exact = rotary_frequencies(model)
     rounded = exact.astype(np.float16).astype(np.float32)
     assert not np.array_equal(exact, rounded)
     for layer in range(3):
         tensors[f"esm.encoder.layer.{layer}.attention.self.rotary_embeddings.inv_freq"] = rounded
     save_file(tensors, path, {"format": "pt"})
     again = type(model).from_pretrained(tmp_path, attn_implementation="eager").eval()
-    assert np.array_equal(again.esm.rotary_embeddings.inv_freq.numpy(), rounded)
+    assert np.array_equal(rotary_frequencies(again), rounded)
     want = run(again, SEQUENCES)
     plain = run(model, SEQUENCES)
     got = ours(mt.load(tmp_path))

@@ -86,6 +86,7 @@ def test_several_adapters_at_once(tmp_path: Path) -> None:
         assert np.array_equal(together[i], encoder.embed([text], adapter=name)[0])
         assert np.array_equal(hidden[i], encoder.hidden_states([text], adapter=name)[0])
     rows = [encoder.embed([SEQUENCES[0]], adapter=name)[0] for name in (None, "a", "b")]
+    assert np.array_equal(encoder.embed(iter(SEQUENCES), adapter=names), together)
     assert not np.allclose(rows[0], rows[1])
     assert not np.allclose(rows[1], rows[2])
     encoder.remove_adapter("a")

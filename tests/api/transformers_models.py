@@ -67,14 +67,35 @@ def make(
     return model
 
 
+def rotary_frequencies(model: Any) -> np.ndarray:
+    """The model's frequencies: of the encoder in Transformers 5, of each layer before."""
+    holder = model.esm
+    if not hasattr(holder, "rotary_embeddings"):
+        holder = holder.encoder.layer[0].attention.self
+    return np.asarray(holder.rotary_embeddings.inv_freq.numpy())
+
+
 def run(model: Any, sequences: list[str], dtype: str = "float32") -> dict[str, list[np.ndarray]]:
     """Padded batch through Transformers, padding taken out: per sequence hidden states
     (layers + 1, L + 2, C), logits and contacts (float64)."""
     torch, transformers = need_transformers()
+    model = model.to(getattr(torch, dtype))
+    # Transformers 4 counts padding as residues when it rescales a masked sequence's embedding.
+    padded = int(transformers.__version__.split(".")[0]) >= 5
+    batches = [sequences] if padded else [[text] for text in sequences]
+    results: dict[str, list[np.ndarray]] = {}
+    for batch in batches:
+        for part, values in _run_batch(model, batch).items():
+            results.setdefault(part, []).extend(values)
+    model.to(torch.float32)
+    return results
+
+
+def _run_batch(model: Any, sequences: list[str]) -> dict[str, list[np.ndarray]]:
+    torch, transformers = need_transformers()
     vocab = Path(__file__).parent.parent / "data" / "esm2_tokenizer" / "vocab.txt"
     tokenizer = transformers.EsmTokenizer(str(vocab))
     batch = tokenizer(sequences, return_tensors="pt", padding=True)
-    model = model.to(getattr(torch, dtype))
     lengths = batch["attention_mask"].sum(1).tolist()
     with torch.no_grad():
         answer = model(**batch, output_hidden_states=True)
@@ -90,5 +111,4 @@ def run(model: Any, sequences: list[str], dtype: str = "float32") -> dict[str, l
             maps = model.predict_contacts(batch["input_ids"], batch["attention_mask"])
             maps = maps.double().numpy()
             results["contacts"] = [maps[i, : n - 2, : n - 2] for i, n in enumerate(lengths)]
-    model.to(torch.float32)
     return results
