@@ -107,7 +107,9 @@ void bind_losses(py::module_& ops) {
         return py::make_tuple(value, ratio);
       },
       py::arg("z"));
-  ops.def("target_count", [](const Floats& y) { return target_count(matrix("target", y)); });
+  ops.def(
+      "target_count", [](const Floats& y) { return target_count(matrix("target", y)); },
+      py::arg("target"));
   ops.def(
       "loss_weight",
       [](const Floats& y, const std::optional<Floats>& w) {
@@ -139,6 +141,7 @@ void bind_ops_loss(py::module_& ops) {
       py::arg("w").noconvert(), py::arg("g"), py::arg("m").noconvert(), py::arg("v").noconvert(),
       py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
       py::arg("step"), py::arg("grad_scale") = 1.0f, "In place on w, m and v.");
-  ops.def("sum_squares", [](const Floats& g) { return sum_squares(g.data(), g.size()); });
+  ops.def(
+      "sum_squares", [](const Floats& g) { return sum_squares(g.data(), g.size()); }, py::arg("g"));
   ops.def("clip_scale", &clip_scale, py::arg("total"), py::arg("max_norm"));
 }
