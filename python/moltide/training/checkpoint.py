@@ -24,13 +24,15 @@ class CheckpointFile:
 
     Args:
         path: the file.
-        interval: seconds between two checkpoints; more where writing one takes long.
+        interval: seconds between two checkpoints, more where writing one takes long; by default
+            MOLTIDE_CHECKPOINT_SECONDS, else 20.
     """
 
-    def __init__(self, path: str | os.PathLike[str], interval: float = _INTERVAL) -> None:
+    def __init__(self, path: str | os.PathLike[str], interval: float | None = None) -> None:
         self.path = Path(path)
-        self.interval = interval
-        self._due = time.monotonic() + interval
+        named = os.environ.get("MOLTIDE_CHECKPOINT_SECONDS")
+        self.interval = float(named or _INTERVAL) if interval is None else interval
+        self._due = time.monotonic() + self.interval
 
     def is_due(self) -> bool:
         """Whether it is time for the next checkpoint."""
@@ -59,14 +61,14 @@ class CheckpointFile:
         arrays, metadata = read_arrays(self.path)
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(
-                f"{self.path}: format {metadata.get('format')!r}, expected {_FORMAT!r}; start "
-                "again with --overwrite"
+                f"{self.path}: format {metadata.get('format')!r}, expected {_FORMAT!r}; delete "
+                "it to start again"
             )
         try:
             return arrays, json.loads(metadata["progress"])
         except (ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{self.path}: damaged checkpoint ({error}); start again with --overwrite"
+                f"{self.path}: damaged checkpoint ({error}); delete it to start again"
             ) from error
 
     def remove(self) -> None:

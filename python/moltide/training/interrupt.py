@@ -30,7 +30,8 @@ class StopRequest:
 
 @contextlib.contextmanager
 def catch_signals() -> Iterator[StopRequest]:
-    """Within, the first SIGINT or SIGTERM only sets the request; a second one interrupts at once.
+    """Within, the first SIGINT or SIGTERM only sets the request; a second one interrupts at once,
+    and a request that nobody answered does so at the end.
 
     Outside the main thread, where Python delivers no signals, nothing is caught.
     """
@@ -53,3 +54,5 @@ def catch_signals() -> Iterator[StopRequest]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+    if request.signum is not None:  # it came too late for the loop to answer
+        raise Interrupted(request.signum)

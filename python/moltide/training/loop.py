@@ -269,8 +269,8 @@ class _Run:
         for name, mine in (("fingerprint", self.fingerprint), ("plan", self.plan.to_dict())):
             if progress[name] != mine:
                 raise CheckpointError(
-                    f"{where}: this checkpoint is of another run ({name} differs); start again "
-                    "with --overwrite"
+                    f"{where}: this checkpoint is of another run ({name} differs); delete it to "
+                    "start again"
                 )
         self.state = _State.from_dict(progress["state"])
         state: dict[str, Any] = {

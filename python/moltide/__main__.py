@@ -1,0 +1,7 @@
+"""`python -m moltide`."""
+
+import sys
+
+from moltide.cli import main
+
+sys.exit(main())

@@ -1,0 +1,32 @@
+"""The `moltide` command. One module a subcommand; heavy imports happen when one runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit code.
+
+    0: done. 2: something about the input, said in one line. 130 or 143: stopped by a signal.
+    1: a fault of moltide itself.
+    """
+    from moltide.cli.app import build
+    from moltide.cli.errors import explain
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given or bool(os.environ.get("MOLTIDE_DEBUG"))
+    given = [one for one in given if one != "--debug"]
+    # A closed pipe (`moltide ... | head`) ends the command as it ends any other.
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        code = build()(given, standalone_mode=False, prog_name="moltide")
+    except SystemExit as stop:
+        return int(stop.code) if isinstance(stop.code, int) else 1
+    except BaseException as error:
+        return explain(error, given, debug)
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,76 @@
+"""The command with its subcommands."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from moltide.cli import embed, finetune, info, predict, score
+from moltide.cli.errors import Stopped
+
+_HELP = """Fine-tune protein language models on assay data, with honest baselines beside them.
+
+Start with [bold]moltide finetune ASSAY.csv --out RUN/[/bold], then
+[bold]moltide predict RUN/ NEW.csv -o out.csv[/bold].
+"""
+_EPILOG = (
+    "Errors are one line on standard error with exit code 2; [bold]--debug[/bold] (or "
+    "MOLTIDE_DEBUG=1) adds the traceback."
+)
+
+
+def build() -> Any:
+    """The click command."""
+    app = typer.Typer(
+        name="moltide",
+        help=_HELP,
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for module in (finetune, predict, embed, score, info):
+        app.command(help=module.HELP, epilog=module.EPILOG)(stoppable(module.COMMAND))
+    return typer.main.get_command(app)
+
+
+def stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with Ctrl-C as an exception that typer does not make its own end of."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as error:
+            raise Stopped(getattr(error, "signum", signal.SIGINT)) from error
+
+    return run
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import moltide
+
+        typer.echo(moltide.__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            is_eager=True,
+            callback=_show_version,
+        ),
+    ] = False,
+) -> None:
+    del version

@@ -1,0 +1,127 @@
+"""Options that several commands share, and writing where the user said."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TABLE_PANEL, MODEL_PANEL = "Table", "Model"
+TRAIN_PANEL, OUTPUT_PANEL = "Training", "Output"
+
+
+class Device(str, enum.Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Dtype(str, enum.Enum):
+    """Arithmetic of activations."""
+
+    auto = "auto"
+    float32 = "float32"
+    bf16 = "bf16"
+
+
+Backbone = Annotated[
+    str,
+    typer.Option(
+        help="Bundled name, folder, or Hub id such as facebook/esm2_t12_35M_UR50D.",
+        metavar="NAME|FOLDER|HUB-ID",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL_PANEL)
+]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(help="Arithmetic of activations; auto: float32.", rich_help_panel=MODEL_PANEL),
+]
+SequenceColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of residues.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
+]
+MutationsColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of mutations such as A40P/E61Y; goes with --wildtype.",
+        metavar="COLUMN",
+        rich_help_panel=TABLE_PANEL,
+    ),
+]
+Wildtype = Annotated[
+    str | None,
+    typer.Option(
+        help="The wild type: residues, or a FASTA file with one record.",
+        metavar="SEQ|FASTA",
+        rich_help_panel=TABLE_PANEL,
+    ),
+]
+Numbering = Annotated[
+    str,
+    typer.Option(
+        help="Number of the first residue in mutation strings; auto finds it.",
+        metavar="auto|N",
+        rich_help_panel=TABLE_PANEL,
+    ),
+]
+IdColumn = Annotated[
+    str | None,
+    typer.Option("--id", help="Column of names.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
+]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="One machine-readable line on standard output at the end; the rest goes to "
+        "standard error.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+
+
+def numbering_of(text: str) -> str | int:
+    """ "auto" or a number.
+
+    Raises:
+        ConfigError: neither.
+    """
+    from moltide.errors import ConfigError
+
+    if text == "auto":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--numbering is {text!r}; allowed: auto, or the number of the first residue"
+        ) from None
+
+
+def check_output(path: Path, overwrite: bool = True) -> None:
+    """Refuse an output file that cannot be written, before any work.
+
+    Raises:
+        ConfigError: its folder is missing, it is a folder, or it exists (without `overwrite`).
+        OSError: the folder is not writable.
+    """
+    import tempfile
+
+    from moltide.errors import ConfigError
+
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give the name of a file")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: no folder {path.parent}")
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists already")
+    handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path.parent)
+    os.close(handle)
+    os.unlink(name)

@@ -1,0 +1,279 @@
+"""`moltide finetune`."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moltide.cli import common
+from moltide.cli.common import OUTPUT_PANEL, TABLE_PANEL, TRAIN_PANEL
+
+HELP = """Fine-tune a protein model on an assay table, and say whether it was worth it.
+
+Reads ASSAY (CSV, TSV, Parquet, XLSX), splits it so that the test is honest, fits five baselines,
+fine-tunes, and writes RUN/: the model, predictions.csv, metrics.json, report.html, log.jsonl.
+Interrupted runs (Ctrl-C, kill, power cut) go on with the same command, to the same bits.
+"""
+EPILOG = """Examples:
+
+  moltide finetune gb1.csv --out runs/gb1
+
+  moltide finetune scan.csv --mutations variant --wildtype parent.fasta --target ddG --out runs/scan
+
+  moltide finetune a.xlsx --backbone facebook/esm2_t12_35M_UR50D --max-minutes 30 --out runs/a
+
+  moltide finetune assay.csv --out runs/a --dry-run
+"""
+
+
+class Adapter(str, enum.Enum):
+    """What is trained."""
+
+    lora = "lora"
+    full = "full"
+    head = "head"
+
+
+class Task(str, enum.Enum):
+    """What the targets are."""
+
+    auto = "auto"
+    regression = "regression"
+    classification = "classification"
+
+
+class Loss(str, enum.Enum):
+    """What training minimises."""
+
+    auto = "auto"
+    mse = "mse"
+    huber = "huber"
+    ranking = "ranking"
+    tobit = "tobit"
+    bce = "bce"
+    cross_entropy = "cross_entropy"
+
+
+def finetune(
+    assay: Annotated[Path, typer.Argument(help="The table.", metavar="ASSAY")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="RUN/")],
+    sequence: common.SequenceColumn = None,
+    mutations: common.MutationsColumn = None,
+    wildtype: common.Wildtype = None,
+    numbering: common.Numbering = "auto",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="Column or columns to predict; NAME=A+B reads A and B as replicates.",
+            metavar="COLUMN[,COLUMN...]",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
+    task: Annotated[
+        Task, typer.Option(help="Numbers or classes.", rich_help_panel=TABLE_PANEL)
+    ] = Task.auto,
+    relation: Annotated[
+        str | None,
+        typer.Option(help="Column of =, <, >.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="auto, random, cluster, position, mutations, time, or a column of "
+            "train/valid/test or of groups.",
+            metavar="METHOD|COLUMN",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "auto",
+    time: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of dates or numbers, for --split time.",
+            metavar="COLUMN",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
+    fasta: Annotated[
+        Path | None,
+        typer.Option(
+            help="FASTA file of the sequences, named by --id.",
+            metavar="FILE",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
+    id: common.IdColumn = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(help="Sheet of an XLSX file.", metavar="NAME", rich_help_panel=TABLE_PANEL),
+    ] = None,
+    on_bad_row: Annotated[
+        str,
+        typer.Option(
+            help="error: refuse a table with unreadable rows; set_aside: leave them out, counted.",
+            metavar="error|set_aside",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "error",
+    on_conflict: Annotated[
+        str,
+        typer.Option(
+            help="Contradicting readings of a sequence.",
+            metavar="report|set_aside|error",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "report",
+    backbone: common.Backbone = "protein-mini",
+    adapter: Annotated[
+        Adapter,
+        typer.Option(
+            help="lora: low-rank updates; full: every weight; head: frozen backbone.",
+            rich_help_panel=common.MODEL_PANEL,
+        ),
+    ] = Adapter.lora,
+    rank: Annotated[
+        int, typer.Option(help="Rank of LoRA.", rich_help_panel=common.MODEL_PANEL)
+    ] = 8,
+    device: common.DeviceOption = common.Device.auto,
+    dtype: common.DtypeOption = common.Dtype.auto,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Passes over the training rows; by default by their number.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Sequences in an update.", rich_help_panel=TRAIN_PANEL)
+    ] = 32,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr", help="Peak learning rate; by default by --adapter.", rich_help_panel=TRAIN_PANEL
+        ),
+    ] = None,
+    loss: Annotated[
+        Loss,
+        typer.Option(
+            help="auto: mse, tobit with censored values, cross entropy for classes.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = Loss.auto,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs without a better validation metric before training ends.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Fixes everything random.", rich_help_panel=TRAIN_PANEL)
+    ] = 0,
+    max_minutes: Annotated[
+        float | None,
+        typer.Option(
+            help="Time for the whole run; training is planned to fit.", rich_help_panel=TRAIN_PANEL
+        ),
+    ] = None,
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            help="Tokens computed at once: less needs less memory.", rich_help_panel=TRAIN_PANEL
+        ),
+    ] = 8192,
+    recompute: Annotated[
+        bool | None,
+        typer.Option(
+            "--recompute/--no-recompute",
+            help="Trade time for memory, same bits; by default if needed.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option(
+            help="Also train on parts of the training rows.", rich_help_panel=OUTPUT_PANEL
+        ),
+    ] = True,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Start again where RUN/ holds another run, or this one finished.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show data, split, memory and time; write nothing.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = False,
+    json_line: common.Json = False,
+) -> None:
+    from moltide.cli.voice import TerminalVoice
+    from moltide.finetune import FinetuneOptions
+    from moltide.finetune import finetune as run
+    from moltide.finetune.results import to_json
+    from moltide.training import TrainSettings
+
+    table = {
+        "sequence": sequence,
+        "mutations": mutations,
+        "wildtype": wildtype,
+        "numbering": common.numbering_of(numbering),
+        "target": target,
+        "relation": relation,
+        "time": time,
+        "task": task.value,
+        "on_conflict": on_conflict,
+        "on_bad_row": on_bad_row,
+        "fasta": str(fasta) if fasta is not None else None,
+        "id": id,
+        "sheet": int(sheet) if sheet is not None and sheet.isdigit() else sheet,
+    }
+    settings = TrainSettings(
+        adapter=adapter.value,
+        rank=rank,
+        # PEFT's habit: the update keeps its size when the rank changes.
+        alpha=2.0 * rank,
+        loss=loss.value,
+        lr=lr,
+        epochs=epochs,
+        batch_size=batch_size,
+        patience=patience,
+        max_minutes=max_minutes,
+        max_tokens=max_tokens,
+        recompute=recompute,
+        seed=seed,
+    )
+    voice = TerminalVoice(to_stderr=json_line)
+    summary = run(
+        FinetuneOptions(
+            assay=assay,
+            out=out,
+            backbone=backbone,
+            split=split,
+            table=table,
+            settings=settings,
+            device=device.value,
+            dtype=dtype.value,
+            learning_curve=learning_curve,
+            dry_run=dry_run,
+            overwrite=overwrite,
+        ),
+        voice,
+    )
+    if summary.state == "finished":
+        voice.say("")
+        voice.say(f"{out / 'report.html'}   the report, one file")
+        voice.say(f"moltide predict {out} NEW.csv -o predictions.csv   for new sequences")
+    if json_line:
+        print(to_json(summary.to_dict(), line=True))
+
+
+COMMAND = finetune

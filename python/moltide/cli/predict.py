@@ -1,0 +1,186 @@
+"""`moltide predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from moltide.cli import common
+from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
+
+if TYPE_CHECKING:
+    from moltide.assay_model import AssayModel
+
+HELP = """Predict new sequences with a fine-tuned model.
+
+Adds columns to the rows of NEW (CSV, TSV, Parquet, XLSX or FASTA): predicted, std (of the error),
+low90 and high90 (an interval that holds 90% of values like the validation rows'), rank (1 is the
+highest), in_domain and domain_note (what sets a sequence apart from the training sequences).
+"""
+EPILOG = """Examples:
+
+  moltide predict runs/gb1 new.csv -o predictions.csv
+
+  moltide predict runs/scan library.fasta -o ranked.csv --sort
+
+  moltide predict runs/scan designs.csv --mutations variant -o out.parquet
+"""
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a fine-tuned model.", metavar="RUN/")],
+    new: Annotated[Path, typer.Argument(help="Table or FASTA file.", metavar="NEW")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where to write: .csv, .tsv (also .gz), .parquet; - is standard output.",
+            metavar="FILE",
+        ),
+    ],
+    sequence: common.SequenceColumn = None,
+    mutations: common.MutationsColumn = None,
+    wildtype: Annotated[
+        str | None,
+        typer.Option(
+            help="The wild type; by default that of the training table.",
+            metavar="SEQ|FASTA",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
+    numbering: common.Numbering = "auto",
+    on_bad_row: Annotated[
+        str,
+        typer.Option(
+            help="error: refuse a table with unreadable rows; set_aside: leave their predictions "
+            "empty and say why.",
+            metavar="error|set_aside",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "error",
+    uncertainty: Annotated[
+        bool,
+        typer.Option(help="Also std and interval (twice the time).", rich_help_panel=MODEL_PANEL),
+    ] = True,
+    ascending: Annotated[
+        bool,
+        typer.Option("--ascending", help="Rank 1 is the lowest.", rich_help_panel=OUTPUT_PANEL),
+    ] = False,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Sort rows by rank.", rich_help_panel=OUTPUT_PANEL)
+    ] = False,
+    device: common.DeviceOption = common.Device.auto,
+    json_line: common.Json = False,
+) -> None:
+    import json
+
+    from moltide.assay_model.files import load, read_config
+    from moltide.cli.reading import SequenceReader
+    from moltide.cli.table_output import kind_of, write_with_columns
+    from moltide.cli.voice import TerminalVoice
+
+    to_stdout = str(out) == "-"
+    kind_of(out)
+    if not to_stdout:
+        common.check_output(out)
+    voice = TerminalVoice(to_stderr=json_line or to_stdout)
+    document = read_config(run)
+    with voice.busy("loading the model"):
+        model = load(run, device.value)
+    reader = SequenceReader(
+        new,
+        sequence=sequence,
+        mutations=mutations,
+        wildtype=wildtype if wildtype is not None else document.get("wildtype"),
+        numbering=common.numbering_of(numbering)
+        if numbering != "auto"
+        else document.get("numbering", "auto"),
+        on_bad_row=on_bad_row,
+    )
+    columns, cells, values = _predict(model, reader, voice, uncertainty)
+    order = _rank(cells, values, ascending, columns.index("rank"))
+    written = write_with_columns(new, out, columns, cells, order if sort else None)
+    outside = sum(row[columns.index("in_domain")] == "no" for row in cells.values())
+    for note in reader.notes:
+        voice.say(note)
+    voice.say(f"{len(values):,} sequences predicted, {outside:,} outside the training domain")
+    if reader.skipped:
+        voice.say(f"{len(reader.skipped):,} rows without a prediction (see domain_note)")
+    if not to_stdout:
+        voice.say(f"{out}: {written:,} rows")
+    if json_line:
+        print(
+            json.dumps(
+                {
+                    "out": str(out),
+                    "rows": written,
+                    "predicted": len(values),
+                    "skipped": len(reader.skipped),
+                    "out_of_domain": outside,
+                }
+            )
+        )
+
+
+def _predict(
+    model: AssayModel, reader: Any, voice: Any, uncertainty: bool
+) -> tuple[list[str], dict[int, list[Any]], dict[int, float]]:
+    """(names of the new columns, their cells by row, the value to rank by)."""
+    from types import SimpleNamespace
+
+    from moltide.errors import ConfigError
+    from moltide.finetune.results import predicted_cells, prediction_columns
+    from moltide.finetune.stages import INTERVAL
+
+    spec = model.spec
+    if spec.level != "sequence":
+        raise ConfigError(
+            "this model predicts residues, not sequences; use it from Python: "
+            "moltide.load_assay_model(RUN).predict(sequences)"
+        )
+    interval = INTERVAL if uncertainty and model.uncertainty is not None else None
+    table = SimpleNamespace(task=spec.task, classes=list(spec.classes))
+    several = len(spec.target_names) > 1
+    columns: list[str] = []
+    for name in spec.target_names:
+        columns += prediction_columns(name, table, several, measured=False)
+    width = len(columns)
+    columns += ["rank", "in_domain", "domain_note"]
+    cells: dict[int, list[Any]] = {}
+    values: dict[int, float] = {}
+    done = 0
+    with voice.busy("predicting"):
+        for batch in reader:
+            found = model.predict(batch.sequences, interval=interval, domain=True)
+            for at, row in enumerate(batch.rows):
+                listed: list[Any] = []
+                for j in range(len(spec.target_names)):
+                    listed += predicted_cells(found, at, j, spec.classes)
+                note = found.notes[at] if found.notes else ""
+                cells[row] = [*listed, "", "no" if note else "yes", note]
+                if found.probabilities is not None:
+                    values[row] = float(found.probabilities[at, 0, -1])
+                else:
+                    values[row] = float(found.values[at, 0])
+            done += len(batch)
+    for row, reason in reader.skipped.items():
+        cells[row] = [""] * (width + 1) + ["", f"not predicted: {reason}"]
+    return columns, cells, values
+
+
+def _rank(
+    cells: dict[int, list[Any]], values: dict[int, float], ascending: bool, column: int
+) -> list[int]:
+    """Fill in ranks by the first target (classes: the probability of the last one); returns the
+    rows in that order, those without a prediction last."""
+    sign = 1.0 if ascending else -1.0
+    order = sorted(values, key=lambda row: (sign * values[row], row))
+    for rank, row in enumerate(order, 1):
+        cells[row][column] = rank
+    return [*order, *(row for row in cells if row not in values)]
+
+
+COMMAND = predict

@@ -1,0 +1,150 @@
+"""How the test metric grows with the number of training rows, for the model and for ridge."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay_model import ModelSpec, Rows, fit_assay_model
+from moltide.baselines import fit_baselines
+from moltide.finetune.results import measure
+from moltide.finetune.table import rows_of
+from moltide.metrics import mean_metrics
+from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
+from moltide.training.log import JsonLog
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.encoder import Encoder
+    from moltide.finetune.folder import RunFolder
+    from moltide.finetune.voice import Voice
+    from moltide.splits import Split
+
+SHARES = (1 / 16, 1 / 4)
+_FEWEST_ROWS = 24
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The test metric of "model" or "ridge" fitted to `n_train` rows."""
+
+    method: str
+    n_train: int
+    value: float
+
+
+def primary_metric(task: str) -> str:
+    """The metric that curves and verdicts speak of."""
+    return "spearman" if task == "regression" else "auroc"
+
+
+def nested_rows(index: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.int64]:
+    """A share of the training rows; smaller shares lie within larger ones."""
+    order = np.random.default_rng(seed).permutation(len(index))
+    return np.sort(index[order[: round(share * len(index))]])
+
+
+def epochs_for(share: float, main: int) -> int:
+    """Fewer rows get more epochs, but fewer steps: the square root of the share."""
+    return max(1, round(main / math.sqrt(share)))
+
+
+def learning_curve(
+    table: AssayTable,
+    split: Split,
+    spec: ModelSpec,
+    settings: TrainSettings,
+    main: FitResult,
+    known: Sequence[CurvePoint],
+    *,
+    fresh: Callable[[], Encoder],
+    folder: RunFolder,
+    voice: Voice,
+    log: JsonLog,
+    seconds_left: Callable[[], float],
+) -> list[CurvePoint]:
+    """Points at parts of the training rows; those that would outlast the time are left out.
+
+    Args:
+        settings: the main run's, resolved. main: what it did.
+        known: points that are there already, of all training rows.
+        fresh: gives an encoder as training starts from.
+    """
+    test, train = split.index("test"), split.index("train")
+    found = list(known)
+    a_step = main.seconds / max(1, main.steps)
+    for share in SHARES:
+        part = nested_rows(train, share, int(settings.seed))
+        if not _usable(table, part):
+            continue
+        found.append(_ridge_point(table, split, part, settings))
+        epochs = epochs_for(share, max(one.epoch for one in main.history))
+        steps = math.ceil(len(part) / settings.batch_size) * epochs
+        if steps * a_step > seconds_left():
+            voice.say(f"learning curve: no time left for {len(part):,} training rows")
+            continue
+        own = dataclasses.replace(settings, epochs=epochs, patience=epochs, max_minutes=None)
+        label = f"learning curve, {len(part):,} rows"
+        with catch_signals() as stop:
+            model, _ = fit_assay_model(
+                fresh(),
+                rows_of(table, part),
+                rows_of(table, split.index("valid")),
+                spec,
+                own,
+                checkpoint=CheckpointFile(folder.checkpoint / f"curve-{len(part)}.safetensors"),
+                fingerprint=folder.fingerprint,
+                log=log,
+                stage=f"curve-{len(part)}",
+                view=voice.training(spec.metric, label),
+                stop=stop,
+                finish=False,
+            )
+        prediction = model.predict([table.sequences[i] for i in test])
+        found.append(CurvePoint("model", len(part), _value(table, test, prediction)))
+    return sorted(found, key=lambda point: (point.method, point.n_train))
+
+
+def _usable(table: AssayTable, part: npt.NDArray[np.int64]) -> bool:
+    """Whether the part is large enough, and every target varies in it."""
+    columns = (table.targets[part, j] for j in range(table.targets.shape[1]))
+    varied = all(len(np.unique(one[~np.isnan(one)])) > 1 for one in columns)
+    return len(part) >= _FEWEST_ROWS and varied
+
+
+def _ridge_point(
+    table: AssayTable, split: Split, part: npt.NDArray[np.int64], settings: TrainSettings
+) -> CurvePoint:
+    test, valid = split.index("test"), split.index("valid")
+    rows: dict[str, Rows] = {
+        name: rows_of(table, index) for name, index in (("train", part), ("valid", valid))
+    }
+    (ridge,) = fit_baselines(
+        rows["train"].sequences,
+        table.targets[part],
+        [table.sequences[i] for i in test],
+        task=table.task,
+        n_classes=len(table.classes) if table.classes else None,
+        valid_sequences=rows["valid"].sequences if len(valid) else None,
+        y_valid=table.targets[valid] if len(valid) else None,
+        seed=int(settings.seed),
+        names=["ridge"],
+    )
+    assert ridge.predictions is not None
+    each = [measure(table, test, j, ridge.predictions[:, j]) for j in range(table.targets.shape[1])]
+    return CurvePoint("ridge", len(part), mean_metrics(each)[primary_metric(table.task)])
+
+
+def _value(table: AssayTable, test: npt.NDArray[np.int64], prediction: Any) -> float:
+    each = []
+    for j in range(table.targets.shape[1]):
+        found = prediction.probabilities
+        column = prediction.values[:, j] if found is None else found[:, j]
+        each.append(measure(table, test, j, column))
+    return mean_metrics(each)[primary_metric(table.task)]

@@ -1,0 +1,177 @@
+"""RUN/: whether it may be written, whether a run in it is new, to be resumed, or done."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from moltide.assay_model.files import BACKBONE, CONFIG, FORMAT, HEAD, MODEL
+from moltide.atomic import atomic_write_text
+from moltide.errors import ConfigError
+from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+LOG, REPORT, SPLIT = "log.jsonl", "report.html", "split.csv"
+PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+_CHECKPOINT, _IDENTITY = "checkpoint", "run.json"
+_OURS = (
+    *(CONFIG, HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LOG, REPORT, SPLIT, PREDICTIONS, METRICS),
+    *(MODEL, BACKBONE, _CHECKPOINT),
+)
+_SHOWN = 4
+
+
+class RunFolder:
+    """RUN/ with its files.
+
+    `state` is "new", "resume" (an interrupted run of the same identity) or "finished" (the same
+    run, done).
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.identity = json.loads(json.dumps(identity))
+        self.state = "new"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the identity."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def checkpoint(self) -> Path:
+        """RUN/checkpoint/: what an interrupted run needs; gone when it is done."""
+        return self.path / _CHECKPOINT
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def open(self, overwrite: bool) -> None:
+        """Find out `state`; for a new or resumed run make the folder and its checkpoint folder.
+
+        An interrupted run of the same identity is resumed, `overwrite` or not: the command that
+        started it by overwriting another is the command that resumes it.
+
+        Raises:
+            ConfigError: the folder holds another run (what differs is listed) or other files.
+            OSError: not a folder, or not writable.
+        """
+        found = self._found()
+        changes = [] if found is None else list(differences(found, self.identity))
+        if overwrite and (changes or self.state == "finished"):
+            self.state = "new"
+        elif changes:
+            raise self._refusal(changes)
+        elif self.state == "finished":
+            return
+        check_writable(self.path)
+        if self.state == "new":
+            foreign = sorted(one.name for one in self.path.iterdir() if not _is_ours(one.name))
+            if foreign and not overwrite:
+                raise ConfigError(
+                    f"{self.path} is not empty ({', '.join(foreign[:_SHOWN])}) and holds no run; "
+                    "choose another folder, or --overwrite"
+                )
+            self._clear()
+            self.checkpoint.mkdir(exist_ok=True)
+            text = json.dumps({"identity": self.identity}, indent=2) + "\n"
+            atomic_write_text(self.checkpoint / _IDENTITY, text)
+        else:
+            self._clear_temporary()
+
+    def finish(self) -> None:
+        """Drop the checkpoint of a run whose results are all written."""
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+    def _found(self) -> dict[str, Any] | None:
+        """The identity of the run in the folder; sets `state`."""
+        for file, state in (
+            (self.checkpoint / _IDENTITY, "resume"),
+            (self.path / CONFIG, "finished"),
+        ):
+            if not file.is_file():
+                continue
+            try:
+                document = json.loads(file.read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+            if not isinstance(document, dict) or "identity" not in document:
+                continue
+            if state == "finished" and document.get("format") != FORMAT:
+                continue
+            self.state = state
+            identity = document["identity"]
+            return identity if isinstance(identity, dict) else {}
+        return None
+
+    def _refusal(self, changes: list[str]) -> ConfigError:
+        shown = "; ".join(changes[:_SHOWN])
+        more = f"; and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+        what = "an interrupted run" if self.state == "resume" else "a finished run"
+        return ConfigError(
+            f"{self.path} holds {what} with other settings or data: {shown}{more}. Use the same to "
+            "go on, another --out, or --overwrite to start again"
+        )
+
+    def _clear(self) -> None:
+        """Remove what a run writes; other files stay."""
+        # config.json first: without it, what is left does not pass for a finished run.
+        for name in _OURS:
+            path = self.path / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        self._clear_temporary()
+
+    def _clear_temporary(self) -> None:
+        """Remove what a kill left of a file being written."""
+        for folder in (self.path, self.checkpoint, self.path / MODEL, self.path / BACKBONE):
+            if folder.is_dir():
+                for one in folder.iterdir():
+                    if one.name.startswith(".") and _is_ours(one.name):
+                        one.unlink(missing_ok=True)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run writes a file of this name, or a temporary one on the way to it."""
+    if name in _OURS:
+        return True
+    known = (*_OURS, *("train", "curve-", "baselines", _IDENTITY, "moltide-", "vocab", "tokenizer"))
+    return name.startswith(tuple(f".{one}" for one in known))
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder if it is missing and write an empty file in it, which is removed again.
+
+    Raises:
+        OSError: naming the folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; --out is a folder")
+    path.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path)
+    os.close(handle)
+    with contextlib.suppress(OSError):
+        os.unlink(name)
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """One "name: old -> new" for each value that differs in two JSON documents."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            inner = f"{name}.{key}" if name else str(key)
+            yield from differences(old.get(key), new.get(key), inner)
+    elif old != new:
+        yield f"{name}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:16] + "..."

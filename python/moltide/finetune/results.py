@@ -1,0 +1,194 @@
+"""metrics.json, predictions.csv and split.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.metrics import (
+    CLASSIFICATION_METRICS,
+    REGRESSION_METRICS,
+    classification_metrics,
+    mean_metrics,
+    regression_metrics,
+)
+from moltide.verdict import Verdict, exact_values, panel_verdict
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.assay_model import Prediction
+    from moltide.splits import Split
+
+FloatArray = npt.NDArray[np.float64]
+_BOUND = {-1: "<", 0: "", 1: ">"}
+
+
+@dataclass
+class TargetResult:
+    """Metrics of one target on the test rows: of the model, and of each baseline."""
+
+    name: str
+    model: dict[str, float]
+    baselines: dict[str, dict[str, float]]
+    verdict: Verdict
+
+
+def measure(
+    table: AssayTable, index: npt.NDArray[np.int64], column: int, prediction: FloatArray
+) -> dict[str, float]:
+    """Metrics of one target on the rows at `index`; `prediction` is (n,) or (n, classes).
+
+    Bounds (censored labels) are left out, unless there is hardly anything else.
+    """
+    y, censor = table.targets[index, column], table.censor[index, column]
+    if table.task == "classification":
+        found = classification_metrics(y, prediction, len(table.classes or ()))
+        return {name: found[name] for name in CLASSIFICATION_METRICS}
+    found = regression_metrics(exact_values(y, censor), prediction)
+    return {name: found[name] for name in REGRESSION_METRICS}
+
+
+def metrics_document(
+    table: AssayTable, split: Split, split_name: str, targets: Sequence[TargetResult]
+) -> dict[str, Any]:
+    """metrics.json. With several targets metrics are means over them, and "targets" has each."""
+    counts = split.counts()
+    document: dict[str, Any] = {
+        "task": table.task,
+        "target": ",".join(table.target_names),
+        "split": split_name,
+        "n_train": counts["train"],
+        "n_test": counts["test"],
+        "model": mean_metrics([one.model for one in targets]),
+        "baselines": {
+            name: mean_metrics([one.baselines[name] for one in targets])
+            for name in targets[0].baselines
+        },
+        "verdict": panel_verdict({one.name: one.verdict for one in targets}),
+    }
+    if len(targets) > 1:
+        document["targets"] = {
+            one.name: {
+                "model": one.model,
+                "baselines": one.baselines,
+                "verdict": one.verdict.text,
+            }
+            for one in targets
+        }
+    return document
+
+
+def to_json(document: Any, *, line: bool = False) -> str:
+    """JSON text; a metric that is not defined is null."""
+    clean = _finite(document)
+    return json.dumps(clean) if line else json.dumps(clean, indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def split_csv(table: AssayTable, split: Split) -> str:
+    """rows (of the table, `;` between merged ones), part, sequence."""
+    rows = (
+        [_rows(table, i), str(split.labels[i]) or "none", table.sequences[i]]
+        for i in range(len(table))
+    )
+    return to_csv(["rows", "split", "sequence"], rows)
+
+
+def predictions_csv(table: AssayTable, split: Split, predictions: Mapping[str, Prediction]) -> str:
+    """One line a sequence of the validation and test rows.
+
+    Args:
+        predictions: by part ("valid", "test"), in the order of `split.index(part)`.
+    """
+    header = ["rows", "split", "sequence"]
+    with_mutations = table.mutations is not None
+    if with_mutations:
+        header.append("mutations")
+    for name in table.target_names:
+        header += prediction_columns(name, table, len(table.target_names) > 1, measured=True)
+    header += ["in_domain", "domain_note"]
+    return to_csv(header, _prediction_rows(table, split, predictions, with_mutations))
+
+
+def prediction_columns(name: str, table: Any, several: bool, *, measured: bool) -> list[str]:
+    """Column names of one target's predictions; `table` has `task` and `classes`."""
+    columns = ["measured", "bound"] if measured else []
+    columns.append("predicted")
+    if table.task == "classification":
+        columns += [f"p_{one}" for one in table.classes or ()]
+        columns = [one for one in columns if one != "bound"]
+    else:
+        columns += ["std", "low90", "high90"]
+    return [f"{one}_{name}" for one in columns] if several else columns
+
+
+def _prediction_rows(
+    table: AssayTable, split: Split, predictions: Mapping[str, Prediction], with_mutations: bool
+) -> Iterable[list[Any]]:
+    from moltide.assay import format_mutations
+
+    for part, found in predictions.items():
+        for at, i in enumerate(split.index(part)):
+            row: list[Any] = [_rows(table, i), part, table.sequences[i]]
+            if with_mutations and table.mutations is not None:
+                changes = table.mutations[i]
+                row.append(format_mutations(changes, offset=table.numbering) if changes else "WT")
+            for j in range(len(table.target_names)):
+                y = table.targets[i, j]
+                if table.task == "classification":
+                    classes = table.classes or []
+                    row.append("" if np.isnan(y) else classes[int(y)])
+                else:
+                    row += [number(y), _BOUND[int(table.censor[i, j])]]
+                row += predicted_cells(found, at, j, table.classes or [])
+            note = found.notes[at] if found.notes else ""
+            row += ["yes" if not note else "no", note]
+            yield row
+
+
+def predicted_cells(found: Prediction, at: int, target: int, classes: Sequence[str]) -> list[str]:
+    """The cells of one sequence and target, in the order of `prediction_columns`."""
+    if found.probabilities is not None:
+        shares = found.probabilities[at, target]
+        return [str(classes[int(shares.argmax())]), *(number(p) for p in shares)]
+    cells = [number(found.values[at, target])]
+    for array in (found.std, found.low, found.high):
+        cells.append("" if array is None else number(array[at, target]))
+    return cells
+
+
+def _rows(table: AssayTable, i: int) -> str:
+    return ";".join(map(str, table.rows[i]))
+
+
+def number(value: float) -> str:
+    """Enough digits to sort and plot by; empty for NaN."""
+    return "" if math.isnan(value) else f"{value:.6g}"
+
+
+def to_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """CSV text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,138 @@
+"""`finetune`: the whole way from a table to RUN/."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moltide.finetune import folder as names
+from moltide.finetune.folder import RunFolder
+from moltide.finetune.options import FinetuneOptions
+from moltide.finetune.stages import Stages
+from moltide.finetune.table import check_parts, rows_of, spec_of
+from moltide.finetune.voice import SilentVoice, Voice
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.splits import Split
+
+
+@dataclass
+class RunSummary:
+    """What a run came to. `metrics` is metrics.json's content, {} after a dry run; `state` is
+    "finished", "dry run", or "already finished"."""
+
+    out: Path
+    state: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The line of --json."""
+        return {
+            "out": str(self.out),
+            "state": self.state,
+            "seconds": round(self.seconds, 1),
+            **self.metrics,
+        }
+
+
+def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary:
+    """Fine-tune on an assay table and write RUN/.
+
+    The same call resumes a run that was stopped or killed, to the same bits; once it is finished
+    the same call changes nothing.
+
+    Raises:
+        DataError: the table, or the split of it, cannot be used.
+        ConfigError: an option outside what is allowed; RUN/ holds another run or other files.
+        CheckpointError: the backbone cannot be loaded.
+        MemoryPlanError: a training step does not fit into memory.
+        Interrupted: by a signal; the state is saved.
+        OSError: RUN/ is not writable, disk full; no file is left half written.
+    """
+    from moltide.assay import read_assay
+    from moltide.assay_model.backbone import backbone_reference, open_backbone
+    from moltide.finetune.estimate import estimate
+    from moltide.splits import make_split
+
+    started = time.monotonic()
+    voice = voice or SilentVoice()
+    options.check()
+    if not options.dry_run:
+        _refuse_early(Path(options.out))
+    with voice.busy("reading the table"):
+        table = read_assay(options.assay, **options.read_options())
+    voice.section("data", table.summary.lines())
+    with voice.busy("splitting"):
+        split = make_split(table, options.split, options.settings.seed)
+    check_parts(table, split)
+    voice.section("split", split.lines())
+    spec = spec_of(table)
+    with voice.busy("loading the backbone"):
+        encoder = open_backbone(options.backbone, options.device, options.dtype)
+        reference = backbone_reference(encoder)
+    for note in encoder.notes:
+        voice.say(note)
+    folder = RunFolder(options.out, _identity(options, table, split, reference))
+    if not options.dry_run:
+        folder.open(options.overwrite)
+        if folder.state == "finished":
+            return _already_finished(folder, voice)
+    with voice.busy("planning"):
+        plan = estimate(
+            encoder,
+            rows_of(table, split.index("train")),
+            spec,
+            options.settings,
+            timed=options.dry_run,
+        )
+    voice.section("model", plan.lines)
+    if options.dry_run:
+        voice.section("dry run", ["nothing was written"])
+        return RunSummary(folder.path, "dry run", seconds=time.monotonic() - started)
+    if folder.state == "resume":
+        voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
+    stages = Stages(options, plan.settings, table, split, spec, encoder, folder, voice, started)
+    metrics = stages.run()
+    return RunSummary(folder.path, "finished", metrics, time.monotonic() - started)
+
+
+def _refuse_early(out: Path) -> None:
+    """A folder that cannot be written is better known before minutes of reading."""
+    if out.exists():
+        names.check_writable(out)
+
+
+def _identity(
+    options: FinetuneOptions, table: AssayTable, split: Split, reference: dict[str, Any]
+) -> dict[str, Any]:
+    """What decides the result: another run with the same identity ends with the same bits."""
+    import hashlib
+
+    import moltide
+
+    labels = hashlib.sha256("\n".join(split.labels.tolist()).encode()).hexdigest()
+    everything = rows_of(table, np.arange(len(table)))
+    return {
+        "moltide": moltide.__version__,
+        **options.identity(),
+        "data": {"sha256": everything.fingerprint(), "targets": list(table.target_names)},
+        "split_sha256": labels,
+        "backbone_sha256": reference["sha256"],
+    }
+
+
+def _already_finished(folder: RunFolder, voice: Voice) -> RunSummary:
+    metrics = json.loads(folder.file(names.METRICS).read_text(encoding="utf-8"))
+    voice.section(
+        "finished before",
+        [f"{folder.path} holds this very run; nothing to do (--overwrite runs it again)"],
+    )
+    voice.verdict(str(metrics.get("verdict", "")))
+    return RunSummary(folder.path, "already finished", metrics)

@@ -1,0 +1,283 @@
+"""The stages of a run, in order; each leaves what a resumed run needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moltide.assay_model import AssayModel, ModelSpec, Prediction, fit_assay_model
+from moltide.assay_model.backbone import open_backbone
+from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
+from moltide.atomic import atomic_write_text
+from moltide.finetune import folder as names
+from moltide.finetune.baseline_stage import run_baselines
+from moltide.finetune.curve import CurvePoint, learning_curve, primary_metric
+from moltide.finetune.environment import environment
+from moltide.finetune.estimate import strip
+from moltide.finetune.judge import judge
+from moltide.finetune.options import FinetuneOptions
+from moltide.finetune.results import (
+    TargetResult,
+    measure,
+    metrics_document,
+    predictions_csv,
+    split_csv,
+    to_json,
+)
+from moltide.finetune.table import rows_of
+from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
+from moltide.training.log import JsonLog
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.baselines import BaselineResult
+    from moltide.encoder import Encoder
+    from moltide.finetune.folder import RunFolder
+    from moltide.finetune.voice import Voice
+    from moltide.splits import Split
+
+INTERVAL = 0.9
+# Shares of the time left (max_minutes) for training, and for the learning curve after it.
+_FOR_TRAINING, _FOR_TRAINING_WITH_CURVE = 0.9, 0.6
+
+
+@dataclasses.dataclass
+class Stages:
+    """A run whose table, split, backbone and folder are ready. `settings` are resolved."""
+
+    options: FinetuneOptions
+    settings: TrainSettings
+    table: AssayTable
+    split: Split
+    spec: ModelSpec
+    encoder: Encoder
+    folder: RunFolder
+    voice: Voice
+    started: float
+
+    @property
+    def split_name(self) -> str:
+        """The method, or the column that holds the split."""
+        if self.split.method not in ("column", "groups"):
+            return self.split.method
+        named = self.table.split_name if self.options.split == "auto" else self.options.split
+        return str(named)
+
+    def run(self) -> dict[str, Any]:
+        """Do everything, and return the content of metrics.json."""
+        folder, voice = self.folder, self.voice
+        atomic_write_text(folder.file(names.SPLIT), split_csv(self.table, self.split))
+        log = JsonLog(folder.file(names.LOG))
+        baselines = self._baselines()
+        model, result = self._train(log)
+        with voice.busy("predicting the test rows"):
+            predictions = self._predict(model)
+        targets = self._judge(predictions["test"], baselines)
+        metrics = metrics_document(self.table, self.split, self.split_name, targets)
+        atomic_write_text(
+            folder.file(names.PREDICTIONS), predictions_csv(self.table, self.split, predictions)
+        )
+        save_weights(model, folder.path)
+        described = describe(model)
+        curve = self._curve(model, result, metrics, log)
+        log.close()
+        config = self._config(described, result, curve)
+        if self.options.report:
+            with voice.busy("writing the report"):
+                self._report(config, metrics, targets, predictions, baselines, result, curve)
+        atomic_write_text(folder.file(names.METRICS), to_json(metrics))
+        atomic_write_text(folder.file(CONFIG), to_json(config))
+        folder.finish()
+        self._conclude(metrics, predictions["test"])
+        return json.loads(to_json(metrics))  # type: ignore[no-any-return]
+
+    def _baselines(self) -> list[BaselineResult]:
+        self.voice.section("baselines")
+        with self.voice.busy("fitting baselines"):
+            results = run_baselines(
+                self.table,
+                self.split,
+                self.encoder,
+                int(self.settings.seed),
+                self.folder.checkpoint,
+                self.folder.fingerprint,
+            )
+        metric = primary_metric(self.table.task)
+        for one in results:
+            if one.predictions is None:
+                self.voice.say(f"{one.label}: none ({one.note})")
+                continue
+            values = [
+                self._measure(j, one.predictions[:, j])[metric]
+                for j in range(len(self.table.target_names))
+            ]
+            self.voice.say(f"{one.label}: test {self.spec.metric} {np.nanmean(values):.3f}")
+        return results
+
+    def _train(self, log: JsonLog) -> tuple[AssayModel, FitResult]:
+        voice, settings = self.voice, self.settings
+        voice.section("training")
+        if settings.max_minutes is not None:
+            left = 60 * settings.max_minutes - (time.monotonic() - self.started)
+            share = _FOR_TRAINING_WITH_CURVE if self.options.learning_curve else _FOR_TRAINING
+            minutes = max(0.02, left * share / 60)
+            settings = dataclasses.replace(settings, max_minutes=minutes)
+        with catch_signals() as stop:
+            model, result = fit_assay_model(
+                self.encoder,
+                rows_of(self.table, self.split.index("train")),
+                rows_of(self.table, self.split.index("valid")),
+                self.spec,
+                settings,
+                numbering=self.table.numbering,
+                checkpoint=CheckpointFile(self.folder.checkpoint / "train.safetensors"),
+                fingerprint=self.folder.fingerprint,
+                log=log,
+                view=voice.training(self.spec.metric, "training"),
+                stop=stop,
+                say=voice.say,
+            )
+        score = (
+            ""
+            if result.best_score is None
+            else f", valid {self.spec.metric} {result.best_score:.3f}"
+        )
+        ended = {"patience": "no better epoch for a while", "time": "time is up"}
+        why = f"; ended early: {ended[result.stopped]}" if result.stopped in ended else ""
+        voice.say(
+            f"epoch {result.best_epoch} of {len(result.history)} kept{score} "
+            f"({result.steps:,} steps{why})"
+        )
+        return model, result
+
+    def _predict(self, model: AssayModel) -> dict[str, Prediction]:
+        interval = INTERVAL if model.uncertainty is not None else None
+        return {
+            part: model.predict(
+                [self.table.sequences[i] for i in self.split.index(part)],
+                interval=interval,
+                domain=True,
+            )
+            for part in ("valid", "test")
+        }
+
+    def _measure(self, column: int, prediction: np.ndarray) -> dict[str, float]:
+        return measure(self.table, self.split.index("test"), column, prediction)
+
+    def _judge(self, test: Prediction, baselines: list[BaselineResult]) -> list[TargetResult]:
+        seed = int(self.settings.seed)
+        results = []
+        for j, name in enumerate(self.table.target_names):
+            column = test.values[:, j] if test.probabilities is None else test.probabilities[:, j]
+            measured = {
+                one.name: self._measure(j, one.predictions[:, j])
+                for one in baselines
+                if one.predictions is not None
+            }
+            verdict = judge(self.table, self.split, self.split_name, j, column, baselines, seed)
+            results.append(TargetResult(name, self._measure(j, column), measured, verdict))
+        return results
+
+    def _curve(
+        self, model: AssayModel, result: FitResult, metrics: dict[str, Any], log: JsonLog
+    ) -> list[CurvePoint]:
+        if not self.options.learning_curve:
+            return []
+        self.voice.section("learning curve")
+        limit = self.settings.max_minutes
+
+        def seconds_left() -> float:
+            if limit is None:
+                return float("inf")
+            return 60 * limit - (time.monotonic() - self.started)
+
+        metric = primary_metric(self.table.task)
+        full = len(self.split.index("train"))
+        known = [CurvePoint("model", full, metrics["model"][metric])]
+        if "ridge" in metrics["baselines"]:
+            known.append(CurvePoint("ridge", full, metrics["baselines"]["ridge"][metric]))
+        points = learning_curve(
+            self.table,
+            self.split,
+            self.spec,
+            self.settings,
+            result,
+            known,
+            fresh=lambda: self._fresh(model),
+            folder=self.folder,
+            voice=self.voice,
+            log=log,
+            seconds_left=seconds_left,
+        )
+        for point in points:
+            self.voice.say(
+                f"{point.method}, {point.n_train:,} rows: test {self.spec.metric} {point.value:.3f}"
+            )
+        return points
+
+    def _fresh(self, model: AssayModel) -> Encoder:
+        """The backbone as it was; the weights of `model` are on disk by now."""
+        if model.mode != "full":
+            strip(self.encoder)
+            return self.encoder
+        # One copy of a large model at a time: the fine-tuned one goes first.
+        del model.encoder
+        self.encoder = open_backbone(self.options.backbone, self.options.device, self.options.dtype)
+        model.encoder = self.encoder
+        return self.encoder
+
+    def _config(
+        self, described: dict[str, Any], result: FitResult, curve: list[CurvePoint]
+    ) -> dict[str, Any]:
+        settings = {**self.settings.to_dict(), "max_minutes": self.options.settings.max_minutes}
+        return {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "model": described,
+            "settings": settings,
+            "training": {
+                "steps": result.steps,
+                "best_epoch": result.best_epoch,
+                "best_score": result.best_score,
+                "stopped": result.stopped,
+                "seconds": round(result.seconds, 2),
+                "history": [dataclasses.asdict(one) for one in result.history],
+            },
+            "learning_curve": [dataclasses.asdict(point) for point in curve],
+            "table": str(self.options.assay),
+            "data": self.table.summary.to_dict(),
+            "split": self.split.to_dict(),
+            "identity": self.folder.identity,
+            "environment": environment(),
+        }
+
+    def _report(self, *parts: Any) -> None:
+        from moltide.finetune.report_stage import write_run_report
+
+        write_run_report(self, *parts)
+
+    def _conclude(self, metrics: dict[str, Any], test: Prediction) -> None:
+        voice = self.voice
+        voice.section("result")
+        outside = int((~test.in_domain).sum())
+        if outside:
+            voice.say(
+                f"{outside:,} of {len(test.notes):,} test sequences lie outside the training domain"
+            )
+        covered = self._coverage(test)
+        if covered is not None:
+            voice.say(f"{INTERVAL:.0%} intervals hold {covered:.0%} of the test values")
+        voice.verdict(str(metrics["verdict"]))
+
+    def _coverage(self, test: Prediction) -> float | None:
+        if test.low is None or test.high is None:
+            return None
+        index = self.split.index("test")
+        y = self.table.targets[index]
+        known = ~np.isnan(y) & (self.table.censor[index] == 0) & ~np.isnan(test.low)
+        inside = (y >= test.low) & (y <= test.high)
+        return float(inside[known].mean()) if known.any() else None

@@ -1,0 +1,102 @@
+"""The table as training rows: parts, tasks, zero-shot scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay_model import ModelSpec, Rows
+from moltide.errors import DataError
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.encoder import Encoder
+    from moltide.splits import Split
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def spec_of(table: AssayTable) -> ModelSpec:
+    """The model's task.
+
+    Raises:
+        ConfigError: several targets with more than two classes.
+    """
+    classes = tuple(table.classes or ())
+    return ModelSpec(table.task, "sequence", tuple(table.target_names), classes)
+
+
+def rows_of(table: AssayTable, index: npt.ArrayLike) -> Rows:
+    """Rows of the table."""
+    chosen = np.asarray(index, np.int64)
+    censor = table.censor[chosen].astype(np.int8)
+    return Rows(
+        [table.sequences[i] for i in chosen],
+        np.ascontiguousarray(table.targets[chosen], np.float64),
+        censor if censor.any() else None,
+    )
+
+
+def check_parts(table: AssayTable, split: Split) -> None:
+    """Refuse a split whose training part holds nothing to learn for some target.
+
+    Raises:
+        DataError: naming part and target.
+    """
+    for j, name in enumerate(table.target_names):
+        for part in ("train", "test"):
+            values = table.targets[split.index(part), j]
+            values = values[~np.isnan(values)]
+            if not len(values):
+                raise DataError(
+                    f"{table.summary.source}: target {name!r} has no value in the {part} part of "
+                    f"the {split.method} split; choose another --split"
+                )
+            if part == "train" and len(np.unique(values)) < 2:
+                raise DataError(
+                    f"{table.summary.source}: target {name!r} is {values[0]:g} in every one of "
+                    f"{len(values)} training rows of the {split.method} split; there is nothing "
+                    "to learn"
+                )
+
+
+def zero_shot(table: AssayTable, encoder: Encoder) -> Callable[[list[str]], FloatArray] | str:
+    """Scores of sequences from the frozen masked language model, or why there are none.
+
+    Variants of a wild type: masked marginals (one pass a mutated position). Other sequences: the
+    mean log probability of their residues in one unmasked pass.
+    """
+    if not encoder.config["lm_head"]:
+        return "the backbone has no masked-LM head"
+    wild = table.wildtype
+    if wild is not None and all(len(one) == len(wild) for one in table.sequences):
+        parent: str = wild
+
+        def marginals(sequences: list[str]) -> FloatArray:
+            from moltide.assay import diff
+
+            changes = [diff(parent, text) for text in sequences]
+            scores = encoder.score_variants(parent, changes)
+            return np.nan_to_num(np.asarray(scores, np.float64), nan=float(np.nanmin(scores)))
+
+        return marginals
+    return lambda sequences: mean_log_probability(encoder, sequences)
+
+
+def mean_log_probability(encoder: Encoder, sequences: list[str]) -> FloatArray:
+    """(n,) mean over residues of the log probability of what stands there, one pass each."""
+    scores = np.zeros(len(sequences))
+    block = 256
+    for start in range(0, len(sequences), block):
+        part = sequences[start : start + block]
+        tokens, cu = encoder.tokenizer.encode(part)
+        for i, logits in enumerate(encoder.logits(part)):
+            wide = np.asarray(logits[1:-1], np.float64)
+            top = wide.max(axis=1)
+            norm = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
+            own = tokens[cu[i] + 1 : cu[i + 1] - 1]
+            scores[start + i] = float(np.mean(wide[np.arange(len(own)), own] - norm))
+    return scores

@@ -1,0 +1,48 @@
+"""Who a run speaks to: the command's terminal, or nobody."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from moltide.training.progress import ProgressView, SilentView
+
+
+class Voice(Protocol):
+    """Told by a run what it found, decided and does."""
+
+    def section(self, title: str, lines: Iterable[str] = ()) -> None:
+        """A part of the run begins; `lines` are facts about it."""
+
+    def say(self, line: str) -> None:
+        """One more fact."""
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        """Something without a measure of progress takes a while."""
+
+    def training(self, metric: str, label: str) -> ProgressView:
+        """A view of a model being trained."""
+
+    def verdict(self, text: str) -> None:
+        """The first thing that the reader wants to know."""
+
+
+class SilentVoice:
+    """Says nothing."""
+
+    def section(self, title: str, lines: Iterable[str] = ()) -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        pass
+
+    def busy(self, what: str) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def training(self, metric: str, label: str) -> ProgressView:
+        return SilentView()
+
+    def verdict(self, text: str) -> None:
+        pass

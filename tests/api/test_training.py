@@ -1,0 +1,187 @@
+"""The fine-tuning loop: order, plan, settings, best epoch, log."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+from tiny_runs import tiny_encoder, variants
+
+from moltide.assay_model import ModelSpec, Rows, fit_assay_model
+from moltide.assay_model.fitting import prepare
+from moltide.assay_model.validation import score
+from moltide.errors import ConfigError, DataError
+from moltide.training import FitPlan, TrainSettings, epoch_batches, make_plan
+from moltide.training.log import JsonLog
+from moltide.training.progress import Pace, clock
+
+SPEC = ModelSpec("regression", "sequence", ("y",))
+
+
+def rows(n: int = 60, seed: int = 0) -> Rows:
+    sequences, values = variants(n, seed)
+    return Rows(sequences, values[:, None])
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 4), (4, 4), (10, 4), (33, 32), (100, 7)])
+def test_an_epoch_holds_every_row_once_in_even_batches(n: int, size: int) -> None:
+    batches = epoch_batches(n, size, seed=3, epoch=1)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
+    lengths = [len(one) for one in batches]
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    first = np.concatenate(epoch_batches(50, 8, 1, 2))
+    assert np.array_equal(first, np.concatenate(epoch_batches(50, 8, 1, 2)))
+    for seed, epoch in ((1, 3), (2, 2), (2, 1)):
+        assert not np.array_equal(first, np.concatenate(epoch_batches(50, 8, seed, epoch)))
+
+
+def test_time_cuts_the_number_of_steps() -> None:
+    settings = TrainSettings(epochs=10, batch_size=10, warmup=0.1).resolved("regression", 1000)
+    assert make_plan(1000, settings) == FitPlan(1000, 100, 100)
+    timed = dataclasses.replace(settings, max_minutes=1.0)
+    plan = make_plan(1000, timed, lambda: 0.5)
+    assert (plan.steps, plan.why, plan.epochs, plan.warmup_steps) == (120, "time", 2, 12)
+    assert make_plan(1000, timed, lambda: 1e-6).why == "epochs"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("adapter", "dora"),
+        ("rank", 0),
+        ("rank", 2.5),
+        ("rank", True),
+        ("lr", -1.0),
+        ("lr", math.nan),
+        ("lr", "high"),
+        ("loss", "mae"),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("dropout", 1.5),
+        ("max_minutes", 0),
+        ("schedule", "step"),
+        ("targets", ()),
+    ],
+)
+def test_a_setting_outside_its_range_is_named(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        dataclasses.replace(TrainSettings(), **{name: value}).check()
+
+
+def test_losses_suit_task_and_labels() -> None:
+    def loss(**options: object) -> str:
+        task = str(options.pop("task", "regression"))
+        return TrainSettings().resolved(task, 100, **options).loss  # type: ignore[arg-type]
+
+    assert loss() == "mse"
+    assert loss(censored=True) == "tobit"
+    assert loss(task="classification", n_classes=2) == "bce"
+    assert loss(task="classification", n_classes=3) == "cross_entropy"
+    with pytest.raises(ConfigError, match="allowed: bce, cross_entropy"):
+        TrainSettings(loss="mse").resolved("classification", 10, n_classes=2)
+    with pytest.raises(ConfigError, match="bounds"):
+        TrainSettings(loss="huber").resolved("regression", 10, censored=True)
+    with pytest.raises(ConfigError, match="3 classes"):
+        TrainSettings(loss="bce").resolved("classification", 10, n_classes=3)
+
+
+def test_settings_survive_json() -> None:
+    settings = TrainSettings(adapter="full", lr=3e-4, targets=("attn.q", "mlp.up"))
+    assert TrainSettings.from_mapping(json.loads(json.dumps(settings.to_dict()))) == settings
+    with pytest.raises(ConfigError, match="learning_rate"):
+        TrainSettings.from_mapping({"learning_rate": 1})
+
+
+@pytest.mark.parametrize(("adapter", "lr"), [("lora", 5e-3), ("full", 5e-3), ("head", 5e-2)])
+def test_training_learns_and_keeps_the_best_epoch(adapter: str, lr: float) -> None:
+    train, valid = rows(150), rows(150 + 40).take(range(150, 190))
+    settings = TrainSettings(adapter=adapter, epochs=8, patience=8, lr=lr)
+    model, result = fit_assay_model(tiny_encoder(), train, valid, SPEC, settings)
+    assert len(result.history) == 8
+    assert result.history[-1].loss < 0.98 * result.history[0].loss
+    scores = [epoch.score for epoch in result.history]
+    assert result.best_score == max(scores)  # type: ignore[type-var]
+    assert result.best_epoch == scores.index(result.best_score) + 1
+    # The weights are those of the best epoch, not of the last.
+    outputs = np.asarray(model.outputs(valid.sequences), np.float64)
+    assert score(SPEC, outputs, valid.flat_targets()) == result.best_score
+
+
+def test_the_backbone_stays_frozen_without_full_fine_tuning() -> None:
+    for adapter, same in (("lora", True), ("head", True), ("full", False)):
+        encoder = tiny_encoder()
+        name = "layers.0.attn.q.weight"
+        before = encoder.model.get_parameter(name)
+        fit_assay_model(encoder, rows(40), None, SPEC, TrainSettings(adapter=adapter, epochs=1))
+        assert np.array_equal(before, encoder.model.get_parameter(name)) == same
+
+
+def test_patience_ends_a_run_without_progress() -> None:
+    # A learning rate of almost nothing: later epochs rank validation rows as the first one does.
+    train, valid = rows(40), rows(60).take(range(40, 60))
+    settings = TrainSettings(adapter="head", epochs=30, patience=3, lr=1e-12)
+    _, result = fit_assay_model(tiny_encoder(), train, valid, SPEC, settings)
+    assert result.stopped == "patience"
+    assert len(result.history) == result.best_epoch + 3
+
+
+def test_the_log_has_every_step_and_epoch(tmp_path: object) -> None:
+    path = f"{tmp_path}/log.jsonl"
+    log = JsonLog(path)
+    settings = TrainSettings(epochs=2, batch_size=16)
+    _, result = fit_assay_model(tiny_encoder(), rows(40), None, SPEC, settings, log=log)
+    log.close()
+    with open(path) as stream:
+        lines = [json.loads(line) for line in stream]
+    steps = [one for one in lines if "grad_norm" in one]
+    assert [one["step"] for one in steps] == list(range(1, result.steps + 1))
+    assert [one["epoch"] for one in lines if "seconds" in one] == [1, 2]
+    assert all(math.isfinite(one["loss"]) for one in lines)
+
+
+def test_targets_are_standardised_on_the_training_rows() -> None:
+    sequences, values = variants(30)
+    table = np.stack([1000 + 50 * values, values], axis=1)
+    table[::4, 1] = np.nan
+    spec = ModelSpec("regression", "sequence", ("a", "b"))
+    ready = prepare(tiny_encoder(), Rows(sequences, table), spec, TrainSettings())
+    got = ready.data.targets
+    assert np.array_equal(np.isnan(got), np.isnan(table))
+    np.testing.assert_allclose(np.nanmean(got, axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.nanstd(got, axis=0), 1, atol=1e-5)
+    np.testing.assert_allclose(ready.scaling.backward(got), table, rtol=1e-4)
+
+
+def test_a_residue_target_needs_one_token_a_residue() -> None:
+    spec = ModelSpec("regression", "residue", ("y",))
+    target = [np.zeros((9, 1))]
+    with pytest.raises(DataError, match="per-residue"):
+        prepare(tiny_encoder(), Rows(["AC<mask>"], target), spec, TrainSettings())
+
+
+def test_scores_handle_missing_values_and_ties() -> None:
+    y = np.array([[1.0], [2.0], [np.nan], [4.0]])
+    assert score(SPEC, np.array([[1.0], [2.0], [-9.0], [3.0]]), y) == pytest.approx(1.0)
+    binary = ModelSpec("classification", "sequence", ("y",), ("0", "1"))
+    outputs = np.array([[0.1], [0.4], [0.4], [0.8]])
+    labels = np.array([[0.0], [1.0], [0.0], [1.0]])
+    assert score(binary, outputs, labels) == pytest.approx(3.5 / 4)
+    assert math.isnan(score(binary, outputs, np.zeros((4, 1))))
+
+
+def test_time_left_is_smoothed_and_readable() -> None:
+    pace = Pace("Spearman")
+    pace.begin(10, 0, [])
+    pace.step({"loss": 2.0, "residues": 100})
+    pace.step({"loss": 1.0, "residues": 100})
+    assert pace.done == 2
+    assert 1.0 < (pace.loss or 0) < 2.0
+    assert "residues/s" in pace.text()
+    assert (clock(65), clock(3725)) == ("01:05", "1:02:05")
