@@ -232,12 +232,13 @@ def _correlation(counts: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray
 
 
 def _r2(y: FloatArray, prediction: FloatArray) -> _Metric:
-    centred, squared = y - y.mean(), (y - prediction) ** 2
+    squared = (y - prediction) ** 2
 
     def evaluate(counts: FloatArray) -> FloatArray:
         total = counts.sum(axis=1)
-        spread = counts @ centred**2 - (counts @ centred) ** 2 / total
-        tiny = 1e-20 * total * float((centred**2).max())
+        centred = y - (counts @ y / total)[:, None]
+        spread = (counts * centred**2).sum(axis=1)
+        tiny = 1e-20 * total * np.abs(centred).max(axis=1) ** 2
         return np.where(spread <= tiny, np.nan, 1.0 - counts @ squared / spread)
 
     return evaluate

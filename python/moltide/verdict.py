@@ -103,6 +103,8 @@ def make_verdict(
     usable = [one for one in baselines if one.predictions is not None]
 
     def measure(labels: npt.ArrayLike, tables: Mapping[str, npt.ArrayLike]) -> dict[str, float]:
+        if not tables:
+            return {}
         found = bootstrap_intervals(labels, tables, [name], n_classes=n_classes, resamples=2)
         return {key: value[name][0] for key, value in found.items()}
 
@@ -136,8 +138,9 @@ def make_verdict(
     better = None
     if enough and (low > 0 or high < 0):
         better = bool(low > 0)
+    few = f"{unit} ({n:,})" if n < MIN_TEST or groups is None else f"groups ({clusters:,})"
     text = _sentence(
-        better, enough, model_label, _named(best), (difference, low, high), label, n, tail, unit
+        better, enough, model_label, _named(best), (difference, low, high), label, few, tail
     )
     note = _note(best, usable, on_test, sign, chosen_on, label)
     return Verdict(
@@ -205,14 +208,13 @@ def _sentence(
     baseline: str,
     interval: tuple[float, float, float],
     metric: str,
-    n: int,
+    few: str,
     tail: str,
-    unit: str,
 ) -> str:
     subject = model[:1].upper() + model[1:]
     if not enough:
         return (
-            f"Too few held-out {unit} ({n:,}) for a verdict: {model} and {baseline} are "
+            f"Too few held-out {few} for a verdict: {model} and {baseline} are "
             f"{interval_text(*interval)} {metric} apart."
         )
     if better is None:
