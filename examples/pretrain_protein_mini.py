@@ -76,17 +76,19 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=8)
-    parser.add_argument("--longest", type=int, default=384)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--batch-tokens", type=int, default=16384)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--longest", type=int, default=320)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--init", type=float, default=0.06, help="deviation of initial weights")
+    parser.add_argument("--every", type=int, default=500, help="steps between validations")
     parser.add_argument("--dtype", default="bf16")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     train, valid = read_fasta(args.train, args.longest), read_fasta(args.valid, args.longest)[:400]
     encoder = random_encoder(
-        esm2_config(args.layers, args.width, args.heads), args.seed, args.dtype
+        esm2_config(args.layers, args.width, args.heads), args.seed, args.dtype, args.init
     )
     tokens, cu = encoder.tokenizer.encode(train)
     trainer = Trainer(
@@ -123,7 +125,7 @@ def main() -> None:
                 f"lr {result['lr']:.2e} norm {result['grad_norm']:.2f} {rate:,.0f} tokens/s",
                 flush=True,
             )
-        if step % 400 == 0 or step == args.steps:
+        if step % args.every == 0 or step == args.steps:
             value = perplexity(encoder, valid)
             print(f"step {step:5d} validation perplexity {value:.3f}", flush=True)
             encoder.save(args.out, dtype="bf16")

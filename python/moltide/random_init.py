@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from moltide.encoder import Encoder
 
 # Standard deviation of weights in BERT's and ESM's initialisation (initializer_range).
-_DEVIATION = 0.02
+DEVIATION = 0.02
 
 
 def esm2_config(
@@ -33,10 +33,14 @@ def esm2_config(
     }
 
 
-def randomise(model: Any, seed: int) -> None:
+def randomise(model: Any, seed: int, deviation: float = DEVIATION) -> None:
     """Give every encoder parameter of `model` its initial value: weights normal, biases zero.
 
-    A parameter's values depend on the seed and its name's place alone.
+    Args:
+        model: a `moltide._engine.Model`.
+        seed: with the order of the parameters, all that the values depend on.
+        deviation: standard deviation of the weights. The published 0.02 suits widths around 1,000;
+            narrow encoders leave the start faster with about 1 / sqrt(width).
     """
     rng = np.random.Generator(np.random.Philox(seed))
     for name, shape in model.parameters():
@@ -47,12 +51,14 @@ def randomise(model: Any, seed: int) -> None:
         elif name.endswith(".bias"):
             values = np.zeros(shape, dtype=np.float32)
         else:
-            values = rng.normal(0.0, _DEVIATION, shape).astype(np.float32)
+            values = rng.normal(0.0, deviation, shape).astype(np.float32)
         model.set_parameter(name, values)
 
 
-def random_encoder(config: dict[str, Any], seed: int = 0, dtype: str = "float32") -> Encoder:
-    """An untrained encoder of this engine config, with ESM's vocabulary.
+def random_encoder(
+    config: dict[str, Any], seed: int = 0, dtype: str = "float32", deviation: float = DEVIATION
+) -> Encoder:
+    """An untrained encoder of this engine config, with ESM's vocabulary; see `randomise`.
 
     Raises:
         ValueError: a config the engine refuses.
@@ -62,5 +68,5 @@ def random_encoder(config: dict[str, Any], seed: int = 0, dtype: str = "float32"
     from moltide.tokenizer import ResidueTokenizer
 
     model = Model(config, dtype)
-    randomise(model, seed)
+    randomise(model, seed, deviation)
     return Encoder(model, ResidueTokenizer(), name="random")
