@@ -15,6 +15,7 @@ int64_t target_columns(Objective objective, int64_t outputs);
 void check_dataset(Objective objective, const Dataset& data, int64_t outputs);
 // Class labels from float targets (cross_entropy), once a micro-batch is gathered.
 void prepare_labels(Objective objective, MicroBatch& micro);
+// Ranking compares rows of one micro-batch: pairs across two of them are no terms.
 double objective_weight(Objective objective, const Dataset& data, const MicroBatch& micro);
 // Loss sum (before scale); writes the gradient into the head's dpred, or the pass's dlogits for
 // mlm.
