@@ -21,7 +21,7 @@ MUTED = "#67727f"
 GRID = "#e3e7ec"
 MODEL = "#1668b0"
 BASE = "#8b96a3"
-ACCENT = "#c4561c"
+ACCENT = "#b8501a"
 PAPER = "#fdfefe"
 #: Readable on white and on near black alike.
 DENSITY = ("#5b96cf", "#8272cc", "#c25a92", "#e8834a")

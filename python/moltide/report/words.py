@@ -16,7 +16,7 @@ def number(value: float | None, digits: int = 3) -> str:
         return DASH
     if 0.01 <= abs(value) < 10 or abs(value) < 1e-12:
         return minus(f"{abs(value) if abs(value) < 1e-12 else value:.{digits}f}")
-    if 10 <= abs(value) < 1e5:
+    if 10 <= abs(value) < 1e7:
         return minus(f"{value:,.{max(0, digits - 1 - int(math.log10(abs(value))))}f}")
     return minus(f"{value:.{digits}g}")
 
