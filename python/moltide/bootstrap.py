@@ -148,8 +148,7 @@ def _metric(name: str, y: FloatArray, prediction: FloatArray, n_classes: int) ->
     if name == "spearman":
         return _spearman(y, prediction)
     if name == "pearson":
-        a, b = y - y.mean(), prediction - prediction.mean()
-        return lambda c: _correlation(c, a[None, :], b[None, :])
+        return _pearson(y, prediction)
     if name in ("rmse", "mae"):
         error = np.abs(y - prediction)
         if name == "mae":
@@ -231,15 +230,44 @@ def _correlation(counts: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray
     return np.where(spread_a <= scale_a, np.nan, value)
 
 
-def _r2(y: FloatArray, prediction: FloatArray) -> _Metric:
-    squared = (y - prediction) ** 2
+def _pearson(y: FloatArray, prediction: FloatArray) -> _Metric:
+    a, b = _centred(y), _centred(prediction)
+    powers = np.stack([a, b, a * a, b * b, a * b], axis=1)
+    floor = 1e-6 * powers.max(axis=0)[2:4]
 
     def evaluate(counts: FloatArray) -> FloatArray:
         total = counts.sum(axis=1)
-        centred = y - (counts @ y / total)[:, None]
-        spread = (counts * centred**2).sum(axis=1)
-        tiny = 1e-20 * total * np.abs(centred).max(axis=1) ** 2
-        return np.where(spread <= tiny, np.nan, 1.0 - counts @ squared / spread)
+        mean_a, mean_b, square_a, square_b, product = (counts @ powers).T / total
+        spread_a, spread_b = square_a - mean_a**2, square_b - mean_b**2
+        value: FloatArray = (product - mean_a * mean_b) / np.sqrt(spread_a * spread_b)
+        # Sums of powers lose a spread far below the largest deviation: those rows are done anew.
+        doubtful = ~((spread_a > floor[0]) & (spread_b > floor[1]))
+        value[doubtful] = _correlation(counts[doubtful], a[None, :], b[None, :])
+        return np.clip(value, -1.0, 1.0)
+
+    return evaluate
+
+
+def _centred(values: FloatArray) -> FloatArray:
+    """Deviations from the mean; of equal values exactly zero, which their mean may miss."""
+    return np.zeros_like(values) if np.ptp(values) == 0 else values - values.mean()
+
+
+def _r2(y: FloatArray, prediction: FloatArray) -> _Metric:
+    centred, squared = _centred(y), (y - prediction) ** 2
+    powers = np.stack([centred, centred**2, squared], axis=1)
+    floor = 1e-6 * powers[:, 1].max()
+
+    def evaluate(counts: FloatArray) -> FloatArray:
+        total = counts.sum(axis=1)
+        mean, square, error = (counts @ powers).T / total
+        spread = square - mean**2
+        doubtful = ~(spread > floor)
+        exact = centred - mean[doubtful, None]
+        spread[doubtful] = (counts[doubtful] * exact**2).sum(axis=1) / total[doubtful]
+        tiny = np.zeros(len(total))
+        tiny[doubtful] = 1e-20 * np.abs(exact).max(axis=1, initial=0.0) ** 2
+        return np.where(spread <= tiny, np.nan, 1.0 - error / spread)
 
     return evaluate
 

@@ -64,6 +64,19 @@ def test_values_far_from_zero_are_not_lost_to_rounding(rng):
         assert found == pytest.approx(regression_metrics(y, prediction)[name], rel=1e-6)
 
 
+@pytest.mark.parametrize("name", REGRESSION_METRICS)
+def test_equal_values_are_equal_whatever_their_mean_rounds_to(rng, name):
+    counts = next(resample_counts(37, 20, 0))
+    varied, equal = rng.normal(size=37), np.full(37, 0.1)
+    for y, prediction in ((varied, equal), (equal, varied), (equal, equal)):
+        expected = regression_metrics(y, prediction)[name]
+        found = evaluate(name, y, prediction, counts)
+        if np.isnan(expected) or expected == 0:
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+        else:
+            assert np.isfinite(found).all()
+
+
 def test_resamples_draw_n_rows_and_whole_groups():
     groups = np.array([4, 4, 9, 9, 9, 1])
     for counts in resample_counts(6, 50, 0, groups):
