@@ -66,7 +66,6 @@ def write_run_report(
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         command=_command(run),
         notes=_notes(run, predictions["test"]),
-        model_label=_LABEL,
     )
     write_report(data, run.folder.file(names.REPORT))
 

@@ -1,0 +1,422 @@
+"""The command: every subcommand, every error one line with exit code 2."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_runs import PARENT, assay, moltide, read_table, tiny_backbone, variants, write_table
+
+from moltide import load, load_assay_model
+from moltide.cli import main
+
+FAST = ("--epochs", 1, "--split", "random", "--no-learning-curve")
+NEW = ["A" + PARENT[1:], PARENT, PARENT[:-1] + "W"]
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return assay(tmp_path_factory.mktemp("assay") / "assay.csv")
+
+
+@pytest.fixture(scope="module")
+def run(table: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST) == 0
+    return out
+
+
+def call(*arguments: Any) -> int:
+    return main([str(one) for one in arguments])
+
+
+def one_error(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
+    """The single line of an error with exit code 2; nothing on standard output but progress."""
+    capsys.readouterr()
+    code = call(*arguments)
+    errors = capsys.readouterr().err.strip()
+    assert code == 2, errors
+    assert errors.startswith("error: ")
+    assert "\n" not in errors
+    assert "Traceback" not in errors
+    return errors
+
+
+# ---- finetune ---------------------------------------------------------------------------------
+
+
+def test_finetune_says_what_it_does(
+    table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST) == 0
+    said = capsys.readouterr().out
+    for part in ("data", "120 read = 120 used", "split by random", "LoRA of rank 8", "memory of a"):
+        assert part in said
+    for part in ("ridge on one-hot: test Spearman", "epoch 1 | step 3/3", "residues/s", "left"):
+        assert part in said
+    assert json.loads((out / "metrics.json").read_text())["verdict"] in said
+    assert "moltide predict" in said
+
+
+def test_finetune_json_is_one_line(
+    table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST, "--json") == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 1
+    line = json.loads(captured.out)
+    assert line["state"] == "finished"
+    assert line["model"] == json.loads((out / "metrics.json").read_text())["model"]
+    assert "training" in captured.err
+
+
+def test_dry_run_shows_memory_and_time_and_writes_nothing(
+    table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "deep" / "run"
+    assert call("finetune", table, "--backbone", backbone, "--out", out, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "split by" in said
+    assert "memory of a step" in said
+    assert "of training, if it does not end early" in said
+    assert not (tmp_path / "deep").exists()
+
+
+def test_options_reach_the_run(table: Path, backbone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ("--adapter", "full", "--lr", "1e-3", "--batch-size", 16, "--loss", "huber")
+    more = ("--seed", 7, "--dtype", "bf16", "--recompute", "--max-tokens", 512, "--patience", 9)
+    assert (
+        call("finetune", table, "--backbone", backbone, "--out", out, *FAST, *options, *more) == 0
+    )
+    config = json.loads((out / "config.json").read_text())
+    wanted = {
+        "adapter": "full",
+        "lr": 1e-3,
+        "batch_size": 16,
+        "loss": "huber",
+        "seed": 7,
+        "recompute": True,
+        "max_tokens": 512,
+        "patience": 9,
+    }
+    assert {name: config["settings"][name] for name in wanted} == wanted
+    assert config["model"]["backbone"]["dtype"] == "bf16"
+
+
+def test_bad_input_is_one_line(
+    table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*arguments: Any, text: str | None = None) -> str:
+        source: Any = table
+        if text is not None:
+            source = tmp_path / "bad.csv"
+            source.write_text(text)
+        out = tmp_path / "run"
+        found = one_error(
+            capsys, "finetune", source, "--backbone", backbone, "--out", out, *arguments
+        )
+        assert not out.exists()
+        return found
+
+    rows = [f"{text},{i * i / 7:.3f}" for i, text in enumerate(variants(30)[0])]
+    plain = "sequence,y\n" + "\n".join(rows) + "\n"
+    assert "empty" in error(text="")
+    assert "binary" in error(text="a\x00b\n")
+    assert "bad.csv" in error(text="sequence,y\n")
+    assert "bad.csv" in error(text="sequence,name\n" + plain.replace(",", ",n")[12:])
+    same = "\n".join(row.split(",")[0] + ",1.5" for row in rows)
+    assert "never varies" in error(text=f"sequence,y\n{same}\n")
+    assert "1.5" in error("--target", "y", text=f"sequence,y\n{same}\n")
+    wrong = plain.replace(rows[4], "MKT1AYIAK,4")
+    illegal = error("--sequence", "sequence", text=wrong)
+    assert "row 6" in illegal
+    assert "'1'" in illegal
+    mutations = "\n".join(f"{PARENT[i]}{i + 1}W,{i}" for i in range(20))
+    against = f"variant,y\n{mutations}\nA1W,3\n"
+    wrong = error("--wildtype", PARENT, text=against)
+    assert "row 22" in wrong
+    assert "A1W" in wrong
+    assert "no such table" in one_error(capsys, "finetune", tmp_path / "no.csv", "--out", "x")
+    assert "colour" in error("--target", "colour")
+    assert "rank is 0" in error("--rank", 0)
+    assert "--numbering" in error("--numbering", "one")
+    assert "no CUDA" in error("--device", "cuda")
+    assert "no model" in one_error(
+        capsys, "finetune", table, "--backbone", tmp_path / "none", "--out", tmp_path / "run"
+    )
+
+
+def test_usage_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "ASSAY" in one_error(capsys, "finetune")
+    assert "--nope" in one_error(capsys, "info", "--nope")
+    assert "bake" in one_error(capsys, "bake")
+    assert "median" in one_error(capsys, "embed", "a.fasta", "-o", "b.npy", "--pool", "median")
+    assert "--help" in one_error(capsys, "score", "a.csv")
+
+
+def test_a_folder_that_cannot_be_written(
+    table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    options = ("--backbone", backbone, *FAST)
+    found = one_error(capsys, "finetune", table, "--out", tmp_path / "file", *options)
+    assert "file" in found
+    assert (tmp_path / "file").read_text() == "x"
+    found = one_error(capsys, "finetune", table, "--out", "/proc/run", *options)
+    assert "/proc/run" in found
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000])
+def test_a_full_disk_is_one_line_and_leaves_no_part(
+    table: Path, backbone: Path, tmp_path: Path, limit: int
+) -> None:
+    """Every file is limited in size, as on a disk that fills up."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "moltide", "finetune", table, "--backbone", backbone]
+    done = subprocess.run(
+        [*map(str, command), "--out", str(out), *map(str, FAST)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: file too large")
+    assert done.stderr.count("\n") == 1
+    assert not (out / "config.json").exists()
+    assert not [path.name for path in out.rglob(".*")]
+    # With room, the same command finishes.
+    assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST) == 0
+    assert load_assay_model(out).predict(NEW).shape == (3,)
+
+
+def test_a_disk_without_space_is_said_to_be_full(capsys: pytest.CaptureFixture[str]) -> None:
+    from moltide.cli.errors import explain
+
+    assert explain(OSError(errno.ENOSPC, "No space left on device", "RUN/a"), [], False) == 2
+    assert capsys.readouterr().err.startswith("error: disk full: RUN/a")
+
+
+def test_faults_of_our_own_say_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moltide.cli import info
+
+    def broken() -> None:
+        raise KeyError("nothing")
+
+    monkeypatch.setattr(info, "facts", broken)
+    assert call("info") == 1
+    assert "internal error: KeyError" in capsys.readouterr().err
+    assert call("info", "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+# ---- predict ----------------------------------------------------------------------------------
+
+
+def test_predict_keeps_columns_and_ranks(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[f"v{i}", text, f"note, {i}"] for i, text in enumerate(NEW)]
+    new = write_table(tmp_path / "new.csv", ["name", "sequence", "remark"], rows)
+    out = tmp_path / "out.csv"
+    assert call("predict", run, new, "-o", out, "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["rows"], line["predicted"], line["skipped"]) == (3, 3, 0)
+    found = read_table(out)
+    assert [[one["name"], one["sequence"], one["remark"]] for one in found] == rows
+    expected, std = load_assay_model(run).predict(NEW, return_std=True)
+    np.testing.assert_allclose([float(one["predicted"]) for one in found], expected, rtol=1e-5)
+    np.testing.assert_allclose([float(one["std"]) for one in found], std, rtol=1e-5)
+    order = np.argsort(-expected)
+    assert [int(found[i]["rank"]) for i in order] == [1, 2, 3]
+    assert {one["in_domain"] for one in found} <= {"yes", "no"}
+
+    assert call("predict", run, new, "-o", out, "--sort", "--ascending") == 0
+    assert [one["rank"] for one in read_table(out)] == ["1", "2", "3"]
+    assert [one["name"] for one in read_table(out)] == [f"v{i}" for i in order[::-1]]
+    again = tmp_path / "again.csv"
+    assert call("predict", run, out, "-o", again, "--sequence", "sequence") == 0
+    assert "predicted_2" in read_table(again)[0]
+
+
+def test_predict_reads_fasta_and_mutations_and_writes_elsewhere(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta = tmp_path / "new.fasta"
+    fasta.write_text("".join(f">s{i}\n{text}\n" for i, text in enumerate(NEW)))
+    assert call("predict", run, fasta, "-o", "-", "--no-uncertainty") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "id,sequence,predicted,std,low90,high90,rank,in_domain,domain_note"
+    assert said[1].startswith(f"s0,{NEW[0]},")
+    assert ",,,," in said[1]
+    mutants = write_table(tmp_path / "m.csv", ["mutant"], [["M1A"], ["WT"], ["Q22W"]])
+    out = tmp_path / "out.parquet"
+    assert call("predict", run, mutants, "-o", out, "--wildtype", PARENT) == 0
+    import pandas as pd
+
+    table = pd.read_parquet(out)
+    assert table["mutant"].tolist() == ["M1A", "WT", "Q22W"]
+    plain = [float(row.split(",")[2]) for row in said[1:]]
+    np.testing.assert_allclose(table["predicted"].astype(float), plain, rtol=1e-5)
+
+
+def test_predict_refuses_or_sets_aside_bad_rows(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = write_table(
+        tmp_path / "new.csv", ["sequence", "n"], [[NEW[0], 1], ["MK1", 2], ["", 3], [NEW[1], 4]]
+    )
+    out = tmp_path / "out.csv"
+    out.write_text("before")
+    options = ("--sequence", "sequence", "-o", out)
+    assert "row 3" in one_error(capsys, "predict", run, new, *options)
+    assert out.read_text() == "before"
+    assert call("predict", run, new, *options, "--on-bad-row", "set_aside") == 0
+    found = read_table(out)
+    assert [one["n"] for one in found] == ["1", "2", "3", "4"]
+    assert [bool(one["predicted"]) for one in found] == [True, False, False, True]
+    assert "illegal residue" in found[1]["domain_note"]
+
+
+def test_predict_refuses_what_is_no_run(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    assert "no such folder" in one_error(capsys, "predict", tmp_path / "no", table, "-o", out)
+    assert "no config.json" in one_error(capsys, "predict", tmp_path, table, "-o", out)
+    found = one_error(capsys, "predict", tmp_path, table, "-o", tmp_path / "out.doc")
+    assert ".parquet" in found
+    found = one_error(capsys, "predict", tmp_path, table, "-o", tmp_path / "no" / "out.csv")
+    assert "no folder" in found
+    assert not out.exists()
+
+
+# ---- embed, score, info -----------------------------------------------------------------------
+
+
+def test_embed(backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pandas as pd
+
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text("".join(f">s{i}\n{text}\n" for i, text in enumerate(NEW)))
+    out = tmp_path / "out.npy"
+    assert call("embed", fasta, "-o", out, "--backbone", backbone, "--json") == 0
+    line = json.loads(capsys.readouterr().out)
+    assert (line["sequences"], line["width"]) == (3, 16)
+    encoder = load(backbone)
+    assert np.array_equal(np.load(out), encoder.embed(NEW))
+    table = write_table(tmp_path / "in.csv", ["sequence", "id"], [[t, t[:3]] for t in NEW])
+    flat = tmp_path / "out.parquet"
+    assert call("embed", table, "-o", flat, "--backbone", backbone, "--pool", "cls") == 0
+    found = pd.read_parquet(flat)
+    assert found["id"].tolist() == [text[:3] for text in NEW]
+    assert np.array_equal(np.stack(found["embedding"].to_list()), encoder.embed(NEW, "cls"))
+    assert call("embed", table, "-o", flat, "--backbone", backbone, "--pool", "none") == 0
+    residues = pd.read_parquet(flat)["embedding"][0]
+    assert np.array_equal(np.stack(list(residues)), encoder.embed(NEW[:1], None)[0])
+    assert ".parquet" in one_error(
+        capsys, "embed", table, "-o", out, "--backbone", backbone, "--pool", "none"
+    )
+    assert "neither" in one_error(capsys, "embed", table, "-o", tmp_path / "out.txt")
+
+
+def test_embed_with_the_adapter_of_a_run(run: Path, backbone: Path, tmp_path: Path) -> None:
+    fasta, out = tmp_path / "in.fasta", tmp_path / "out.npy"
+    fasta.write_text(f">a\n{PARENT}\n")
+    assert call("embed", fasta, "-o", out, "--backbone", backbone, "--adapter", run) == 0
+    assert np.array_equal(np.load(out), load_assay_model(run).model_.represent([PARENT]))
+
+
+def test_score_variants_and_scan(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = load(backbone)
+    names = ["M1A", "K2G:T3V", "WT"]
+    table = write_table(tmp_path / "v.csv", ["mutant", "x"], [[one, 1] for one in names])
+    out = tmp_path / "out.csv"
+    options = ("--wildtype", PARENT, "--backbone", backbone, "-o", out)
+    for method in ("masked", "wildtype", "pseudo"):
+        assert call("score", table, *options, "--method", method) == 0
+        found = read_table(out)
+        expected = encoder.score_variants(PARENT, names, method)
+        np.testing.assert_allclose([float(one["score"]) for one in found], expected, rtol=1e-4)
+        order = np.argsort(-expected)
+        assert [found[i]["rank"] for i in order] == ["1", "2", "3"]
+    heat = tmp_path / "scan.svg"
+    capsys.readouterr()
+    assert call("score", *options, "--heatmap", heat, "--numbering", 24, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == 19 * len(PARENT)
+    scan = read_table(out)
+    assert scan[0]["mutation"] == "M24A"
+    assert scan[0]["position"] == "24"
+    np.testing.assert_allclose(
+        float(scan[0]["score"]), encoder.score_variants(PARENT, ["M1A"])[0], rtol=1e-4
+    )
+    assert heat.read_text().lstrip().startswith("<?xml")
+    short = write_table(tmp_path / "s.csv", ["sequence"], [[PARENT], [PARENT[:-1]]])
+    assert "row 3" in one_error(capsys, "score", short, "--sequence", "sequence", *options)
+    assert "scan" in one_error(capsys, "score", table, *options, "--heatmap", heat)
+    wrong = write_table(tmp_path / "w.csv", ["mutant"], [["M1A"], ["A1W"], ["K2W"]])
+    assert "A1W" in one_error(capsys, "score", wrong, *options)
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["threads"] >= 1
+    assert facts["instruction_set"] in facts["instruction_sets"]
+    assert facts["libraries"]["numpy"]
+    assert facts["memory_available_bytes"] > 0
+    assert call("info") == 0
+    assert "processor" in capsys.readouterr().out
+
+
+# ---- the process ------------------------------------------------------------------------------
+
+
+def test_help_and_version_are_quick_and_light() -> None:
+    for arguments in (["--help"], ["finetune", "--help"], ["--version"]):
+        assert moltide(*arguments).returncode == 0
+    code = (
+        "import sys; from moltide.cli import main; main(['finetune', '--help']); "
+        "heavy = {'numpy', 'pandas', 'sklearn', 'matplotlib', 'moltide._engine'}; "
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Examples" in done.stdout
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    assert "finetune" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_is_no_error(run: Path, tmp_path: Path) -> None:
+    new = write_table(tmp_path / "new.csv", ["sequence"], [[PARENT]] * 3000)
+    command = f"{sys.executable} -m moltide predict {run} {new} -o - --no-uncertainty | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=os.environ, check=False
+    )
+    assert done.stdout.startswith("sequence,predicted")
+    assert "Traceback" not in done.stderr
+    assert "error" not in done.stderr

@@ -1,0 +1,260 @@
+"""A whole run: what RUN/ holds, and what every kind of table leads to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_runs import PARENT, RESIDUES, read_table, tiny_backbone, variants, write_table
+
+from moltide import AssayClassifier, load, load_assay_model
+from moltide.baselines import BASELINE_NAMES
+from moltide.errors import ConfigError, DataError, MemoryPlanError
+from moltide.finetune import FinetuneOptions, RunSummary, finetune
+from moltide.finetune.curve import epochs_for, nested_rows
+from moltide.finetune.folder import differences
+from moltide.training import TrainSettings
+
+SEQUENCES, VALUES = variants(120)
+METRICS = {"spearman", "pearson", "rmse", "mae", "r2"}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
+
+
+Start = Callable[..., RunSummary]
+
+
+@pytest.fixture
+def start(backbone: Path, tmp_path: Path) -> Start:
+    """Runs over rows (a header and lists) into tmp_path/run."""
+
+    def run(header: list[str], rows: list[Any], **options: Any) -> RunSummary:
+        table = write_table(tmp_path / "assay.csv", header, rows)
+        settings = {"epochs": 2, **options.pop("settings", {})}
+        defaults: dict[str, Any] = {"split": "random", "learning_curve": False, "report": False}
+        return finetune(
+            FinetuneOptions(
+                assay=table,
+                out=tmp_path / "run",
+                backbone=backbone,
+                settings=TrainSettings(**settings),
+                **{**defaults, **options},
+            )
+        )
+
+    return run
+
+
+def test_what_a_run_leaves(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    summary = start(["sequence", "fitness"], rows, learning_curve=True, report=True)
+    run = tmp_path / "run"
+    assert {path.name for path in run.iterdir()} == {
+        *("config.json", "adapter_config.json", "adapter_model.safetensors", "head.safetensors"),
+        *("split.csv", "predictions.csv", "metrics.json", "report.html", "log.jsonl"),
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    keys = ["task", "target", "split", "n_train", "n_test", "model", "baselines", "verdict"]
+    assert list(metrics) == keys
+    assert (metrics["task"], metrics["target"], metrics["split"]) == (
+        *("regression", "fitness", "random"),
+    )
+    assert (metrics["n_train"], metrics["n_test"]) == (96, 12)
+    assert set(metrics["model"]) == METRICS
+    assert set(metrics["baselines"]) == set(BASELINE_NAMES)
+    assert all(set(one) == METRICS for one in metrics["baselines"].values())
+    assert summary.metrics == metrics
+
+    split = read_table(run / "split.csv")
+    assert [one["sequence"] for one in split] == SEQUENCES
+    assert [one["rows"] for one in split[:3]] == ["2", "3", "4"]
+    predictions = read_table(run / "predictions.csv")
+    parts = {one["sequence"]: one["split"] for one in split}
+    assert all(parts[one["sequence"]] == one["split"] for one in predictions)
+    assert {one["split"] for one in predictions} == {"valid", "test"}
+    measured = dict(zip(SEQUENCES, VALUES, strict=True))
+    for one in predictions:
+        assert float(one["measured"]) == pytest.approx(measured[one["sequence"]], rel=1e-5)
+        assert float(one["low90"]) < float(one["predicted"]) < float(one["high90"])
+        assert float(one["std"]) > 0
+        assert one["in_domain"] in ("yes", "no")
+
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["epochs"] == 2
+    assert config["settings"]["loss"] == "mse"
+    assert len(config["model"]["backbone"]["sha256"]) == 64
+    assert {point["method"] for point in config["learning_curve"]} == {"model", "ridge"}
+    page = (run / "report.html").read_text()
+    assert metrics["verdict"].split(":")[0] in page
+
+    model = load_assay_model(run)
+    test = [one for one in predictions if one["split"] == "test"]
+    again = model.predict([one["sequence"] for one in test])
+    np.testing.assert_allclose(again, [float(one["predicted"]) for one in test], rtol=1e-5)
+
+
+def test_the_full_model_is_kept_in_its_published_format(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    start(["sequence", "y"], rows, settings={"adapter": "full"}, learning_curve=True)
+    encoder = load(tmp_path / "run" / "model")
+    model = load_assay_model(tmp_path / "run")
+    assert np.array_equal(encoder.embed(SEQUENCES[:3]), model.model_.encoder.embed(SEQUENCES[:3]))
+    assert not (tmp_path / "run" / "adapter_config.json").exists()
+
+
+def test_classes(start: Start, tmp_path: Path) -> None:
+    kinds = np.digitize(VALUES, np.quantile(VALUES, [0.4, 0.7]))
+    rows = [[s, ["weak", "some", "much"][k]] for s, k in zip(SEQUENCES, kinds, strict=True)]
+    metrics = start(["sequence", "activity"], rows).metrics
+    assert metrics["task"] == "classification"
+    assert set(metrics["model"]) == {"auroc", "auprc", "mcc", "accuracy"}
+    first = read_table(tmp_path / "run" / "predictions.csv")[0]
+    shares = [float(first[f"p_{one}"]) for one in ("much", "some", "weak")]
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+    model = load_assay_model(tmp_path / "run")
+    assert isinstance(model, AssayClassifier)
+    assert model.predict([first["sequence"]])[0] == first["predicted"]
+
+
+def test_several_targets_with_empty_cells(start: Start, tmp_path: Path) -> None:
+    rows = [
+        [s, f"{v:.4f}", "" if i % 3 == 0 else f"{-v:.4f}"]
+        for i, (s, v) in enumerate(zip(SEQUENCES, VALUES, strict=True))
+    ]
+    metrics = start(["sequence", "a", "b"], rows, table={"target": "a,b"}).metrics
+    assert metrics["target"] == "a,b"
+    assert set(metrics["targets"]) == {"a", "b"}
+    mean = np.mean([metrics["targets"][name]["model"]["rmse"] for name in "ab"])
+    assert metrics["model"]["rmse"] == pytest.approx(mean)
+    predictions = read_table(tmp_path / "run" / "predictions.csv")
+    assert any(one["measured_b"] == "" for one in predictions)
+    assert all(one["predicted_b"] and one["std_a"] for one in predictions)
+
+
+def test_bounds_make_it_a_tobit_model(start: Start, tmp_path: Path) -> None:
+    high = np.quantile(VALUES, 0.7)
+    rows = [
+        [s, f">{high:.3f}" if v > high else f"{v:.3f}"]
+        for s, v in zip(SEQUENCES, VALUES, strict=True)
+    ]
+    start(["sequence", "y"], rows)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["loss"] == "tobit"
+    predictions = read_table(tmp_path / "run" / "predictions.csv")
+    assert {one["bound"] for one in predictions} == {"", ">"}
+
+
+def test_mutations_of_a_wild_type(start: Start, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        [f"{PARENT[p]}{p + 24}{mutant}", f"{rng.normal():.3f}"]
+        for p in range(0, 22, 2)
+        for mutant in RESIDUES
+        if mutant != PARENT[p]
+    ]
+    start(["variant", "dms"], rows, table={"wildtype": PARENT}, split="auto")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["split"] == "position"
+    names = {one["mutations"] for one in read_table(tmp_path / "run" / "predictions.csv")}
+    assert names <= {row[0] for row in rows}
+
+
+def test_a_split_column_gives_its_name(start: Start) -> None:
+    rows = [
+        [s, v, ["train", "train", "valid", "test"][i % 4]]
+        for i, (s, v) in enumerate(zip(SEQUENCES, VALUES, strict=True))
+    ]
+    metrics = start(["sequence", "y", "holdout"], rows, split="holdout").metrics
+    assert (metrics["split"], metrics["n_train"], metrics["n_test"]) == ("holdout", 60, 30)
+
+
+def test_a_dry_run_writes_nothing(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    summary = start(["sequence", "y"], rows, dry_run=True)
+    assert summary.state == "dry run"
+    assert [path.name for path in tmp_path.iterdir()] == ["assay.csv"]
+
+
+def test_time_is_kept(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    start(["sequence", "y"], rows, settings={"epochs": 100_000, "max_minutes": 0.05})
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["training"]["seconds"] < 6
+    assert config["training"]["steps"] < 100_000
+    assert config["settings"]["max_minutes"] == 0.05
+
+
+def test_a_step_that_does_not_fit_is_refused_before_any_work(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moltide.assay_model import memory
+
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    real = memory.step_memory
+    scarce = {"available": 1000}
+    monkeypatch.setattr(memory, "step_memory", lambda ready: {**real(ready), **scarce})
+    with pytest.raises(MemoryPlanError, match=r"a training step needs .* are free"):
+        start(["sequence", "y"], rows)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tiny_runs import tiny_encoder
+
+    from moltide.assay_model import ModelSpec, Rows, memory
+    from moltide.assay_model.fitting import prepare
+
+    spec = ModelSpec("regression", "sequence", ("y",))
+    ready = prepare(tiny_encoder(), Rows(SEQUENCES, VALUES[:, None]), spec, TrainSettings())
+    plain = memory.step_memory(memory.settle_memory(ready))
+    real = memory.step_memory
+    between = plain["missing"] - 1
+    monkeypatch.setattr(memory, "step_memory", lambda one: {**real(one), "available": between})
+    said: list[str] = []
+    assert memory.settle_memory(ready, said.append).settings.recompute is True
+    assert "recomputed" in said[0]
+
+
+def test_bad_tables_and_options(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    with pytest.raises(DataError, match=r"assay\.csv"):
+        start(["sequence", "y"], [[s, 1.0] for s in SEQUENCES])
+    parts = ["train" if i < 90 else "valid" if i < 100 else "test" for i in range(120)]
+    flat = [[s, 1.0 if i < 90 else v, parts[i]] for i, (s, v) in enumerate(rows)]
+    with pytest.raises(DataError, match="nothing to learn"):
+        start(["sequence", "y", "part"], flat, split="part")
+    with pytest.raises(ConfigError, match="rank is 0"):
+        start(["sequence", "y"], rows, settings={"rank": 0})
+    with pytest.raises(ValueError, match="colour"):
+        start(["sequence", "y"], rows, split="colour")
+    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run" / "thesis.doc").write_text("mine")
+    with pytest.raises(ConfigError, match=r"thesis\.doc"):
+        start(["sequence", "y"], rows)
+    start(["sequence", "y"], rows, overwrite=True)
+    assert (tmp_path / "run" / "thesis.doc").read_text() == "mine"
+
+
+def test_parts_of_the_training_rows_are_nested() -> None:
+    index = np.arange(100, 300)
+    small, large = nested_rows(index, 0.1, 0), nested_rows(index, 0.5, 0)
+    assert (len(small), len(large)) == (20, 100)
+    assert set(small) < set(large) < set(index)
+    assert epochs_for(0.25, 6) == 12
+
+
+def test_differences_name_the_path_of_a_value() -> None:
+    old = {"a": {"b": 1, "c": [1]}, "d": 2}
+    new = {"a": {"b": 3, "c": [1]}, "e": "x" * 60}
+    assert list(differences(old, new)) == [
+        "a.b: 1 -> 3",
+        "d: 2 -> null",
+        'e: null -> "xxxxxxxxxxxxxxx...',
+    ]
