@@ -400,6 +400,15 @@ def test_groups_stay_together_in_cross_validation(rng):
         assert not set(groups[fit]) & set(groups[check])
 
 
+def test_features_that_say_nothing_about_the_test_rows_are_owned_up_to():
+    train = ["AAAA", "CAAA", "DAAA", "ACAA", "ADAA"] * 4
+    results = fit_baselines(train, np.arange(20.0), ["AAAC", "AAAD", "AAAE"])
+    for one in results[1:4:2]:
+        assert one.predictions[0] == pytest.approx(one.predictions[2])
+        assert one.note.endswith("; the same prediction for every test row")
+    assert "same prediction" not in results[0].note
+
+
 def test_progress_and_names(rng):
     sequences = variants(rng, 40)
     heard = []

@@ -29,7 +29,7 @@ from moltide.report import (
     write_report,
 )
 from moltide.report.style import drawing, new_figure, plain, to_svg
-from moltide.report.words import DASH, MINUS, flat, minus, number, score
+from moltide.report.words import DASH, MINUS, flat, minus, number, score, sentence
 from moltide.verdict import make_verdict, panel_verdict
 
 HOSTILE = '<script>alert("x")</script> & $\\frac{1}{0$ \x07 "q" \'s\' --> ]]> 色'
@@ -155,7 +155,7 @@ def test_every_part_of_a_full_report_is_there(rng):
     page = Page(render_report(data))
     for words in (
         data.verdict, "assay.csv", "21 November 2026", "a note to the reader", "120 rows",
-        "target column 'fitness'", "By position.", "Because of a reason.", "a note on the split",
+        "target column 'fitness'", "By position.", "Because of a reason.", "A note on the split.",
         "Model and baselines", "Predicted against measured", "Residuals", "Learning curve",
         "Training", "Coverage of the predicted uncertainty", "Error by predicted SD",
         "Error by position", "The worst misses", "unusual length", "moltide finetune assay.csv",
@@ -384,6 +384,16 @@ def test_few_test_rows_still_make_a_report(rng, n):
     Page(render_report(report(regression_target(rng, n), classification_target(rng, 2, n))))
 
 
+@pytest.mark.parametrize("sites", [3, 200])
+def test_positions_are_named_as_the_authors_number_them(rng, sites):
+    target = regression_target(rng, 600, wildtype="W" * 250, numbering=24)
+    target.positions = [(i % sites,) for i in range(600)]
+    target.prediction = target.y + np.where(np.arange(600) % sites == 2, 9.0, 0.1)
+    text = render_report(report(target))
+    picture = text[text.index("Error by position") : text.index("The worst misses")]
+    assert ">W26<" in picture
+
+
 @pytest.mark.parametrize("classes", [2, 3, 12, 40])
 def test_any_number_of_classes(rng, classes):
     Page(render_report(report(classification_target(rng, classes, 400))))
@@ -518,6 +528,15 @@ def test_scores_and_signs():
         minus("from -1.5 to -2, A-2 one-hot [-0.1, 0.2]")
         == f"from {MINUS}1.5 to {MINUS}2, A-2 one-hot [{MINUS}0.1, 0.2]"
     )
+
+
+def test_sentences():
+    assert [sentence(one) for one in ("as asked for", "Why? ", "", "a b.")] == [
+        "As asked for.",
+        "Why?",
+        "",
+        "A b.",
+    ]
 
 
 def test_settings_in_words():

@@ -103,6 +103,8 @@ def fit_baselines(
         start = time.perf_counter()
         fits = _fit_one(name, inputs, features, embed, zero_shot)
         seconds = time.perf_counter() - start
+        if not isinstance(fits, str) and name != "mean":
+            _note_constant(fits)
         label = _label(name, inputs, features)
         if isinstance(fits, str):
             results.append(BaselineResult(name, label, None, seconds, fits))
@@ -229,6 +231,13 @@ def _fit_one(
         fit.note += text
         fit.settings["columns"] = min(len(columns), made.n_variable_)
     return fits
+
+
+def _note_constant(fits: list[TargetFit]) -> None:
+    """Features that say nothing about the test rows look like a poor fit unless it is said."""
+    for fit in fits:
+        if len(fit.test) > 1 and np.ptp(fit.test, axis=0).max() < 1e-12:
+            fit.note += "; the same prediction for every test row"
 
 
 def _mean(problem: Problem, n_test: int) -> TargetFit:

@@ -181,7 +181,6 @@ class ReportData:
     created: str = ""
     command: str = ""
     notes: list[str] = field(default_factory=list)
-    model_label: str = "Fine-tuned model"
 
 
 def measure_methods(

@@ -27,6 +27,7 @@ from moltide.report.words import MINUS, number
 FloatArray = npt.NDArray[np.float64]
 #: From this many points a scatter is a picture, and coloured by density.
 MANY = 400
+_FEW_POSITIONS = 45
 
 
 def local_density(x: FloatArray, y: FloatArray, bins: int = 60) -> FloatArray:
@@ -140,6 +141,7 @@ def residuals(target: TargetReport, dpi: int) -> Picture:
         centres, medians = running_median(prediction, error)
         if len(centres):
             left.plot(centres, medians, color=INK, linewidth=1.8, zorder=4)
+        left.locator_params(axis="x", nbins=6)
         left.set_xlabel(axis_name(target, "Predicted"))
         left.set_ylabel(f"Residual (predicted {MINUS} measured)")
         bins = min(60, max(10, int(np.sqrt(len(error)) * 1.5)))
@@ -265,16 +267,20 @@ def positions(target: TargetReport, dpi: int) -> Picture | None:
             980, 330, nrows=2, ncols=1, sharex=True, gridspec_kw={"height_ratios": [4, 1]}
         )
         numbers = found + target.numbering
-        width = 0.85
-        worst = set(_labelled(mean, count[found]))
+        letters = target.wildtype or ""
+        names = [f"{plain(letters[p]) if letters else ''}{p + target.numbering}" for p in found]
+        # Few positions stand side by side under their names; many keep their places.
+        few = len(found) <= _FEW_POSITIONS
+        at = np.arange(len(found)) if few else numbers
+        span = len(found) if few else length
+        worst = _labelled(mean, count[found], at, span)
         colours = [ACCENT if i in worst else MODEL for i in range(len(found))]
-        upper.bar(numbers, mean, width=width, color=colours, linewidth=0)
+        upper.bar(at, mean, width=0.85, color=colours, linewidth=0)
         upper.axhline(overall, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
-        for i in worst:
-            letter = target.wildtype[found[i]] if target.wildtype else ""
+        for i in [] if few else worst:
             upper.annotate(
-                f"{plain(letter)}{numbers[i]}",
-                (numbers[i], mean[i]),
+                names[i],
+                (at[i], mean[i]),
                 (0, 3),
                 textcoords="offset points",
                 ha="center",
@@ -282,14 +288,18 @@ def positions(target: TargetReport, dpi: int) -> Picture | None:
                 fontsize=8,
                 color=INK,
             )
-        upper.set_ylim(0, float(mean.max()) * 1.16)
+        upper.set_ylim(0, (float(mean.max()) or 1.0) * 1.16)
         upper.set_ylabel("Mean |error|")
         upper.grid(axis="x", visible=False)
-        lower.bar(numbers, count[found], width=width, color=BASE, linewidth=0)
+        lower.bar(at, count[found], width=0.85, color=BASE, linewidth=0)
         lower.set_ylabel("Rows")
         lower.set_xlabel("Position in the wild type")
         lower.grid(axis="x", visible=False)
-        lower.set_xlim(target.numbering - 1, target.numbering + length)
+        if few:
+            lower.set_xticks(at, names, rotation=90 if len(found) > 18 else 0)
+            lower.set_xlim(-0.8, max(len(found), 8) - 0.2)
+        else:
+            lower.set_xlim(target.numbering - 1, target.numbering + length)
         caption = (
             f"{len(found):,} of {length:,} positions are mutated in the test rows. Dashed: mean "
             f"over all test rows ({number(overall)}). Orange: the largest errors among positions "
@@ -299,14 +309,19 @@ def positions(target: TargetReport, dpi: int) -> Picture | None:
         return Picture(to_svg(figure, alt, dpi), caption, "Error by position")
 
 
-def _labelled(mean: FloatArray, count: npt.NDArray[np.int64]) -> list[int]:
-    """Up to five positions to name: the largest means among those not resting on one or two rows,
-    none beside another so that labels do not collide."""
+def _labelled(
+    mean: FloatArray,
+    count: npt.NDArray[np.int64],
+    at: npt.NDArray[np.int64],
+    span: int,
+) -> list[int]:
+    """Up to five positions to mark: the largest means among those not resting on one or two rows,
+    far enough apart on the axis for their names."""
     enough = count >= min(3, int(count.max()))
     chosen: list[int] = []
-    apart = max(1, len(mean) // 40)
+    apart = 0 if span <= _FEW_POSITIONS else span / 25
     for i in np.argsort(-np.where(enough, mean, -1.0), kind="stable"):
-        if enough[i] and all(abs(int(i) - j) > apart for j in chosen):
+        if enough[i] and all(abs(int(at[i] - at[j])) > apart for j in chosen):
             chosen.append(int(i))
         if len(chosen) == 5:
             break

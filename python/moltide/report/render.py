@@ -13,7 +13,7 @@ from moltide.atomic import atomic_write_text
 from moltide.report.data import ReportData
 from moltide.report.sections import target_section
 from moltide.report.style import Picture
-from moltide.report.words import flat, minus, number
+from moltide.report.words import flat, minus, number, sentence
 
 
 def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
@@ -77,7 +77,12 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"num": number, "count": lambda n: f"{n:,}", "minus": minus}
+    environment.filters |= {
+        "num": number,
+        "count": lambda n: f"{n:,}",
+        "minus": minus,
+        "sentence": sentence,
+    }
     return environment
 
 

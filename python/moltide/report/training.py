@@ -20,6 +20,7 @@ from moltide.report.style import (
     plain,
     to_svg,
 )
+from moltide.report.words import minus
 from moltide.verdict import METRIC_LABELS, interval_text
 
 
@@ -44,7 +45,7 @@ def comparison(target: TargetReport, dpi: int) -> Picture | None:
                 axes.plot([low, high], [at, at], color=colour, linewidth=2.4, alpha=0.85)
             axes.plot([value], [at], marker="o", markersize=7, color=colour)
             axes.annotate(
-                interval_text(value, low, high),
+                minus(interval_text(value, low, high)),
                 (1.0, at),
                 (10, 0),
                 xycoords=axes.get_yaxis_transform(),
@@ -168,6 +169,8 @@ def training_curve(curve: TrainingCurve | None, dpi: int) -> Picture | None:
             color=BASE if many else MODEL,
             linewidth=0.8 if many else 1.6,
             alpha=0.6 if many else 1.0,
+            marker="" if many else "o",
+            markersize=3.5,
         )
         if many:
             panels[0].plot(steps, _smooth(loss), color=MODEL)
@@ -186,6 +189,9 @@ def training_curve(curve: TrainingCurve | None, dpi: int) -> Picture | None:
                 panel.axvline(curve.best_step, color=ACCENT, linewidth=1.1, linestyle=(0, (4, 3)))
             caption += f" Dashed: the weights that were kept (step {curve.best_step:,.0f})."
         panels[-1].set_xlabel("Optimiser step")
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+        if len(set(curve.steps)) == 1:
+            panels[-1].set_xticks(curve.steps[:1])
         panels[-1].xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         figure.align_ylabels(panels)
         alt = f"Training loss over {int(steps[-1]):,} steps and the validation metric."

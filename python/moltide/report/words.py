@@ -34,6 +34,14 @@ def minus(text: Any) -> str:
     return re.sub(r"(?<![0-9A-Za-z])-(?=\d)", MINUS, str(text))
 
 
+def sentence(text: str) -> str:
+    """A capital in front, a full stop behind."""
+    shown = text.strip()
+    if not shown:
+        return shown
+    return shown[0].upper() + shown[1:] + ("" if shown[-1] in ".!?" else ".")
+
+
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """("a.b", text) for every leaf of nested dicts."""
     for key, value in table.items():
