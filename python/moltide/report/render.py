@@ -77,12 +77,8 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "num": number,
-        "count": lambda n: f"{n:,}",
-        "minus": minus,
-        "sentence": sentence,
-    }
+    words: dict[str, Any] = {"num": number, "minus": minus, "sentence": sentence}
+    environment.filters.update(words, count=lambda n: f"{n:,}")
     return environment
 
 
