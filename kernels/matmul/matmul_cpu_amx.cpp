@@ -105,7 +105,8 @@ MOLTIDE_INLINE vu load_pairs(const char* from, int64_t ld_bytes, int64_t t, int6
 struct AmxDwKernel {
   using In = bf16;
   static constexpr int kInBytes = 2;
-  static constexpr int64_t kTokens = 1024;
+  static constexpr int64_t kTokens = 512;
+  static constexpr int64_t kPackTokens = kTileK;
   static constexpr int kStepTokens = kTileK;
   static constexpr int kTokenBytes = 2;
   static constexpr int kHeight = 2 * kTile;
@@ -138,8 +139,7 @@ struct AmxDwKernel {
     }
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
-                           int64_t tokens, float* c, int64_t ldc) {
-    const int64_t steps = tokens / kTileK;
+                           int64_t steps, float* c, int64_t ldc, Ahead) {
     if (panels == 2)
       multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true);
     else

@@ -1,7 +1,8 @@
-// The weight gradient's loops: dw (N,K) += scale * dy^T x, a block of tokens at a time. dy's block
-// is packed once for all threads; each task packs the panels of x it needs. A Kernel says: kTokens
-// of a block, kStepTokens that one step of the tile takes, kTokenBytes of a packed token, kHeight
-// rows (outputs) and kMaxPanels x 16 columns of a tile, pack_a, pack_b, tile.
+// The weight gradient's loops: dw (N,K) += scale * dy^T x, a block of tokens at a time. A block of
+// both is packed once for all threads, then each task takes some tiles of dw. A Kernel says:
+// kTokens of a block, kStepTokens that one step of the tile takes, kPackTokens that pack_a and
+// pack_b take, kTokenBytes of a packed token, kHeight rows (outputs) and kMaxPanels x 16 columns of
+// a tile, tile(...).
 #pragma once
 #include "core/parallel.h"
 #include "matmul/matmul_params.h"
@@ -9,20 +10,20 @@
 
 namespace moltide::MOLTIDE_ISA {
 
-// Outputs packed together: a multiple of the height of every tile (32, 8, 6, 2).
-constexpr int64_t kPackCols = 96;
+// Columns summed together.
+constexpr int64_t kSumCols = 64;
 // Outputs of one task: with a block of tokens, what the L2 cache keeps.
-constexpr int64_t kTaskRows = 384;
+constexpr int64_t kTaskRows = 96;
 
 // db += the block's column sums: tokens in order from zero, then one addition.
 template <class T>
 MOLTIDE_INLINE void add_column_sums(const char* dy, int64_t ld_bytes, int64_t tokens, int64_t cols,
                                     float* db) {
-  constexpr int V = kPackCols / W;
+  constexpr int V = kSumCols / W;
   vf sum[V] = {};
   for (int64_t t = 0; t < tokens; ++t, dy += ld_bytes) {
     const T* row = reinterpret_cast<const T*>(dy);
-    if (cols == kPackCols) {
+    if (cols == kSumCols) {
 #pragma GCC unroll 16
       for (int j = 0; j < V; ++j) sum[j] = sum[j] + load(row + j * W);
     } else {
@@ -53,81 +54,100 @@ MOLTIDE_INLINE void add_scaled(const float* c, int64_t ldc, float scale, int64_t
     }
 }
 
+// `cols` columns of `tokens` rows as tiles `width` wide, kTokens of a tile apart.
+template <class Kernel, int64_t kWidth, class Pack>
+MOLTIDE_INLINE void dw_pack(const char* from, int64_t ld_bytes, int64_t tokens, int64_t cols,
+                            int64_t tile_bytes, char* to, Pack&& pack) {
+  for (int64_t col = 0; col < cols; col += kWidth, to += tile_bytes)
+    pack(from + col * Kernel::kInBytes, ld_bytes, tokens, smaller(kWidth, cols - col), to);
+}
+
+// A block of tokens, packed: dy for all tiles of outputs, x for all panels.
+struct DwBlock {
+  char* dy;
+  char* x;
+  int64_t tile_bytes, panel_bytes;  // from one to the next
+  int64_t token, tokens;
+};
+
+// Tokens [begin, end) of the block. All columns of a few tokens at a time: both matrices are read
+// along their rows.
 template <class Kernel>
-void dw_pack_dy(const DwParams& p, int64_t token, int64_t tokens, int64_t unit, int64_t tile_bytes,
-                char* packed) {
+void dw_pack_tokens(const DwParams& p, const DwBlock& block, int64_t begin, int64_t end) {
   constexpr int kIn = Kernel::kInBytes;
-  const int64_t ld = p.dy_ld * kIn;
-  const int64_t col = unit * kPackCols, cols = smaller(kPackCols, p.n - col);
-  const char* dy = static_cast<const char*>(p.dy) + token * ld + col * kIn;
-  if (p.db) add_column_sums<typename Kernel::In>(dy, ld, tokens, cols, p.db + col);
-  // A few tokens of all tiles before the next few: their cache lines are shared between tiles.
-  for (int64_t t = 0; t < tokens; t += kBf16Pad)
-    for (int64_t i = 0; i < kPackCols && i < cols; i += Kernel::kHeight)
-      Kernel::pack_a(dy + t * ld + i * kIn, ld, smaller(kBf16Pad, tokens - t),
-                     smaller(Kernel::kHeight, cols - i),
-                     packed + (col + i) / Kernel::kHeight * tile_bytes +
-                         t * Kernel::kHeight * Kernel::kTokenBytes);
+  for (int64_t t = begin; t < end; t += Kernel::kPackTokens) {
+    const int64_t n = smaller(Kernel::kPackTokens, end - t);
+    dw_pack<Kernel, Kernel::kHeight>(
+        static_cast<const char*>(p.dy) + (block.token + t) * p.dy_ld * kIn, p.dy_ld * kIn, n, p.n,
+        block.tile_bytes, block.dy + t * Kernel::kHeight * Kernel::kTokenBytes, Kernel::pack_a);
+    dw_pack<Kernel, kPanel>(static_cast<const char*>(p.x) + (block.token + t) * p.x_ld * kIn,
+                            p.x_ld * kIn, n, p.k, block.panel_bytes,
+                            block.x + t * kPanel * Kernel::kTokenBytes, Kernel::pack_b);
+  }
 }
 
 // dw's rows [row, last_row) by `panels` panels of columns from `panel` on.
 template <class Kernel>
-void dw_task(const DwParams& p, int64_t token, int64_t tokens, int64_t row, int64_t last_row,
-             int64_t panel, int panels, int64_t tile_bytes, const char* packed) {
-  constexpr int kIn = Kernel::kInBytes;
+void dw_task(const DwParams& p, const DwBlock& block, int64_t row, int64_t last_row, int64_t panel,
+             int panels) {
   constexpr int64_t kCols = Kernel::kMaxPanels * kPanel;
-  const int64_t padded = div_up(tokens, Kernel::kStepTokens) * Kernel::kStepTokens;
-  const int64_t b_panel = padded * kPanel * Kernel::kTokenBytes;
+  alignas(64) float c[Kernel::kHeight * kCols];
+  const int64_t steps = div_up(block.tokens, Kernel::kStepTokens);
   const int64_t col = panel * kPanel, cols = smaller(panels * kPanel, p.k - col);
-  char* scratch = static_cast<char*>(thread_scratch(
-      Scratch::matmul_b,
-      static_cast<size_t>(Kernel::kMaxPanels * b_panel + Kernel::kHeight * kCols * 4)));
-  float* c = reinterpret_cast<float*>(scratch + Kernel::kMaxPanels * b_panel);
-  const int64_t ld = p.x_ld * kIn;
-  const char* x = static_cast<const char*>(p.x) + token * ld + col * kIn;
-  for (int64_t t = 0; t < tokens; t += kBf16Pad)
-    for (int j = 0; j < panels; ++j)
-      Kernel::pack_b(x + t * ld + j * kPanel * kIn, ld, smaller(kBf16Pad, tokens - t),
-                     smaller(kPanel, cols - j * kPanel),
-                     scratch + j * b_panel + t * kPanel * Kernel::kTokenBytes);
-  for (int64_t r = row; r < last_row; r += Kernel::kHeight) {
-    Kernel::tile(panels, packed + r / Kernel::kHeight * tile_bytes, scratch, b_panel, padded, c,
-                 kCols);
-    add_scaled(c, kCols, p.scale, smaller(Kernel::kHeight, last_row - r), cols,
-               p.dw + r * p.dw_ld + col, p.dw_ld);
+  // Every tile asks for its share of the next task's panels.
+  const int64_t share = panels * block.panel_bytes / div_up(last_row - row, Kernel::kHeight);
+  Ahead ahead{block.x + (panel + panels) * block.panel_bytes, share / div_up(steps, 4)};
+  for (int64_t r = row; r < last_row; r += Kernel::kHeight, ahead.at += share) {
+    const int64_t rows = smaller(Kernel::kHeight, last_row - r);
+    float* dw = p.dw + r * p.dw_ld + col;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < cols; j += 16) __builtin_prefetch(dw + i * p.dw_ld + j, 1, 3);
+    Kernel::tile(panels, block.dy + r / Kernel::kHeight * block.tile_bytes,
+                 block.x + panel * block.panel_bytes, block.panel_bytes, steps, c, kCols, ahead);
+    add_scaled(c, kCols, p.scale, rows, cols, dw, p.dw_ld);
   }
 }
 
 template <class Kernel>
 void dw_blocked(const DwParams& p) {
-  const int64_t units = div_up(p.n, kPackCols);
-  const int64_t panels = div_up(p.k, kPanel);
+  constexpr int kIn = Kernel::kInBytes;
+  const int64_t tiles = div_up(p.n, Kernel::kHeight), panels = div_up(p.k, kPanel);
   const int64_t steps = div_up(panels, Kernel::kMaxPanels);
   // Enough tasks for the threads; what a value of dw is computed from does not change with it.
-  int64_t task_units = smaller(units, kTaskRows / kPackCols);
+  int64_t height = smaller(tiles, kTaskRows / Kernel::kHeight);
   const int threads = num_threads();
-  if (threads > 1)
-    while (task_units > 1 && div_up(units, task_units) * steps < 4 * threads)
-      task_units = div_up(task_units, 2);
-  const int64_t groups = div_up(units, task_units);
-  const int64_t most = smaller(div_up(p.m, kBf16Pad) * kBf16Pad, Kernel::kTokens);
-  char* packed = static_cast<char*>(thread_scratch(
-      Scratch::matmul_a, static_cast<size_t>(units * kPackCols * most * Kernel::kTokenBytes)));
-  for (int64_t token = 0; token < p.m; token += Kernel::kTokens) {
-    const int64_t tokens = smaller(Kernel::kTokens, p.m - token);
-    const int64_t tile_bytes = Kernel::kHeight * most * Kernel::kTokenBytes;
-    parallel_for(units, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t unit = begin; unit < end; ++unit)
-        dw_pack_dy<Kernel>(p, token, tokens, unit, tile_bytes, packed);
+  while (threads > 1 && height > 1 && div_up(tiles, height) * steps < 4 * threads)
+    height = div_up(height, 2);
+  const int64_t groups = div_up(tiles, height), rows = height * Kernel::kHeight;
+  // Blocks of equal length, as far as pairs and tiles of tokens allow.
+  const int64_t even = div_up(p.m, div_up(p.m, Kernel::kTokens));
+  const int64_t most = div_up(even, kBf16Pad) * kBf16Pad;
+  DwBlock block;
+  block.tile_bytes = Kernel::kHeight * most * Kernel::kTokenBytes;
+  block.panel_bytes = kPanel * most * Kernel::kTokenBytes;
+  block.x = static_cast<char*>(
+      thread_scratch(Scratch::matmul_a, static_cast<size_t>(panels * block.panel_bytes)));
+  block.dy = static_cast<char*>(
+      thread_scratch(Scratch::matmul_b, static_cast<size_t>(tiles * block.tile_bytes)));
+  for (block.token = 0; block.token < p.m; block.token += most) {
+    block.tokens = smaller(most, p.m - block.token);
+    parallel_for(div_up(block.tokens, kBf16Pad), 1, [&](int64_t begin, int64_t end) {
+      dw_pack_tokens<Kernel>(p, block, begin * kBf16Pad, smaller(end * kBf16Pad, block.tokens));
     });
+    if (p.db) {
+      const char* dy = static_cast<const char*>(p.dy) + block.token * p.dy_ld * kIn;
+      parallel_for(div_up(p.n, kSumCols), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t col = begin * kSumCols; col < smaller(end * kSumCols, p.n); col += kSumCols)
+          add_column_sums<typename Kernel::In>(dy + col * kIn, p.dy_ld * kIn, block.tokens,
+                                               smaller(kSumCols, p.n - col), p.db + col);
+      });
+    }
     parallel_for(groups * steps, 1, [&](int64_t begin, int64_t end) {
       Kernel::begin();
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t row = task / steps * task_units * kPackCols;
-        const int64_t panel = task % steps * Kernel::kMaxPanels;
-        dw_task<Kernel>(p, token, tokens, row, smaller(p.n, row + task_units * kPackCols), panel,
-                        static_cast<int>(smaller(Kernel::kMaxPanels, panels - panel)), tile_bytes,
-                        packed);
+        const int64_t row = task / steps * rows, panel = task % steps * Kernel::kMaxPanels;
+        dw_task<Kernel>(p, block, row, smaller(p.n, row + rows), panel,
+                        static_cast<int>(smaller(Kernel::kMaxPanels, panels - panel)));
       }
       Kernel::end();
     });

@@ -122,6 +122,7 @@ struct VectorDwKernel {
   using In = Input;
   static constexpr int kInBytes = sizeof(In);
   static constexpr int64_t kTokens = 512 * kStepK;
+  static constexpr int64_t kPackTokens = 8;
   static constexpr int kStepTokens = kStepK;
   static constexpr int kTokenBytes = 4 / kStepK;
   static constexpr int kHeight = kDwHeight;
@@ -146,27 +147,26 @@ struct VectorDwKernel {
                              char* to) {
     pack<16>(x, ld_bytes, tokens, cols, to);
   }
-  MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
-                           int64_t tokens, float* c, int64_t ldc) {
-    const int64_t n = tokens / kStepK;
+  MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes, int64_t n,
+                           float* c, int64_t ldc, Ahead ahead) {
     switch (panels) {
 #if defined(__AVX512F__)
       case 3:
-        return run<3>(a, b, panel_bytes, n, c, ldc);
+        return run<3>(a, b, panel_bytes, n, c, ldc, ahead);
       case 2:
-        return run<2>(a, b, panel_bytes, n, c, ldc);
+        return run<2>(a, b, panel_bytes, n, c, ldc, ahead);
 #endif
       default:
-        return run<1>(a, b, panel_bytes, n, c, ldc);
+        return run<1>(a, b, panel_bytes, n, c, ldc, ahead);
     }
   }
 
  private:
   template <int NP>
   MOLTIDE_INLINE void run(const char* a, const char* b, int64_t panel_bytes, int64_t n, float* c,
-                          int64_t ldc) {
+                          int64_t ldc, Ahead ahead) {
     moltide::MOLTIDE_ISA::tile<Step, kDwHeight, NP, true>(a, 0, b, panel_bytes, n, c, ldc, true,
-                                                          {b, 0});
+                                                          ahead);
   }
 };
 
