@@ -185,3 +185,47 @@ def test_time_left_is_smoothed_and_readable() -> None:
     assert 1.0 < (pace.loss or 0) < 2.0
     assert "residues/s" in pace.text()
     assert (clock(65), clock(3725)) == ("01:05", "1:02:05")
+
+
+def test_the_head_starts_at_the_ridge_solution() -> None:
+    from sklearn.linear_model import Ridge
+
+    from moltide.assay_model.head_start import ridge
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 6)) * 0.01 + 5
+    y = 30 * x[:, 0] - 10 * x[:, 3] + rng.normal(scale=0.1, size=80)
+    weights = rng.uniform(0.5, 2, size=80)
+    slope, intercept = ridge(x, y, weights)
+    predicted = x @ slope + intercept
+    assert np.corrcoef(predicted, y)[0, 1] > 0.9
+    # It is a ridge: some penalty of an independent implementation gives the same coefficients.
+    scaled = weights / weights.mean()
+    gaps = [
+        np.abs(Ridge(alpha=alpha).fit(x, y, sample_weight=scaled).coef_ - slope).max()
+        for alpha in np.logspace(-8, 2, 33 * 4) * 0.01
+    ]
+    assert min(gaps) < 0.1 * np.abs(slope).max()
+    flat, level = ridge(np.ones((5, 2)), np.arange(5.0), np.ones(5))
+    assert (flat.tolist(), level) == ([0.0, 0.0], 2.0)
+
+
+def test_a_ridge_start_is_ahead_after_one_epoch() -> None:
+    train, valid = rows(150), rows(190).take(range(150, 190))
+    losses = {}
+    for start in ("ridge", "random"):
+        settings = TrainSettings(epochs=1, head_start=start)
+        _, result = fit_assay_model(tiny_encoder(), train, valid, SPEC, settings)
+        losses[start] = result.history[0].loss
+    assert losses["ridge"] < losses["random"]
+
+
+def test_a_ridge_start_needs_a_linear_regression_head() -> None:
+    def start(task: str = "regression", level: str = "sequence", **options: object) -> str:
+        settings = dataclasses.replace(TrainSettings(), **options)  # type: ignore[arg-type]
+        return settings.resolved(task, 10, n_classes=2, level=level).head_start
+
+    assert start() == "ridge"
+    assert start("classification") == start(level="residue") == start(head_hidden=8) == "random"
+    with pytest.raises(ConfigError, match="head_start is 'ridge'"):
+        start("classification", head_start="ridge")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from moltide.assay_model.backbone import backbone_reference
 from moltide.assay_model.domain import Domain
+from moltide.assay_model.head_start import start_head
 from moltide.assay_model.model import AssayModel
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty, fit_temperature
@@ -145,7 +146,11 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
     if not len(train):
         raise DataError("no training rows")
     settings = settings.resolved(
-        spec.task, len(train), censored=train.censored, n_classes=len(spec.classes)
+        spec.task,
+        len(train),
+        censored=train.censored,
+        n_classes=len(spec.classes),
+        level=spec.level,
     )
     backbone = backbone_reference(encoder)
     tokens, offsets = tokenize(encoder, train.sequences)
@@ -243,6 +248,8 @@ def fit_assay_model(
     ready = settle_memory(prepare(encoder, train, spec, settings), say)
     plan = stored_plan(checkpoint) if checkpoint is not None else None
     if plan is None:
+        if ready.settings.head_start == "ridge":
+            start_head(ready, train)
         plan = _plan(ready)
     if plan.why == "time" and say is not None:
         say(f"{plan.steps:,} steps ({plan.epochs} epochs) fit into {settings.max_minutes:g} min")

@@ -33,6 +33,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         targets: tuple[str, ...] = ("attn.q", "attn.k", "attn.v", "attn.out"),
         pool: str = "mean",
         head_hidden: int = 0,
+        head_start: str = "auto",
         head_dropout: float = 0.0,
         loss: str = "auto",
         lr: float | None = None,
@@ -63,6 +64,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         self.targets = targets
         self.pool = pool
         self.head_hidden = head_hidden
+        self.head_start = head_start
         self.head_dropout = head_dropout
         self.loss = loss
         self.lr = lr

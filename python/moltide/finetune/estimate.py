@@ -80,12 +80,19 @@ def _model_lines(ready: Preparation) -> list[str]:
     }[settings.adapter]
     name = ready.encoder.name
     return [
-        f"{name}: {config['layers']} layers, width {config['width']}, {total / 1e6:.1f} M "
+        f"{name}: {config['layers']} layers, width {config['width']}, {_count(total)} "
         f"parameters, {ready.encoder.dtype}",
-        f"trained: {how} ({trained / 1e6:.2f} M parameters); loss {settings.loss}, "
+        f"trained: {how} ({_count(trained)} parameters); loss {settings.loss}, "
         f"learning rate {settings.lr:g}, batches of {settings.batch_size}, "
         f"at most {settings.epochs} epochs",
     ]
+
+
+def _count(n: int) -> str:
+    """650, 21 k, 2.7 M"""
+    if n >= 1_000_000:
+        return f"{n / 1e6:.1f} M"
+    return f"{n / 1e3:.0f} k" if n >= 1000 else str(n)
 
 
 def _time_lines(ready: Preparation) -> list[str]:

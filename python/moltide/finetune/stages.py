@@ -97,7 +97,12 @@ class Stages:
 
     def _baselines(self) -> list[BaselineResult]:
         self.voice.section("baselines")
-        with self.voice.busy("fitting baselines"):
+        with self.voice.busy("fitting baselines") as status:
+
+            def progress(done: int, total: int, label: str) -> None:
+                if status is not None:
+                    status.update(f"baseline {min(done + 1, total)} of {total}: {label}")
+
             results = run_baselines(
                 self.table,
                 self.split,
@@ -105,6 +110,7 @@ class Stages:
                 int(self.settings.seed),
                 self.folder.checkpoint,
                 self.folder.fingerprint,
+                progress,
             )
         metric = primary_metric(self.table.task)
         for one in results:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from moltide.training.progress import ProgressView, SilentView
 
@@ -19,8 +19,8 @@ class Voice(Protocol):
     def say(self, line: str) -> None:
         """One more fact."""
 
-    def busy(self, what: str) -> AbstractContextManager[None]:
-        """Something without a measure of progress takes a while."""
+    def busy(self, what: str) -> AbstractContextManager[Any]:
+        """Something takes a while; what the context gives, if anything, has `update(what)`."""
 
     def training(self, metric: str, label: str) -> ProgressView:
         """A view of a model being trained."""
@@ -38,7 +38,7 @@ class SilentVoice:
     def say(self, line: str) -> None:
         pass
 
-    def busy(self, what: str) -> AbstractContextManager[None]:
+    def busy(self, what: str) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
     def training(self, metric: str, label: str) -> ProgressView:

@@ -16,8 +16,14 @@ REGRESSION_LOSSES = ("mse", "huber", "ranking", "tobit")
 SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
 
-# Learning rates that worked best across the shared assays (docs/fine-tuning.md).
-_LEARNING_RATE = {"lora": 1e-3, "full": 2e-4, "head": 3e-3}
+HEAD_STARTS = ("auto", "ridge", "random")
+
+# Peak learning rates. A head that starts at the ridge solution has large weights, through which
+# small changes of the encoder go far.
+_LEARNING_RATE = {
+    "random": {"lora": 1e-3, "full": 2e-4, "head": 3e-3},
+    "ridge": {"lora": 2e-4, "full": 5e-5, "head": 3e-3},
+}
 # Sequences seen in all epochs together, the number of epochs kept within bounds.
 _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 60_000, 5, 40
 
@@ -31,6 +37,8 @@ class TrainSettings:
         rank, alpha, dropout, targets: of the LoRA adapter.
         pool: what the head reads: "mean" over residues, or "cls".
         head_hidden: width of a tanh layer in the head; 0: the head is linear.
+        head_start: "ridge": a linear regression head starts at the ridge solution on the frozen
+            backbone; "random": near zero; "auto": "ridge" where it is possible.
         head_dropout: dropout before each linear map of the head.
         loss: "auto": tobit with censored labels, else mse; bce for two classes, else
             cross_entropy.
@@ -56,6 +64,7 @@ class TrainSettings:
     targets: tuple[str, ...] = DEFAULT_TARGETS
     pool: str = "mean"
     head_hidden: int = 0
+    head_start: str = "auto"
     head_dropout: float = 0.0
     loss: str = "auto"
     lr: float | None = None
@@ -105,6 +114,7 @@ class TrainSettings:
         """
         _choice("adapter", self.adapter, ADAPTERS)
         _choice("pool", self.pool, ("mean", "cls"))
+        _choice("head_start", self.head_start, HEAD_STARTS)
         _choice("loss", self.loss, LOSSES)
         _choice("schedule", self.schedule, SCHEDULES)
         _integer("rank", self.rank, 1)
@@ -128,7 +138,13 @@ class TrainSettings:
             raise ConfigError("targets is empty; an adapter needs at least one projection")
 
     def resolved(
-        self, task: str, n_train: int, *, censored: bool = False, n_classes: int = 0
+        self,
+        task: str,
+        n_train: int,
+        *,
+        censored: bool = False,
+        n_classes: int = 0,
+        level: str = "sequence",
     ) -> TrainSettings:
         """The same settings with every None and "auto" (but `recompute`) given its value.
 
@@ -153,13 +169,22 @@ class TrainSettings:
                 f"loss is {loss!r}, but some labels are bounds (such as >10); allowed with bounds: "
                 "tobit, ranking"
             )
+        possible = task == "regression" and level == "sequence" and not self.head_hidden
+        start = self.head_start
+        if start == "auto":
+            start = "ridge" if possible else "random"
+        elif start == "ridge" and not possible:
+            raise ConfigError(
+                "head_start is 'ridge'; that needs regression of sequences and head_hidden=0"
+            )
         epochs = self.epochs
         if epochs is None:
             epochs = min(_MOST_EPOCHS, max(_FEWEST_EPOCHS, math.ceil(_VISITS / max(1, n_train))))
         return dataclasses.replace(
             self,
             loss=loss,
-            lr=self.lr if self.lr is not None else _LEARNING_RATE[self.adapter],
+            head_start=start,
+            lr=self.lr if self.lr is not None else _LEARNING_RATE[start][self.adapter],
             head_lr_scale=self.head_lr_scale if self.head_lr_scale is not None else 1.0,
             epochs=epochs,
             patience=self.patience if self.patience is not None else max(3, math.ceil(epochs / 3)),
