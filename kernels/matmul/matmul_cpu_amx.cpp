@@ -30,7 +30,7 @@ MOLTIDE_INLINE void configure() {
 template <int NP>
 MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes, int64_t a_step,
                              const char* b, int64_t panel_bytes, int64_t steps, float* c,
-                             int64_t ldc, bool first) {
+                             int64_t ldc, bool first, Ahead ahead) {
   const int64_t c_bytes = ldc * 4;
   if (first) {
     _tile_zero(0);
@@ -54,6 +54,9 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(3, 5, 7);
     }
+    // Such a step is sixteen pairs of k.
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i, ahead.at += ahead.step) __builtin_prefetch(ahead.at, 0, 2);
     a += a_step;
     a_low += a_step;
     b += kBytes;
@@ -72,8 +75,8 @@ struct AmxKernel {
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
-  static constexpr int64_t kInnerK = 640;
-  static constexpr int64_t kBlockK = 2 * kInnerK;
+  static constexpr int64_t kInnerK = 320;
+  static constexpr int64_t kBlockK = 4 * kInnerK;
 
   static void begin() { configure(); }
   static void end() { _tile_release(); }
@@ -81,13 +84,13 @@ struct AmxKernel {
 
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
                            int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first,
-                           Ahead) {
+                           Ahead ahead) {
     const char* low = a + kTile * row_bytes;
     const int64_t steps = div_up(k, kTileK);
     if (panels == 2)
-      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first);
+      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, ahead);
     else
-      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first);
+      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, ahead);
   }
 };
 
@@ -139,11 +142,11 @@ struct AmxDwKernel {
     }
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
-                           int64_t steps, float* c, int64_t ldc, Ahead) {
+                           int64_t steps, float* c, int64_t ldc, Ahead ahead) {
     if (panels == 2)
-      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true);
+      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, ahead);
     else
-      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true);
+      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, ahead);
   }
 };
 
