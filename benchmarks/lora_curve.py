@@ -47,9 +47,10 @@ def moltide_curve(folder, adapter, sequences, y, batches, dtype):
 
 def peft_curve(folder, adapter, sequences, y, batches, dtype):
     import torch
-    from moltide.tokenizer import ResidueTokenizer
     from peft import PeftModel
     from transformers import EsmForSequenceClassification
+
+    from moltide.tokenizer import ResidueTokenizer
 
     base = EsmForSequenceClassification.from_pretrained(
         folder, num_labels=1, problem_type="regression", attn_implementation="sdpa"
@@ -62,7 +63,7 @@ def peft_curve(folder, adapter, sequences, y, batches, dtype):
         {"params": [p for n, p in trained if n.endswith("bias")], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=LR)
-    tokens, cu = ResidueTokenizer().encode(sequences)
+    tokens, _ = ResidueTokenizer().encode(sequences)
     ids = torch.from_numpy(tokens.reshape(len(sequences), -1).astype(np.int64))
     target = torch.from_numpy(y)
     losses = []
@@ -96,7 +97,9 @@ def draw(curves: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--table", default=str(Path(__file__).parents[1] / "examples/data/gb1.csv"))
     parser.add_argument("--checkpoint", help="folder of an ESM-2; default: random 8M")
     parser.add_argument("--steps", type=int, default=60)

@@ -11,6 +11,7 @@ Needs torch, transformers and peft besides moltide.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -69,7 +70,7 @@ def tokenised(sequences: list[str]) -> list[list[int]]:
     from moltide.tokenizer import ResidueTokenizer
 
     tokens, cu = ResidueTokenizer().encode(sequences)
-    return [tokens[a:b].tolist() for a, b in zip(cu[:-1], cu[1:], strict=True)]
+    return [tokens[a:b].tolist() for a, b in itertools.pairwise(cu)]
 
 
 def padded(rows: list[list[int]]):
@@ -207,7 +208,9 @@ def worker(spec: dict) -> None:
         "peak_mb": peak_rss_mb(),
     }
     if spec["kind"] == "embed":
-        np.save(spec["save"], np.asarray(run())[np.argsort([len(s) for s in sequences], kind="stable")])
+        np.save(
+            spec["save"], np.asarray(run())[np.argsort([len(s) for s in sequences], kind="stable")]
+        )
     print(json.dumps(result), flush=True)
 
 
@@ -235,7 +238,9 @@ def cases(options: argparse.Namespace):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--only", choices=["embed", "train"])
     parser.add_argument("--sizes", nargs="+", default=["8M", "35M"], choices=list(SIZES))
@@ -243,7 +248,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=2, help="times the peers take turns")
     parser.add_argument("--budget", type=float, default=4.0, help="seconds of each measurement")
-    parser.add_argument("--write", action="store_true", help="store the table in benchmarks/results")
+    parser.add_argument(
+        "--write", action="store_true", help="store the table in benchmarks/results"
+    )
     options = parser.parse_args()
     if options.worker:
         worker(json.loads(options.worker))
@@ -253,7 +260,7 @@ def main() -> None:
         "# moltide beside Transformers + PyTorch on the CPU",
         "",
         *(f"- {k}: {v}" for k, v in machine().items()),
-        f"- threads: {options.threads}; rounds: {options.rounds}; median over rounds of the medians",
+        f"- threads: {options.threads}; medians over {options.rounds} rounds",
         "",
         "| case | engine | dtype | residues/s | to moltide | GFLOP/s | peak MB |",
         "|---|---|---|---:|---:|---:|---:|",
@@ -269,7 +276,8 @@ def main() -> None:
                     spec = {
                         **case, "engine": engine, "dtype": dtype, "note": note,
                         "folder": str(folder), "threads": options.threads,
-                        "budget": options.budget, "save": str(Path(scratch, f"{engine}-{dtype}.npy")),
+                        "budget": options.budget,
+                        "save": str(Path(scratch, f"{engine}-{dtype}.npy")),
                     }  # fmt: skip
                     rows[engine, dtype, note].append(measure(spec))
             own = {
@@ -292,7 +300,9 @@ def main() -> None:
             if case["kind"] == "embed":
                 ours = np.load(Path(scratch, "moltide-float32.npy"))
                 theirs = np.load(Path(scratch, "transformers-float32.npy"))
-                note = f"largest difference of float32 embeddings: {np.abs(ours - theirs).max():.1e}"
+                note = (
+                    f"largest difference of float32 embeddings: {np.abs(ours - theirs).max():.1e}"
+                )
                 print(note, flush=True)
                 lines += ["", f"{case['size']}: {note}", ""]
     if options.write:

@@ -1,4 +1,4 @@
-"""What both sides of a comparison run: the same checkpoint, the same sequences, the same counting."""
+"""What both sides of a comparison run: the same checkpoint, sequences and counting."""
 
 from __future__ import annotations
 

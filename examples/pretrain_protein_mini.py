@@ -1,6 +1,7 @@
 """Pretrain the bundled `protein-mini`: masked-LM on natural proteins, by the engine itself.
 
-    python examples/pretrain_protein_mini.py --train train.fasta.gz --valid valid.fasta.gz --out mini/
+    python examples/pretrain_protein_mini.py \\
+        --train train.fasta.gz --valid valid.fasta.gz --out mini/
 
 Reproduces the bundled weights from the sequences named in its model card (same seed, same files).
 """
@@ -69,7 +70,9 @@ def perplexity(encoder: mt.Encoder, sequences: list[str], seed: int = 1) -> floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--train", required=True)
     parser.add_argument("--valid", required=True)
     parser.add_argument("--out", required=True)
@@ -110,7 +113,10 @@ def main() -> None:
         },
     )
     trainer.set_dataset(tokens, cu.astype(np.int64))
-    print(f"{len(train):,} pieces, {len(tokens):,} tokens; validation {len(valid):,} pieces", flush=True)
+    print(
+        f"{len(train):,} pieces, {len(tokens):,} tokens; validation {len(valid):,} pieces",
+        flush=True,
+    )
     start, seen, losses = time.perf_counter(), 0, []
     order = batches(np.diff(cu), args.batch_tokens, args.seed)
     for step in range(1, args.steps + 1):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
-import moltide._engine as engine
 import numpy as np
 from numpy.typing import NDArray
 
+import moltide._engine as engine
 from tolerances import TOLERANCES
 
 Array = NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Encoders with random weights: the start of a pretraining run, and the control of a fine-tuning one."""
+"""Encoders with random weights: where pretraining starts, and the control of fine-tuning."""
 
 from __future__ import annotations
 

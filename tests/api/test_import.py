@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import moltide
 import pytest
+
+import moltide
 
 HEAVY = (
     "torch", "transformers", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow",
@@ -29,10 +30,7 @@ def test_import_brings_nothing_heavy():
 
 
 def test_embedding_needs_no_torch():
-    code = (
-        "from moltide.random_init import *; "
-        "random_encoder(esm2_config(1, 16, 2)).embed(['MKT'])"
-    )
+    code = "from moltide.random_init import *; random_encoder(esm2_config(1, 16, 2)).embed(['MKT'])"
     assert modules_after(code).isdisjoint({"torch", "transformers", "sklearn", "matplotlib"})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from moltide import _engine
 from moltide.random_init import esm2_config, randomise
 
@@ -97,7 +98,9 @@ def test_all_layers_end_with_the_final_norm():
     table = model.get_parameter("embed.tokens.weight")
     plain = tokens < 24
     np.testing.assert_allclose(
-        layers[0][plain] / table[tokens[plain]], (layers[0] / table[tokens])[plain][:, :1] + 0 * layers[0][plain], rtol=1e-3
+        layers[0][plain] / table[tokens[plain]],
+        (layers[0] / table[tokens])[plain][:, :1] + 0 * layers[0][plain],
+        rtol=1e-3,
     )
 
 

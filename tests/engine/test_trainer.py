@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from moltide import _engine
 from moltide.random_init import esm2_config, randomise
 
@@ -116,9 +117,7 @@ def test_masked_lm_gradients_are_the_slope_of_the_loss():
         tokens, offsets = tokens_of()
         trainer.set_dataset(tokens, offsets)
         for name in trainer.trained_parameters():
-            slope, expected = directional(
-                model, trainer, np.arange(len(LENGTHS)), [name], 1e-3
-            )
+            slope, expected = directional(model, trainer, np.arange(len(LENGTHS)), [name], 1e-3)
             assert slope == pytest.approx(expected, rel=2e-2, abs=3e-4), name
 
 
@@ -137,9 +136,11 @@ def test_block_variants_have_right_gradients(activation):
     trainer = _engine.Trainer(model, config_of(objective="mse"))
     tokens, offsets = tokens_of()
     trainer.set_dataset(tokens, offsets, targets_of("mse", len(LENGTHS)))
+    # A step of relu's finite difference must stay clear of its kinks.
+    step, slack = (1e-4, 4e-3) if activation == "relu" else (1e-3, 3e-4)
     for name in trainer.trained_parameters():
-        slope, expected = directional(model, trainer, np.arange(len(LENGTHS)), [name], 1e-3)
-        assert slope == pytest.approx(expected, rel=3e-2, abs=3e-4), name
+        slope, expected = directional(model, trainer, np.arange(len(LENGTHS)), [name], step)
+        assert slope == pytest.approx(expected, rel=3e-2, abs=slack), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
@@ -176,11 +177,11 @@ def run_steps(count, threads=1, dtype="float32", interrupt=None, max_tokens=8192
         trainer.set_dataset(tokens, offsets, targets_of("mse", len(LENGTHS)))
         return model, trainer
 
-    model, trainer = fresh()
+    _, trainer = fresh()
     for i in range(count):
         if interrupt == i:
             state = trainer.state()
-            model, trainer = fresh()
+            _, trainer = fresh()
             trainer.load_state(state)
         trainer.step(np.array([i % 5, (i + 2) % 5, (i + 3) % 5]))
     return trainer.state()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from moltide import _engine
 from moltide.pretrained import load
 from moltide.pretrained.esm import NAMES

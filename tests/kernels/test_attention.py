@@ -7,10 +7,10 @@ import resource
 from itertools import pairwise
 
 import ml_dtypes
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from reference import attention as reference
 from reference.finite_differences import gradient
 from tolerances import TOLERANCES

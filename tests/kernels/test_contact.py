@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from reference import contact as reference
 from tolerances import TOLERANCES
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from comparison import assert_same_bits, representable
 from reference import dropout as reference
 from reference.philox import philox4x32

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from comparison import assert_any_threads, assert_rows_alone, assert_same_bits, assert_within
 from reference import embedding as reference
 from reference.finite_differences import gradient

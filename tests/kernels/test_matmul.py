@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import moltide._engine as engine
 from comparison import assert_any_threads, assert_rows_alone, assert_same_bits, representable
 from reference import matmul as reference
 from reference.finite_differences import gradient

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from comparison import assert_rows_alone, assert_same_bits, assert_within, representable
 from reference import mlp_act as reference
 from reference.finite_differences import gradient

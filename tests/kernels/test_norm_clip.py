@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import moltide._engine as engine
 import numpy as np
 import pytest
 
+import moltide._engine as engine
 from reference.adamw import clip_scale as reference
 
 ops = engine.ops

@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,10 +181,14 @@ def _check_with_library(path: Path) -> None:
 
 
 def write_tensors(
-    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], dtype: str = "float32"
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    dtype: str = "float32",
+    exact: Collection[str] = (),
 ) -> None:
     """Write float32 arrays as a safetensors file of `dtype` "float32" or "bf16"; all or nothing.
 
+    Tensors named in `exact` stay float32.
     The metadata says `{"format": "pt"}`, which Transformers and PEFT ask for.
 
     Raises:
@@ -194,16 +198,16 @@ def write_tensors(
 
     stored = {
         name: float32_to_bfloat16(array)
-        if dtype == "bf16"
+        if dtype == "bf16" and name not in exact
         else np.ascontiguousarray(array, dtype="<f4")
         for name, array in tensors.items()
     }
-    type_name = "bfloat16" if dtype == "bf16" else "float32"
+    type_name = {2: "bfloat16", 4: "float32"}
     specs: dict[str, Any]
     if hasattr(safetensors, "TensorSpec"):
         specs = {
             name: safetensors.TensorSpec(
-                dtype=type_name,
+                dtype=type_name[array.itemsize],
                 shape=list(array.shape),
                 data_ptr=array.ctypes.data,
                 data_len=array.nbytes,
@@ -212,7 +216,11 @@ def write_tensors(
         }
     else:
         specs = {
-            name: {"dtype": type_name, "shape": list(array.shape), "data": array.tobytes()}
+            name: {
+                "dtype": type_name[array.itemsize],
+                "shape": list(array.shape),
+                "data": array.tobytes(),
+            }
             for name, array in stored.items()
         }
     with atomic_path(path) as temporary:

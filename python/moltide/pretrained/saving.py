@@ -56,6 +56,13 @@ def save(
     document.pop("moltide", None)
     if stand_in:
         document["moltide"] = {"contact_head": False}
+    # Rounded rotary frequencies would turn far residues by another angle than training did.
     write_checkpoint(
-        folder, document, published_shapes, read, tokenizer_files(encoder.tokenizer), dtype
+        folder,
+        document,
+        published_shapes,
+        read,
+        tokenizer_files(encoder.tokenizer),
+        dtype,
+        exact=extra.keys(),
     )

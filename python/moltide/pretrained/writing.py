@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ def write_checkpoint(
     read: Callable[[str], np.ndarray],
     side_files: Mapping[str, str],
     dtype: str = "float32",
+    exact: Collection[str] = (),
 ) -> None:
     """Write config.json, the weights (one file or shards with an index) and `side_files`.
 
@@ -44,6 +45,7 @@ def write_checkpoint(
         read: gives the float32 values of a published tensor; called once for each, so that one
             shard at most is in memory.
         dtype: "float32", or "bf16" (rounded to nearest even) for half the size.
+        exact: published names of tensors that stay float32 whatever `dtype` is.
 
     Raises:
         ConfigError: another dtype.
@@ -59,7 +61,7 @@ def write_checkpoint(
         for name, text in side_files.items():
             atomic_write_text(staging / name, text)
         try:
-            _write_weights(staging, shapes, read, dtype)
+            _write_weights(staging, shapes, read, dtype, exact)
         except OSError as error:
             if error.errno is None:
                 raise
@@ -99,15 +101,16 @@ def _write_weights(
     shapes: Mapping[str, tuple[int, ...]],
     read: Callable[[str], np.ndarray],
     dtype: str,
+    exact: Collection[str],
 ) -> None:
     shards = _shards(shapes, _BYTES[dtype])
     if len(shards) == 1:
-        write_tensors(folder / WEIGHTS, {name: read(name) for name in shards[0]}, dtype)
+        write_tensors(folder / WEIGHTS, {name: read(name) for name in shards[0]}, dtype, exact)
         return
     weight_map = {}
     for number, names in enumerate(shards, 1):
         shard = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_tensors(folder / shard, {name: read(name) for name in names}, dtype)
+        write_tensors(folder / shard, {name: read(name) for name in names}, dtype, exact)
         weight_map.update(dict.fromkeys(names, shard))
     total = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values()) * _BYTES[dtype]
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
