@@ -142,6 +142,7 @@ def main() -> None:
     print("\n".join(lines))
     if options.write:
         stem = Path(__file__).parent / "results" / f"{machine()['date']}-lora-curve"
+        stem.parent.mkdir(exist_ok=True)
         stem.with_suffix(".md").write_text("\n".join(lines) + "\n")
         draw({k: v[0] for k, v in results.items()}, stem.with_suffix(".svg"))
         print(f"written: {stem}.md, .svg")

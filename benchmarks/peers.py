@@ -308,6 +308,7 @@ def main() -> None:
     if options.write:
         facts = machine()
         path = Path(__file__).parent / "results" / f"{facts['date']}-peers-{options.threads}t.md"
+        path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(lines) + "\n")
         print(f"written: {path}")
 
