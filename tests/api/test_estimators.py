@@ -228,10 +228,10 @@ def test_a_learned_rule_is_found_again() -> None:
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("ACDEFGHIKL"), 8)) for _ in range(300)]
     y = np.array([text.count("A") - text.count("L") for text in texts], float)
-    model = AssayRegressor(tiny_encoder(), adapter="full", lr=5e-3, epochs=12).fit(texts, y)
+    model = AssayRegressor(tiny_encoder(), adapter="full", lr=2e-3, epochs=80).fit(texts, y)
     assert model.score(texts, y) > 0.8
     kinds = np.where(y > 0, "up", "not up")
-    classifier = AssayClassifier(tiny_encoder(), adapter="full", lr=5e-3, epochs=12)
+    classifier = AssayClassifier(tiny_encoder(), adapter="full", lr=2e-3, epochs=80)
     assert classifier.fit(texts, kinds).score(texts, kinds) > 0.9
 
 
