@@ -44,33 +44,19 @@ MOLTIDE_INLINE vf load(const float* p) {
 MOLTIDE_INLINE void store(float* p, vf v) {
   std::memcpy(p, &v, sizeof(v));
 }
-// GCC 12 converts between 16 and 32 bits in several shuffles where one instruction does.
 MOLTIDE_INLINE vf load(const bf16* p) {
-#if defined(__AVX512F__)
-  const __m256i wide = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(wide), 16);
-#else
   vh h;
   std::memcpy(&h, p, sizeof(h));
   return (vf)(__builtin_convertvector(h, vu) << 16);
-#endif
 }
 // Round to nearest even; NaN stays NaN.
 MOLTIDE_INLINE vh to_bf16(vf v) {
   const vu u = (vu)v;
-#if defined(__AVX512F__)
-  const vu sum = u + 0x7fffu + ((u >> 16) & 1u);
-  const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
-  const __m512i quiet = _mm512_set1_epi32(0x400000);
-  const __m512i bits = _mm512_mask_or_epi32((__m512i)sum, nan, (__m512i)u, quiet);
-  return (vh)_mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16));
-#else
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const vu nan = (u >> 16) | 0x40u;
   const vi is_nan = (vi)((u & 0x7fffffffu) > (vu{} + 0x7f800000u));
   const vu bits = (vu)(((vi)nan & is_nan) | ((vi)rounded & ~is_nan));
   return __builtin_convertvector(bits, vh);
-#endif
 }
 MOLTIDE_INLINE void store(bf16* p, vf v) {
   const vh h = to_bf16(v);

@@ -27,14 +27,9 @@ MOLTIDE_INLINE vf round_as(vf v, const float*) {
   return v;
 }
 MOLTIDE_INLINE vf round_as(vf v, const bf16*) {
-#if defined(__AVX512BF16__)
-  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)v);
-  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
-#else
   bf16 t[W];
-  store(t, v);
+  put(t, v, W);
   return load(t);
-#endif
 }
 
 template <int kEpilogue, class Y>
