@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -19,6 +17,7 @@ from moltide.assay.rows import RowSequences, sequences_from_column, sequences_fr
 from moltide.assay.source import Source, read_source, source_chunks, source_from_frame
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
+from moltide.fasta import is_fasta, read_fasta
 
 _NAME_COLUMNS = frozenset([
     "id", "name", "accession", "identifier", "sequenceid", "proteinid", "seqid",
@@ -41,56 +40,6 @@ class SequenceBatch:
 
     def __len__(self) -> int:
         return len(self.sequences)
-
-
-def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
-    """(name, residues as written) of each record of a FASTA file, plain or gzip, one at a time.
-
-    Raises:
-        FileNotFoundError: no such file.
-        DataError: empty, damaged, or no FASTA.
-    """
-    import pyfastx
-
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"no such FASTA file: {file}")
-    first = _first_character(file)
-    if not first:
-        raise DataError(f"{file.name}: the file is empty")
-    if first != ">":
-        raise DataError(f"{file.name} is no FASTA file: it starts with {first!r}, not '>'")
-    for record in pyfastx.Fastx(str(file), format="fasta"):
-        yield record[0], record[1].rstrip("\r")
-
-
-def is_fasta(path: str | os.PathLike[str]) -> bool:
-    """Whether a file starts like FASTA (plain or gzip). Errors as `read_fasta`."""
-    return _first_character(Path(path)) == ">"
-
-
-def _first_character(file: Path) -> str:
-    """The first character that is no white space; a gzip file is checked to its end on the way.
-
-    pyfastx stops at the end of a truncated gzip file without a word, hence the full pass.
-    """
-    with file.open("rb") as plain:
-        packed = plain.read(2) == b"\x1f\x8b"
-    head = b""
-    try:
-        with gzip.open(file) if packed else file.open("rb") as stream:
-            while not head:
-                block = stream.read(4096)
-                if not block:
-                    break
-                head = block.removeprefix(b"\xef\xbb\xbf").lstrip()
-            while packed and stream.read(1 << 20):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
-        if isinstance(error, PermissionError):
-            raise
-        raise DataError(f"{file.name}: truncated or damaged gzip file ({error})") from error
-    return head[:1].decode("latin-1")
 
 
 def iter_sequences(

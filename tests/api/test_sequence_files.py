@@ -12,7 +12,8 @@ import pytest
 from assay_tables import PARENT, mutate, scan, table_text, write
 
 from moltide.errors import ConfigError, DataError
-from moltide.sequence_files import iter_sequences, read_fasta, read_sequences
+from moltide.fasta import read_fasta
+from moltide.sequence_files import iter_sequences, read_sequences
 
 MUTANTS = scan(positions=range(5))
 SEQUENCES = [mutate(PARENT, one) for one in MUTANTS]

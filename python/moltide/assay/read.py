@@ -30,6 +30,7 @@ from moltide.assay.table import AssayTable
 from moltide.assay.variants import find_variants
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
+from moltide.fasta import read_fasta
 
 
 def read_assay(
@@ -221,8 +222,6 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
 def _records(options: ReadOptions) -> dict[str, str]:
     if options.fasta is None:
         return {}
-    from moltide.sequence_files import read_fasta
-
     records: dict[str, str] = {}
     for name, text in read_fasta(options.fasta):
         if records.get(name, text) != text:

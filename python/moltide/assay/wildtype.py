@@ -14,6 +14,7 @@ from moltide.assay.mutations import Change, Mutation, is_wild_type, place_change
 from moltide.assay.numbering import best_offset, choose_offset
 from moltide.assay.residues import PROTEIN, Alphabet, clean_sequences
 from moltide.errors import DataError
+from moltide.fasta import read_fasta
 
 # Below this typical identity to the consensus there is a family, not the variants of one parent.
 _MIN_IDENTITY = 0.75
@@ -40,8 +41,6 @@ def read_wildtype(given: str | os.PathLike[str], alphabet: Alphabet = PROTEIN) -
     path = Path(text)
     looks_like_path = any(mark in text for mark in "/\\.") or not isinstance(given, str)
     if looks_like_path or (len(text) < 256 and path.is_file()):
-        from moltide.sequence_files import read_fasta
-
         if not path.exists():
             raise FileNotFoundError(f"no such wild-type file: {path}")
         records = list(read_fasta(path))

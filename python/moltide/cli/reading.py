@@ -41,11 +41,11 @@ class SequenceReader:
         """Whether the table has mutations in place of sequences."""
         from moltide.assay.columns import Wanted, find_sequence_roles
         from moltide.assay.source import source_chunks
-        from moltide.sequence_files import _first_character
+        from moltide.fasta import is_fasta
 
         if "wildtype" not in self.options:
             return False
-        if self.path.is_file() and _first_character(self.path) == ">":
+        if self.path.is_file() and is_fasta(self.path):
             return False
         wanted = Wanted(self.options.get("sequence"), self.options.get("mutations"))
         first = next(iter(source_chunks(self.path, 256)))

@@ -47,9 +47,9 @@ def rows_of_input(path: Path) -> Iterator[tuple[list[str], Iterator[tuple[int, l
     """Blocks of (column names, (row number, cells as text)) of a table or FASTA file; row numbers
     are those of `iter_sequences`."""
     from moltide.assay.source import source_chunks
-    from moltide.sequence_files import _first_character, read_fasta
+    from moltide.fasta import is_fasta, read_fasta
 
-    if _first_character(path) == ">":
+    if is_fasta(path):
         records = (
             (number, [name, text]) for number, (name, text) in enumerate(read_fasta(path), 1)
         )

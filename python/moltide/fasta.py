@@ -1,0 +1,61 @@
+"""FASTA files, plain or gzip: told from tables, and read one record at a time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from moltide.errors import DataError
+
+
+def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+    """(name, residues as written) of each record of a FASTA file, plain or gzip, one at a time.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DataError: empty, damaged, or no FASTA.
+    """
+    import pyfastx
+
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no such FASTA file: {file}")
+    first = _first_character(file)
+    if not first:
+        raise DataError(f"{file.name}: the file is empty")
+    if first != ">":
+        raise DataError(f"{file.name} is no FASTA file: it starts with {first!r}, not '>'")
+    for record in pyfastx.Fastx(str(file), format="fasta"):
+        yield record[0], record[1].rstrip("\r")
+
+
+def is_fasta(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts like FASTA (plain or gzip). Errors as `read_fasta`."""
+    return _first_character(Path(path)) == ">"
+
+
+def _first_character(file: Path) -> str:
+    """The first character that is no white space; a gzip file is checked to its end on the way.
+
+    pyfastx stops at the end of a truncated gzip file without a word, hence the full pass.
+    """
+    with file.open("rb") as plain:
+        packed = plain.read(2) == b"\x1f\x8b"
+    head = b""
+    try:
+        with gzip.open(file) if packed else file.open("rb") as stream:
+            while not head:
+                block = stream.read(4096)
+                if not block:
+                    break
+                head = block.removeprefix(b"\xef\xbb\xbf").lstrip()
+            while packed and stream.read(1 << 20):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise DataError(f"{file.name}: truncated or damaged gzip file ({error})") from error
+    return head[:1].decode("latin-1")
