@@ -78,6 +78,20 @@ FloatArray predict(Model& model, const IntArray& tokens, const IntArray& cu,
   return out;
 }
 
+std::pair<FloatArray, FloatArray> predict_with_input(Model& model, const IntArray& tokens,
+                                                     const IntArray& cu,
+                                                     const py::object& adapter) {
+  Input in(model, tokens, cu, adapter);
+  const int64_t rows = model.predict_rows(in.batch);
+  FloatArray out({rows, model.head()->config.outputs}), input({rows, model.config().width});
+  float *out_data = out.mutable_data(), *input_data = input.mutable_data();
+  {
+    py::gil_scoped_release release;
+    model.predict(in.batch, in.segments, out_data, input_data);
+  }
+  return {std::move(out), std::move(input)};
+}
+
 // Cuts a flat array into one array a sequence, each of shape `shape_of(length)`.
 template <class ShapeOf, class Compute>
 py::list per_sequence(const PackedBatch& batch, ShapeOf shape_of, Compute compute) {
@@ -228,6 +242,9 @@ void bind_model(pybind11::module_& module) {
            "(T, V) of the masked-LM head.")
       .def("predict", &predict, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
            "(B, outputs) of the task head, or (T, outputs).")
+      .def("predict_with_input", &predict_with_input, py::arg("tokens"), py::arg("cu_seqlens"),
+           py::arg("adapter") = none,
+           "predict, and what the head reads: (B, C) pooled as the head pools, or (T, C).")
       .def("contacts", &contacts, py::arg("tokens"), py::arg("cu_seqlens"),
            py::arg("adapter") = none, "One (l, l) array of contact probabilities a sequence.")
       .def("attention_probs", &attention_probabilities, py::arg("tokens"), py::arg("cu_seqlens"),

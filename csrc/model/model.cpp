@@ -252,13 +252,16 @@ int64_t Model::predict_rows(const PackedBatch& batch) const {
   return head_->config.pool == HeadConfig::Input::residue ? batch.count() : batch.batch();
 }
 
-void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out,
+                    float* input) {
   std::lock_guard<std::mutex> lock(mutex_);
   require_head();
   const PassContext pass = context(batch, std::move(segments));
   const PassActivations& p = encode(pass, false, {});
   head_forward(pass, *head_, p.y, head_pass_);
-  copy_cast(head_pass_.pred, f32_tensor(out, predict_rows(batch), head_->config.outputs));
+  const int64_t rows = predict_rows(batch);
+  copy_cast(head_pass_.pred, f32_tensor(out, rows, head_->config.outputs));
+  if (input) copy_cast(head_pass_.input, f32_tensor(input, rows, config_.width));
 }
 
 void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {

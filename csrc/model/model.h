@@ -49,7 +49,10 @@ class Model {
   void pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
               float* out);
   void logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
-  void predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  // input: null, or room for what the head reads, (rows, C): the bits of `pooled` (`hidden` for a
+  // residue head).
+  void predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out,
+               float* input = nullptr);
   // out: one (l, l) matrix a sequence, l = its residues, one after the other.
   void contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
   // out: one (H, L, L) array a sequence, one after the other.

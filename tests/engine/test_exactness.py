@@ -69,6 +69,25 @@ def test_empty_batch_and_shortest_sequence():
     assert (model.pooled(only, np.array([0, 2], np.int32)) == 0).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("hidden", [0, 24])
+@pytest.mark.parametrize("pool", ["mean", "cls", "none"])
+def test_one_pass_gives_the_prediction_and_what_the_head_reads(isa, dtype, hidden, pool):
+    model, parts = make(dtype), sequences()
+    model.set_head({"pool": pool, "outputs": 3, "hidden": hidden, "dropout": 0.5}, 1)
+    tokens, cu = packed(parts)
+    for adapter in (None, "a", [None, "a", "b", "a", None, "b", "a"]):
+        predicted, read = model.predict_with_input(tokens, cu, adapter)
+        assert predicted.dtype == read.dtype == np.float32
+        np.testing.assert_array_equal(predicted, model.predict(tokens, cu, adapter))
+        if pool == "none":
+            np.testing.assert_array_equal(read, model.hidden(tokens, cu, adapter))
+        else:
+            np.testing.assert_array_equal(read, model.pooled(tokens, cu, pool, adapter))
+    rows = [a.shape for a in model.predict_with_input(*packed([]))]
+    assert rows == [(0, 3), (0, 64)]
+
+
 def test_long_sequences():
     model = make("float32", 16)
     rng = np.random.default_rng(5)

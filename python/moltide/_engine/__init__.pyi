@@ -116,6 +116,15 @@ class Model:
         """
         (B, outputs) of the task head, or (T, outputs).
         """
+    def predict_with_input(
+        self,
+        tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+        adapter: typing.Any = None,
+    ) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
+        """
+        predict, and what the head reads: (B, C) pooled as the head pools, or (T, C).
+        """
     def remove_adapter(self, name: str) -> None: ...
     def remove_head(self) -> None: ...
     def set_head(
