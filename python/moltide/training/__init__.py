@@ -3,8 +3,9 @@
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.data import TrainingData
 from moltide.training.interrupt import Interrupted, StopRequest, catch_signals
-from moltide.training.loop import Epoch, FitResult, fit
+from moltide.training.loop import fit
 from moltide.training.plan import FitPlan, epoch_batches, make_plan
+from moltide.training.result import Epoch, FitResult
 from moltide.training.settings import TrainSettings
 
 __all__ = [

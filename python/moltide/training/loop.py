@@ -18,34 +18,11 @@ from moltide.training.interrupt import Interrupted, StopRequest
 from moltide.training.log import JsonLog
 from moltide.training.plan import FitPlan, epoch_batches
 from moltide.training.progress import ProgressView, SilentView
+from moltide.training.result import Epoch, FitResult
 from moltide.training.settings import TrainSettings
 
 # Training may outlast a planned time by this factor before it is cut short.
 _OVERTIME = 1.15
-
-
-@dataclass
-class Epoch:
-    """One epoch: mean training loss, and the validation metric (None without validation rows)."""
-
-    epoch: int
-    step: int
-    loss: float
-    score: float | None
-    residues_per_second: float
-
-
-@dataclass
-class FitResult:
-    """What `fit` did. `stopped` is "finished", "patience" or "time"; `best_epoch` counts from 1."""
-
-    history: list[Epoch]
-    best_epoch: int
-    best_score: float | None
-    steps: int
-    seconds: float
-    stopped: str
-    resumed: bool = False
 
 
 @dataclass

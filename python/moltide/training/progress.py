@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
-if TYPE_CHECKING:
-    from moltide.training.loop import Epoch
+from moltide.training.result import Epoch
 
 # Weight of the newest measurement in the speed shown.
 _SMOOTHING = 0.1
