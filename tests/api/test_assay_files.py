@@ -17,7 +17,7 @@ from assay_tables import PARENT, mutate, scan, scores, table_text, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moltide.assay import AssayTable, read_assay
+from moltide.assay import AssayTable, read_assay, read_frame
 from moltide.errors import DataError, MissingDependencyError
 
 SEQUENCES = [mutate(PARENT, one) for one in scan(positions=range(2))]
@@ -98,12 +98,12 @@ def test_frames_of_three_libraries() -> None:
     pa = pytest.importorskip("pyarrow")
     frame = pd.DataFrame(COLUMNS)
     for table in (frame, frame.set_index("score", drop=False), polars.DataFrame(COLUMNS)):
-        check(AssayTable.from_frame(table))
-    check(AssayTable.from_frame(pa.table(COLUMNS), name="arrow"))
+        check(read_frame(table))
+    check(read_frame(pa.table(COLUMNS), name="arrow"))
     with pytest.raises(TypeError, match="got list"):
-        AssayTable.from_frame([1, 2])
+        read_frame([1, 2])
     with pytest.raises(DataError, match="no rows"):
-        AssayTable.from_frame(frame[:0])
+        read_frame(frame[:0])
 
 
 def test_fasta_beside_the_table(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from assay_tables import PARENT, RESIDUES, mutate, scan, scores, table_text, wri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moltide.assay import AssayTable, format_mutations, read_assay
+from moltide.assay import AssayTable, format_mutations, read_assay, read_frame
 from moltide.assay.residues import clean_sequences
 from moltide.errors import DataError
 
@@ -252,7 +252,7 @@ def test_read_is_used_plus_set_aside(
     """Each row is used once or set aside for one reason; both lists together are all rows."""
     frame = pd.DataFrame(rows, columns=["sequence", "a", "b"])
     try:
-        table = AssayTable.from_frame(
+        table = read_frame(
             frame,
             sequence="sequence",
             target="a,b",

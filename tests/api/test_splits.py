@@ -11,7 +11,7 @@ from assay_tables import PARENT, RESIDUES, mutate, scan, scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moltide.assay import AssayTable
+from moltide.assay import AssayTable, read_frame
 from moltide.errors import ConfigError, DataError
 from moltide.splits import Split, make_split
 
@@ -21,7 +21,7 @@ PARTS = ("train", "valid", "test")
 
 
 def table_of(columns: dict[str, Any], **options: Any) -> AssayTable:
-    return AssayTable.from_frame(pd.DataFrame(columns), **options)
+    return read_frame(pd.DataFrame(columns), **options)
 
 
 def scan_table(**options: Any) -> AssayTable:
@@ -265,7 +265,7 @@ def test_grouped_splits_seek_parts_with_every_class() -> None:
     rare[: 12 * 4] = 1
     frame = pd.DataFrame({"sequence": table.sequences, "active": rare.astype(int)})
     for seed in range(8):
-        split = make_split(AssayTable.from_frame(frame), "cluster", seed)
+        split = make_split(read_frame(frame), "cluster", seed)
         assert not any("single class" in note for note in split.notes)
 
 
@@ -290,9 +290,7 @@ def test_kept_repeats_never_straddle(seed: int, how: str) -> None:
         }
     )
     wildtype = base.wildtype
-    table = AssayTable.from_frame(
-        frame, target="y", replicates="keep", wildtype=wildtype, time="t", split="c"
-    )
+    table = read_frame(frame, target="y", replicates="keep", wildtype=wildtype, time="t", split="c")
     split = make_split(table, "time" if how == "t" else how, seed)
     assert len(split.labels) == 300
     parts: dict[str, set[str]] = {}

@@ -7,7 +7,7 @@ from moltide.assay.mutations import (
     format_mutations,
     parse_mutations,
 )
-from moltide.assay.read import read_assay
+from moltide.assay.read import read_assay, read_frame
 from moltide.assay.summary import DataSummary, TargetSummary
 from moltide.assay.table import AssayTable
 
@@ -21,4 +21,5 @@ __all__ = [
     "format_mutations",
     "parse_mutations",
     "read_assay",
+    "read_frame",
 ]

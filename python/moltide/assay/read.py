@@ -107,7 +107,10 @@ def read_assay(
 
 
 def read_frame(frame: Any, *, name: str = "table", **options: Any) -> AssayTable:
-    """`read_assay` of a table in memory; row numbers count as if it were saved as CSV."""
+    """`read_assay` of a pandas, polars or Arrow table, which messages call `name`.
+
+    Row numbers count as if it were saved as CSV.
+    """
     return _build(source_from_frame(frame, name), ReadOptions(**options))
 
 

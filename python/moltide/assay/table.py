@@ -61,13 +61,6 @@ class AssayTable:
     def __len__(self) -> int:
         return len(self.sequences)
 
-    @classmethod
-    def from_frame(cls, frame: Any, *, name: str = "table", **options: Any) -> AssayTable:
-        """Read a pandas, polars or Arrow table; `options` are those of `read_assay`."""
-        from moltide.assay.read import read_frame
-
-        return read_frame(frame, name=name, **options)
-
     def subset(self, index: npt.ArrayLike) -> AssayTable:
         """The sequences at `index` (integers or a boolean mask), in that order.
 
