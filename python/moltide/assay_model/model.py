@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -49,7 +48,7 @@ class Prediction:
 
 @dataclass
 class AssayModel:
-    """Everything needed to predict; `fit_assay_model` makes one, `save` and `load` keep it.
+    """Everything needed to predict; `fit_assay_model` makes one, `assay_model.files` keeps it.
 
     Attributes:
         encoder: backbone with head, and the adapter if there is one.
@@ -162,16 +161,3 @@ class AssayModel:
                 yield self.probabilities(wide)
             else:
                 yield self.scaling.backward(wide)
-
-    def save(self, folder: str | os.PathLike[str], extra: dict[str, Any] | None = None) -> None:
-        """Write the model's files; see `assay_model.files.save`."""
-        from moltide.assay_model.files import save
-
-        save(self, folder, extra)
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
-        """Read a model back; see `assay_model.files.load`."""
-        from moltide.assay_model.files import load
-
-        return load(folder, device)

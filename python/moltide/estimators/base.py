@@ -165,10 +165,31 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
             NotFittedError: not fitted.
             OSError: folder not writable, disk full; no file is left half written.
         """
-        from moltide.estimators.loading import save_estimator
+        from moltide.assay_model.files import save
 
         check_is_fitted(self, "model_")
-        save_estimator(self, folder)
+        save(self.model_, folder, {"estimator": self._document()})
+
+    def _document(self) -> dict[str, Any]:
+        """Parameters and fitted attributes as plain JSON types."""
+        parameters = dict(self.get_params())
+        parameters["targets"] = list(parameters["targets"])
+        named = isinstance(self.backbone, str | os.PathLike)
+        parameters["backbone"] = os.fspath(self.backbone) if named else ""
+        for name, value in parameters.items():
+            if isinstance(value, np.generic):  # from GridSearchCV
+                parameters[name] = value.item()
+        fitted: dict[str, Any] = {
+            "flat": self._flat_,
+            "n_targets_": self.n_targets_,
+            "history_": self.history_,
+            "best_epoch_": self.best_epoch_,
+            "best_score_": self.best_score_,
+            "n_steps_": self.n_steps_,
+        }
+        if hasattr(self, "classes_"):
+            fitted["classes_"] = self.classes_.tolist()
+        return {"parameters": parameters, "fitted": fitted}
 
     def _adopt(self, model: AssayModel, fitted: dict[str, Any]) -> None:
         """Take a loaded model and what was saved beside it."""

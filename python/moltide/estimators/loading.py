@@ -4,41 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moltide.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from moltide.estimators.base import AssayEstimator
     from moltide.estimators.classifier import AssayClassifier
     from moltide.estimators.regressor import AssayRegressor
-
-
-def save_estimator(estimator: AssayEstimator, folder: str | os.PathLike[str]) -> None:
-    """Write model and parameters; see `AssayEstimator.save`."""
-    parameters = dict(estimator.get_params())
-    parameters["targets"] = list(parameters["targets"])
-    backbone = parameters["backbone"]
-    parameters["backbone"] = os.fspath(backbone) if isinstance(backbone, str | os.PathLike) else ""
-    fitted: dict[str, Any] = {
-        "flat": estimator._flat_,
-        "n_targets_": estimator.n_targets_,
-        "history_": estimator.history_,
-        "best_epoch_": estimator.best_epoch_,
-        "best_score_": estimator.best_score_,
-        "n_steps_": estimator.n_steps_,
-    }
-    if hasattr(estimator, "classes_"):
-        fitted["classes_"] = estimator.classes_.tolist()
-    document = {"estimator": {"parameters": _plain(parameters), "fitted": fitted}}
-    estimator.model_.save(folder, document)
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """NumPy scalars (from GridSearchCV) as Python's own."""
-    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
 
 def load_assay_model(
