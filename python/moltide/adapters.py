@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -235,7 +236,8 @@ def predict(
     """See `Encoder.predict`."""
     encoder._check_adapter(adapter)
     if isinstance(adapter, str) and adapter in encoder._adapter_heads:
-        return _predict_with_own(encoder, sequences, adapter, batch_tokens, on_illegal, progress)
+        with _own_head(encoder, adapter):
+            return predict(encoder, sequences, adapter, batch_tokens, on_illegal, progress)
     if adapter is not None and not isinstance(adapter, str):
         named = set(adapter)
         if named & encoder._adapter_heads.keys() and len(named) > 1:
@@ -263,21 +265,46 @@ def predict(
     return np.stack(rows) if rows else np.empty((0, head["outputs"]), dtype=np.float32)
 
 
-def _predict_with_own(
+def predict_with_input(
     encoder: Encoder,
     sequences: Any,
-    name: str,
+    adapter: str | None,
     batch_tokens: int,
     on_illegal: str,
     progress: bool | ProgressCallback | None,
-) -> Any:
-    """Predict with the adapter's own head in place, then put the encoder's back."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """See `Encoder.predict_with_input`."""
+    encoder._check_adapter(adapter)
+    if adapter is not None and adapter in encoder._adapter_heads:
+        with _own_head(encoder, adapter):
+            return predict_with_input(
+                encoder, sequences, adapter, batch_tokens, on_illegal, progress
+            )
+    head = encoder.head
+    if head is None or head["pool"] == "none":
+        raise ConfigError(f"{encoder.name or 'this model'} has no head over pooled embeddings")
+
+    def both(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
+        # Side by side, since the loop hands on one array a sequence.
+        return np.concatenate(encoder.model.predict_with_input(tokens, cu, use), axis=1)
+
+    n = int(head["outputs"])
+    rows = list(
+        encoder._run(sequences, both, adapter, batch_tokens, on_illegal, progress, "predict")
+    )
+    wide = np.stack(rows) if rows else np.empty((0, n + encoder.width), dtype=np.float32)
+    return wide[:, :n].copy(), wide[:, n:].copy()
+
+
+@contextlib.contextmanager
+def _own_head(encoder: Encoder, name: str) -> Iterator[None]:
+    """The adapter's own head in place of the encoder's, which is put back."""
     own = encoder._adapter_heads[name]
     before = (encoder.head or {}, _head_values(encoder))
     _use_head(encoder, *own)
     del encoder._adapter_heads[name]
     try:
-        return predict(encoder, sequences, name, batch_tokens, on_illegal, progress)
+        yield
     finally:
         encoder._adapter_heads[name] = own
         _use_head(encoder, *before)

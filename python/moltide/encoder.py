@@ -218,6 +218,28 @@ class Encoder(PackedModel):
 
         return predict(self, sequences, adapter, batch_tokens, on_illegal, progress)
 
+    def predict_with_input(
+        self,
+        sequences: Any,
+        *,
+        adapter: str | None = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        on_illegal: str = "error",
+        progress: bool | ProgressCallback | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the head says and what it reads, in one pass.
+
+        Returns:
+            float32 (N, outputs), the bits of `predict`, and float32 (N, C), those of `embed` with
+            the head's pooling and this adapter.
+
+        Raises:
+            ConfigError: no head, or a per-residue head.
+        """
+        from moltide.adapters import predict_with_input
+
+        return predict_with_input(self, sequences, adapter, batch_tokens, on_illegal, progress)
+
     def score_variants(
         self,
         wildtype: str,

@@ -223,6 +223,25 @@ def test_regression_outputs(fitted: AssayRegressor) -> None:
     assert fitted.best_score_ == max(epoch["score"] for epoch in fitted.history_)
 
 
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_uncertainty_takes_no_second_pass(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = regressor(pool=pool, head_hidden=8, validation_fraction=0.3).fit(X, Y).model_
+    values, read = model.outputs(X), model.represent(X)
+    again = model.outputs_and_representation(X)
+    assert [part.dtype for part in again] == [np.float32, np.float32]
+    assert np.array_equal(again[0], values)
+    assert np.array_equal(again[1], read)
+    empty = model.outputs_and_representation([])
+    assert [part.shape for part in empty] == [(0, 1), (0, 16)]
+    assert model.uncertainty is not None
+    std = model.uncertainty.std(read) * model.scaling.sd
+    for once in ("outputs", "represent"):
+        monkeypatch.delattr(type(model), once)
+    found = model.predict(X, std=True, interval=0.8)
+    assert np.array_equal(found.values, model.scaling.backward(values.astype(np.float64)))
+    assert np.array_equal(found.std, std)
+
+
 def test_a_learned_rule_is_found_again() -> None:
     """One residue decides: a tiny encoder fine-tuned in full must see it."""
     rng = np.random.default_rng(0)

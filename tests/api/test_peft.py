@@ -110,6 +110,9 @@ def test_adapters_with_heads_of_their_own(tmp_path: Path) -> None:
     encoder.load_adapter(other, "b")
     assert np.array_equal(encoder.predict(SEQUENCES, adapter="a"), alone[0])
     assert np.array_equal(encoder.predict(SEQUENCES, adapter="b"), alone[1])
+    said, read = encoder.predict_with_input(SEQUENCES, adapter="b")
+    assert np.array_equal(said, alone[1])
+    assert np.array_equal(read, encoder.embed(SEQUENCES, "cls", adapter="b"))
     mixed = encoder.predict(SEQUENCES, adapter=["a", "b", "b", "a", "b", "a"])
     for i, which in enumerate([0, 1, 1, 0, 1, 0]):
         assert np.array_equal(mixed[i], alone[which][i])

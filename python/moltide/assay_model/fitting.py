@@ -319,16 +319,15 @@ def _finish(model: AssayModel, train: Rows, valid: Rows | None, seed: int, numbe
     rng = np.random.default_rng(seed)
     known, held = (_at_most(part, _UNCERTAINTY_ROWS, rng) for part in (train, valid))
     targets = held.flat_targets()
-    raw = np.asarray(model.outputs(held.sequences), np.float64)
+    outputs, representation = model.outputs_and_representation(held.sequences)
+    raw = outputs.astype(np.float64)
     if model.spec.task == "classification":
         _fit_temperatures(model, raw, targets)
         return
     residuals = model.scaling.forward(targets).astype(np.float64) - raw
     if held.censor is not None:
         residuals[held.censor != 0] = np.nan
-    model.uncertainty = Uncertainty.fit(
-        model.represent(known.sequences), model.represent(held.sequences), residuals
-    )
+    model.uncertainty = Uncertainty.fit(model.represent(known.sequences), representation, residuals)
 
 
 def _fit_temperatures(model: AssayModel, logits: FloatArray, targets: FloatArray) -> None:

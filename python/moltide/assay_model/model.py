@@ -91,6 +91,14 @@ class AssayModel:
             progress=progress,
         )
 
+    def outputs_and_representation(
+        self, sequences: Sequence[str], *, progress: Any = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """`outputs` (n, outputs) and `represent` (n, C) of a per-sequence model, in one pass."""
+        return self.encoder.predict_with_input(
+            list(sequences), adapter=self.adapter, batch_tokens=_BATCH_TOKENS, progress=progress
+        )
+
     def predict(
         self,
         sequences: Sequence[str],
@@ -103,7 +111,7 @@ class AssayModel:
         """Predict sequences.
 
         Args:
-            std: also the standard deviation of the error (costs a second pass).
+            std: also the standard deviation of the error.
             interval: also an interval of this coverage, such as 0.9.
             domain: also compare with the training sequences.
 
@@ -115,29 +123,30 @@ class AssayModel:
             raise ConfigError("this model predicts residues; use predict_residues")
         if interval is not None and not 0 < interval < 1:
             raise ConfigError(f"interval is {interval!r}; allowed: between 0 and 1, such as 0.9")
-        raw = np.asarray(self.outputs(sequences, progress=progress), np.float64)
+        raw: Any
+        representation = None
+        if self.spec.task == "regression" and (std or interval is not None):
+            if self.uncertainty is None:
+                raise ConfigError(
+                    "this model was fitted without validation rows, so how far it is off is not "
+                    "known; fit with validation_fraction above 0"
+                )
+            raw, representation = self.outputs_and_representation(sequences, progress=progress)
+        else:
+            raw = self.outputs(sequences, progress=progress)
+        raw = np.asarray(raw, np.float64)
         notes = self.domain.check(list(sequences)) if domain and self.domain is not None else []
         if self.spec.task == "classification":
             probabilities = self.probabilities(raw)
             values = probabilities.argmax(axis=-1).astype(np.float64)
             return Prediction(values, probabilities, notes=notes)
         result = Prediction(self.scaling.backward(raw), notes=notes)
-        if std or interval is not None:
-            self._spread(result, sequences, interval, progress)
+        if representation is not None and self.uncertainty is not None:
+            result.std = self.uncertainty.std(representation) * self.scaling.sd
+            if interval is not None:
+                half = result.std * self.uncertainty.width(interval)
+                result.low, result.high = result.values - half, result.values + half
         return result
-
-    def _spread(
-        self, result: Prediction, sequences: Sequence[str], interval: float | None, progress: Any
-    ) -> None:
-        if self.uncertainty is None:
-            raise ConfigError(
-                "this model was fitted without validation rows, so how far it is off is not "
-                "known; fit with validation_fraction above 0"
-            )
-        result.std = self.uncertainty.std(self.represent(sequences, progress)) * self.scaling.sd
-        if interval is not None:
-            half = result.std * self.uncertainty.width(interval)
-            result.low, result.high = result.values - half, result.values + half
 
     def probabilities(self, logits: FloatArray) -> FloatArray:
         """Calibrated class probabilities (n, k, classes) of logits (n, outputs)."""

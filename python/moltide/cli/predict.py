@@ -63,7 +63,7 @@ def predict(
     ] = "error",
     uncertainty: Annotated[
         bool,
-        typer.Option(help="Also std and interval (twice the time).", rich_help_panel=MODEL_PANEL),
+        typer.Option(help="Also std and interval.", rich_help_panel=MODEL_PANEL),
     ] = True,
     ascending: Annotated[
         bool,
