@@ -209,7 +209,7 @@ def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.Monke
     from tiny_runs import tiny_encoder
 
     from moltide.assay_model import ModelSpec, Rows, memory
-    from moltide.assay_model.fitting import prepare
+    from moltide.assay_model.preparation import prepare
 
     spec = ModelSpec("regression", "sequence", ("y",))
     ready = prepare(tiny_encoder(), Rows(SEQUENCES, VALUES[:, None]), spec, TrainSettings())

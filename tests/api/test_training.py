@@ -11,7 +11,7 @@ import pytest
 from tiny_runs import tiny_encoder, variants
 
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
-from moltide.assay_model.fitting import prepare
+from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
 from moltide.errors import ConfigError, DataError
 from moltide.training import FitPlan, TrainSettings, epoch_batches, make_plan

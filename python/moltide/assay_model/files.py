@@ -22,8 +22,7 @@ import numpy as np
 from moltide.array_file import read_arrays, write_arrays
 from moltide.assay_model.backbone import reload_backbone
 from moltide.assay_model.domain import Domain
-from moltide.assay_model.fitting import ADAPTER
-from moltide.assay_model.model import AssayModel
+from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text

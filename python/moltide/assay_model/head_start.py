@@ -7,13 +7,11 @@ from there (Kumar et al. 2022, arXiv:2202.10054) skips that, and distorts the re
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from moltide.assay_model.fitting import Preparation, Rows
+from moltide.assay_model.preparation import Preparation
+from moltide.assay_model.rows import Rows
 
 _MOST_ROWS = 4000
 # Penalties tried, as shares of the largest squared singular value.

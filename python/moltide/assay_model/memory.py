@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moltide.assay_model.preparation import Preparation
 from moltide.errors import MemoryPlanError
-
-if TYPE_CHECKING:
-    from moltide.assay_model.fitting import Preparation
 
 
 def gigabytes(n: float) -> str:
@@ -47,15 +44,13 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
     Raises:
         MemoryPlanError: it does not fit either way; what is needed, by part, and what helps.
     """
-    from moltide.assay_model.fitting import with_recompute
-
     asked = ready.settings.recompute
-    ready = with_recompute(ready, bool(asked))
+    ready = ready.with_recompute(bool(asked))
     plan = step_memory(ready)
     if plan["missing"] <= plan["available"]:
         return ready
     if asked is None:
-        frugal = with_recompute(ready, True)
+        frugal = ready.with_recompute(True)
         smaller = step_memory(frugal)
         if smaller["missing"] <= smaller["available"]:
             if say is not None:

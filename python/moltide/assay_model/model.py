@@ -17,6 +17,8 @@ from moltide.errors import ConfigError
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
 
+# What a model calls its own LoRA adapter.
+ADAPTER = "default"
 _BATCH_TOKENS = 8192
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moltide.assay_model.fitting import ADAPTER, Preparation, prepare
 from moltide.assay_model.memory import gigabytes, settle_memory, step_memory
+from moltide.assay_model.model import ADAPTER
+from moltide.assay_model.preparation import Preparation, prepare
 from moltide.training.plan import make_plan, time_steps
 from moltide.training.progress import clock
 
@@ -38,7 +39,7 @@ def estimate(
 
     Raises:
         MemoryPlanError: a step does not fit into the memory that is free.
-        ConfigError, DataError: see `assay_model.fitting.prepare`.
+        ConfigError, DataError: see `assay_model.preparation.prepare`.
     """
     said: list[str] = []
     try:

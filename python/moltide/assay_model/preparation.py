@@ -1,0 +1,145 @@
+"""From encoder, rows and settings to what the engine's trainer takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from moltide.assay_model.backbone import backbone_reference
+from moltide.assay_model.model import ADAPTER
+from moltide.assay_model.rows import Rows
+from moltide.assay_model.spec import ModelSpec, TargetScaling
+from moltide.errors import DataError
+from moltide.training import FitPlan, TrainingData, TrainSettings
+from moltide.training.data import tokenize
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
+
+
+@dataclass
+class Preparation:
+    """Encoder with adapter and head in place, data tokenized, before the first step."""
+
+    encoder: Encoder
+    spec: ModelSpec
+    settings: TrainSettings
+    scaling: TargetScaling
+    data: TrainingData
+    backbone: dict[str, Any]
+
+    @property
+    def adapter(self) -> str | None:
+        return ADAPTER if self.settings.adapter == "lora" else None
+
+    def with_recompute(self, recompute: bool) -> Preparation:
+        """The same with recomputation on or off."""
+        settings = dataclasses.replace(self.settings, recompute=recompute)
+        return dataclasses.replace(self, settings=settings)
+
+    def trainer(self, plan: FitPlan | None = None) -> Any:
+        """An engine trainer with the data; `plan` sets the learning rate's schedule."""
+        from moltide import _engine
+
+        s = self.settings
+        steps = plan.steps if plan is not None else 1
+        config: dict[str, Any] = {
+            "mode": s.adapter,
+            "objective": s.loss,
+            "lr": float(s.lr or 0.0),
+            "head_lr_scale": float(s.head_lr_scale or 1.0),
+            "weight_decay": float(s.weight_decay),
+            "clip_norm": float(s.clip_norm),
+            "schedule": s.schedule,
+            "warmup_steps": plan.warmup_steps if plan is not None else 0,
+            "total_steps": steps,
+            "seed": int(s.seed),
+            "max_tokens": int(s.max_tokens),
+            "recompute": bool(s.recompute),
+            "huber_delta": float(s.huber_delta),
+        }
+        if s.adapter == "lora":
+            config["adapter"] = ADAPTER
+        trainer = _engine.Trainer(self.encoder.model, config)
+        data = self.data
+        trainer.set_dataset(data.tokens, data.offsets, data.targets, data.censor, data.weights)
+        return trainer
+
+
+def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSettings) -> Preparation:
+    """Check settings and rows, put adapter and head over `encoder` (which is changed).
+
+    Raises:
+        ConfigError: a setting outside what is allowed, or a loss that does not suit the task.
+        DataError: no rows, or an empty or illegal sequence.
+    """
+    if not len(train):
+        raise DataError("no training rows")
+    settings = settings.resolved(
+        spec.task,
+        len(train),
+        censored=train.censored,
+        n_classes=len(spec.classes),
+        level=spec.level,
+    )
+    backbone = backbone_reference(encoder)
+    tokens, offsets = tokenize(encoder, train.sequences)
+    flat = train.flat_targets()
+    scaling = (
+        TargetScaling.fit(flat) if spec.task == "regression" else TargetScaling.none(flat.shape[1])
+    )
+    targets = scaling.forward(flat)
+    if spec.level == "residue":
+        targets = _with_frames(targets, offsets, train.sequences)
+    # The engine takes bounds only with a loss that reads them.
+    censor = train.censor if settings.loss in ("tobit", "ranking") and train.censored else None
+    data = TrainingData(
+        tokens,
+        offsets,
+        np.ascontiguousarray(targets),
+        censor,
+        None if train.weights is None else train.weights.astype(np.float32),
+    )
+    if settings.adapter == "lora":
+        encoder.add_adapter(
+            ADAPTER,
+            int(settings.rank),
+            float(settings.alpha),
+            float(settings.dropout),
+            settings.targets,
+            int(settings.seed),
+        )
+    head = {
+        "pool": "none" if spec.level == "residue" else settings.pool,
+        "hidden": int(settings.head_hidden),
+        "outputs": spec.outputs,
+        "dropout": float(settings.head_dropout),
+        "log_sigma": settings.loss == "tobit",
+    }
+    encoder.set_head(head, int(settings.seed))
+    return Preparation(encoder, spec, settings, scaling, data, backbone)
+
+
+def _with_frames(
+    targets: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64], sequences: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Targets of residues spread over tokens; <cls> and <eos> have none."""
+    if int(offsets[-1]) != len(targets) + 2 * len(sequences):
+        lengths = np.diff(offsets) - 2
+        for i, text in enumerate(sequences):
+            if len(text) != lengths[i]:
+                raise DataError(
+                    f"sequence {i}: {len(text)} characters are {lengths[i]} tokens; per-residue "
+                    "targets need one token a residue"
+                )
+    spread = np.full((int(offsets[-1]), targets.shape[1]), np.nan, np.float32)
+    inside = np.ones(len(spread), dtype=bool)
+    inside[offsets[:-1]] = False
+    inside[offsets[1:] - 1] = False
+    spread[inside] = targets
+    return spread
