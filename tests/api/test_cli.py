@@ -73,6 +73,30 @@ def test_finetune_says_what_it_does(
     assert "moltide predict" in said
 
 
+def test_several_targets_end_with_a_verdict_over_all_and_each(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [[text, value, -value] for text, value in zip(*variants(200), strict=True)]
+    table = write_table(tmp_path / "assay.csv", ["sequence", "Km", "Tm"], rows)
+    out = tmp_path / "run"
+    again = ("finetune", table, "--target", "Km,Tm", "--backbone", backbone, "--out", out, *FAST)
+    assert call(*again) == 0
+    said = capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert " of 2 targets" in metrics["verdict"]
+    each = [f"  {name}: {metrics['targets'][name]['verdict']}" for name in ("Km", "Tm")]
+    end = "\n".join(["", metrics["verdict"], *each, ""])
+    assert end in said
+    assert call(*again) == 0
+    repeated = capsys.readouterr().out
+    assert "nothing to do" in repeated
+    assert end in repeated
+
+    page = (out / "report.html").read_text()
+    found = [page.index(one["verdict"][:40]) for one in (metrics, metrics["targets"]["Km"])]
+    assert page.index('id="verdict"') < found[0] < found[1] < page.index('id="panel"')
+
+
 def test_finetune_json_is_one_line(
     table: Path, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

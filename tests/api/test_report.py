@@ -347,8 +347,12 @@ def test_several_targets_have_a_panel_and_a_section_each(rng):
     page = Page(text)
     assert 'href="#target-1"' in text
     assert 'id="target-2"' in text
+    top = Page(text[text.index('<section id="verdict"') : text.index('<section id="panel"')]).text
+    panel = "The fine-tuned model beats the best baseline on"
+    places = [top.index(line) for line in (panel, "Km", one.verdict.text, "Tm", two.verdict.text)]
+    assert places == sorted(places)
     for target in (one, two):
-        assert target.verdict.text in page.text
+        assert page.text.count(target.verdict.text) == 2
     assert page.text.count("The worst misses") == 2
     assert page.text.count("Optimiser step") == 1
 

@@ -47,6 +47,8 @@ class TerminalVoice:
         stream = sys.stderr if self.console.stderr else sys.stdout
         return LineView(metric, stream, label)
 
-    def verdict(self, text: str) -> None:
+    def verdict(self, text: str, details: Iterable[str] = ()) -> None:
         self.console.print()
         self.console.print(text, style="bold green", markup=False)
+        for line in details:
+            self.say(line)

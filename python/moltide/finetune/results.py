@@ -86,6 +86,12 @@ def metrics_document(
     return document
 
 
+def verdict_details(metrics: Mapping[str, Any]) -> list[str]:
+    """What follows the verdict of metrics.json: with several targets each one's own, named."""
+    targets = metrics.get("targets", {})
+    return [f"{name}: {one['verdict']}" for name, one in targets.items()]
+
+
 def to_json(document: Any, *, line: bool = False) -> str:
     """JSON text; a metric that is not defined is null."""
     clean = _finite(document)

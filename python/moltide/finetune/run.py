@@ -13,6 +13,7 @@ import numpy as np
 from moltide.finetune import folder as names
 from moltide.finetune.folder import RunFolder
 from moltide.finetune.options import FinetuneOptions
+from moltide.finetune.results import verdict_details
 from moltide.finetune.stages import Stages
 from moltide.finetune.table import check_parts, rows_of, spec_of
 from moltide.finetune.voice import SilentVoice, Voice
@@ -134,5 +135,5 @@ def _already_finished(folder: RunFolder, voice: Voice) -> RunSummary:
         "finished before",
         [f"{folder.path} holds this very run; nothing to do (--overwrite runs it again)"],
     )
-    voice.verdict(str(metrics.get("verdict", "")))
+    voice.verdict(str(metrics.get("verdict", "")), verdict_details(metrics))
     return RunSummary(folder.path, "already finished", metrics)

@@ -27,6 +27,7 @@ from moltide.finetune.results import (
     predictions_csv,
     split_csv,
     to_json,
+    verdict_details,
 )
 from moltide.finetune.table import rows_of
 from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
@@ -277,7 +278,7 @@ class Stages:
         covered = self._coverage(test)
         if covered is not None:
             voice.say(f"{INTERVAL:.0%} intervals hold {covered:.0%} of the test values")
-        voice.verdict(str(metrics["verdict"]))
+        voice.verdict(str(metrics["verdict"]), verdict_details(metrics))
 
     def _coverage(self, test: Prediction) -> float | None:
         if test.low is None or test.high is None:

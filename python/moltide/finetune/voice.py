@@ -25,8 +25,8 @@ class Voice(Protocol):
     def training(self, metric: str, label: str) -> ProgressView:
         """A view of a model being trained."""
 
-    def verdict(self, text: str) -> None:
-        """The first thing that the reader wants to know."""
+    def verdict(self, text: str, details: Iterable[str] = ()) -> None:
+        """The first thing that the reader wants to know, and a sentence a target behind it."""
 
 
 class SilentVoice:
@@ -44,5 +44,5 @@ class SilentVoice:
     def training(self, metric: str, label: str) -> ProgressView:
         return SilentView()
 
-    def verdict(self, text: str) -> None:
+    def verdict(self, text: str, details: Iterable[str] = ()) -> None:
         pass
