@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.packed import Adapter, PackedModel
 from moltide.peft_format import (
     AdapterSettings,
     StoredAdapter,
@@ -21,16 +22,14 @@ from moltide.peft_format import (
 from moltide.pretrained.families import Family, family_named
 
 if TYPE_CHECKING:
-    from moltide.encoder import Encoder
-    from moltide.packed import Adapter
     from moltide.sequences import ProgressCallback
 
 
-def _family(encoder: Encoder) -> Family:
+def _family(encoder: PackedModel) -> Family:
     return family_named(encoder._family)
 
 
-def _check_new_name(encoder: Encoder, name: str) -> None:
+def _check_new_name(encoder: PackedModel, name: str) -> None:
     if not name or "." in name:
         raise ConfigError(f"adapter name {name!r}; allowed: text without a dot")
     if name in encoder.adapters:
@@ -38,7 +37,7 @@ def _check_new_name(encoder: Encoder, name: str) -> None:
 
 
 def add(
-    encoder: Encoder,
+    encoder: PackedModel,
     name: str,
     rank: int,
     alpha: float,
@@ -63,7 +62,7 @@ def add(
 
 
 def load_adapter(
-    encoder: Encoder,
+    encoder: PackedModel,
     folder: str | os.PathLike[str],
     name: str = "default",
     *,
@@ -107,7 +106,7 @@ def load_adapter(
         encoder._adapter_heads[name] = (head, stored.head)
 
 
-def _check_shapes(encoder: Encoder, stored: StoredAdapter, where: str) -> None:
+def _check_shapes(encoder: PackedModel, stored: StoredAdapter, where: str) -> None:
     for (layer, target), (a, b) in stored.pairs.items():
         weight = f"layers.{layer}.{target}.weight"
         rows, columns = encoder.model.get_parameter(weight).shape
@@ -118,7 +117,7 @@ def _check_shapes(encoder: Encoder, stored: StoredAdapter, where: str) -> None:
             )
 
 
-def _head_of(encoder: Encoder, stored: StoredAdapter, where: str) -> dict[str, Any] | None:
+def _head_of(encoder: PackedModel, stored: StoredAdapter, where: str) -> dict[str, Any] | None:
     """The engine's head config of an adapter's classifier, its shapes checked."""
     if not stored.head:
         return None
@@ -137,7 +136,7 @@ def _head_of(encoder: Encoder, stored: StoredAdapter, where: str) -> dict[str, A
     return head
 
 
-def install(encoder: Encoder, name: str, stored: StoredAdapter) -> None:
+def install(encoder: PackedModel, name: str, stored: StoredAdapter) -> None:
     """Put values of an adapter into the engine; pairs that are absent stay without effect."""
     settings = stored.settings
     scale_alpha = settings.scale * settings.rank
@@ -151,7 +150,7 @@ def install(encoder: Encoder, name: str, stored: StoredAdapter) -> None:
     encoder._adapters[name] = settings
 
 
-def extract(encoder: Encoder, name: str) -> StoredAdapter:
+def extract(encoder: PackedModel, name: str) -> StoredAdapter:
     """The adapter's present values out of the engine, with the head that belongs to it."""
     _check_present(encoder, name)
     settings = encoder._adapters.get(name)
@@ -172,12 +171,12 @@ def extract(encoder: Encoder, name: str) -> StoredAdapter:
     return StoredAdapter(settings, pairs, dict(own[1]) if own else _head_values(encoder))
 
 
-def _head_values(encoder: Encoder) -> dict[str, np.ndarray]:
+def _head_values(encoder: PackedModel) -> dict[str, np.ndarray]:
     names = [name for name, _ in encoder.model.parameters() if name.startswith("head.")]
     return {name: np.asarray(encoder.model.get_parameter(name)) for name in names}
 
 
-def save_adapter(encoder: Encoder, name: str, folder: str | os.PathLike[str]) -> None:
+def save_adapter(encoder: PackedModel, name: str, folder: str | os.PathLike[str]) -> None:
     """Write an adapter in PEFT's format; `PeftModel.from_pretrained` loads it onto the published
     model to equal outputs.
 
@@ -195,7 +194,7 @@ def save_adapter(encoder: Encoder, name: str, folder: str | os.PathLike[str]) ->
     write_adapter(folder, extract(encoder, name), family.NAMES, layout)
 
 
-def merge(encoder: Encoder, name: str) -> None:
+def merge(encoder: PackedModel, name: str) -> None:
     """W += scale * B A on every target; the adapter's own head becomes the encoder's."""
     _check_present(encoder, name)
     encoder.model.merge_adapter(name)
@@ -205,7 +204,7 @@ def merge(encoder: Encoder, name: str) -> None:
         _use_head(encoder, *own)
 
 
-def remove(encoder: Encoder, name: str) -> None:
+def remove(encoder: PackedModel, name: str) -> None:
     """See `Encoder.remove_adapter`."""
     _check_present(encoder, name)
     encoder.model.remove_adapter(name)
@@ -213,20 +212,20 @@ def remove(encoder: Encoder, name: str) -> None:
     encoder._adapter_heads.pop(name, None)
 
 
-def _check_present(encoder: Encoder, name: str) -> None:
+def _check_present(encoder: PackedModel, name: str) -> None:
     if name not in encoder.adapters:
         known = ", ".join(encoder.adapters) or "none"
         raise ConfigError(f"no adapter {name!r}; loaded: {known}")
 
 
-def _use_head(encoder: Encoder, head: dict[str, Any], values: dict[str, np.ndarray]) -> None:
-    encoder.set_head(head)
+def _use_head(encoder: PackedModel, head: dict[str, Any], values: dict[str, np.ndarray]) -> None:
+    encoder.model.set_head(dict(head), 0)
     for name, array in values.items():
         encoder.model.set_parameter(name, array)
 
 
 def predict(
-    encoder: Encoder,
+    encoder: PackedModel,
     sequences: Any,
     adapter: Adapter,
     batch_tokens: int,
@@ -266,7 +265,7 @@ def predict(
 
 
 def predict_with_input(
-    encoder: Encoder,
+    encoder: PackedModel,
     sequences: Any,
     adapter: str | None,
     batch_tokens: int,
@@ -297,7 +296,7 @@ def predict_with_input(
 
 
 @contextlib.contextmanager
-def _own_head(encoder: Encoder, name: str) -> Iterator[None]:
+def _own_head(encoder: PackedModel, name: str) -> Iterator[None]:
     """The adapter's own head in place of the encoder's, which is put back."""
     own = encoder._adapter_heads[name]
     before = (encoder.head or {}, _head_values(encoder))
@@ -311,7 +310,7 @@ def _own_head(encoder: Encoder, name: str) -> Iterator[None]:
 
 
 def _predict_mixed(
-    encoder: Encoder,
+    encoder: PackedModel,
     texts: list[str],
     names: list[str | None],
     batch_tokens: int,
@@ -332,7 +331,7 @@ def _predict_mixed(
     return np.stack(results) if len({np.ndim(row) for row in results} - {1}) == 0 else results
 
 
-def state_of(encoder: Encoder) -> dict[str, Any]:
+def state_of(encoder: PackedModel) -> dict[str, Any]:
     """Everything an Encoder is, as plain arrays and values, for pickling."""
     adapters = {name: extract(encoder, name) for name in encoder.adapters}
     own = [name for name, _ in encoder.model.parameters() if not name.startswith("adapters.")]
@@ -351,17 +350,16 @@ def state_of(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def restore(encoder: Encoder, state: dict[str, Any]) -> None:
+def restore(encoder: PackedModel, state: dict[str, Any]) -> None:
     """Rebuild an Encoder in place from `state_of`."""
     from moltide import _engine
-    from moltide.encoder import Encoder
 
     model = _engine.Model(state["config"], state["dtype"])
     if state["head"] is not None:
         model.set_head(state["head"], 0)
     for name, values in state["parameters"].items():
         model.set_parameter(name, values)
-    Encoder.__init__(
+    PackedModel.__init__(
         encoder,
         model,
         state["tokenizer"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moltide import scoring
 from moltide.errors import ConfigError
 from moltide.packed import (
     DEFAULT_BATCH_TOKENS,
@@ -22,7 +23,6 @@ from moltide.tokenizer import ResidueTokenizer
 
 if TYPE_CHECKING:
     from moltide.pretrained.checkpoint import Checkpoint
-    from moltide.scoring import Scan
 
 DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
 
@@ -240,38 +240,9 @@ class Encoder(PackedModel):
 
         return predict_with_input(self, sequences, adapter, batch_tokens, on_illegal, progress)
 
-    def score_variants(
-        self,
-        wildtype: str,
-        variants: Any,
-        method: str = "masked",
-        *,
-        offset: int = 1,
-        joint: bool = False,
-        adapter: str | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        progress: bool | ProgressCallback | None = None,
-    ) -> np.ndarray:
-        """Zero-shot log-odds of variants ("A42G", "A42G:L7P"); see `scoring.score_variants`."""
-        from moltide.scoring import score_variants
-
-        return score_variants(
-            self,
-            wildtype,
-            variants,
-            method,
-            offset=offset,
-            joint=joint,
-            adapter=adapter,
-            batch_tokens=batch_tokens,
-            progress=progress,
-        )
-
-    def scan(self, wildtype: str, method: str = "masked", **options: Any) -> Scan:
-        """Every single substitution scored at once; see `scoring.scan`."""
-        from moltide.scoring import scan
-
-        return scan(self, wildtype, method, **options)
+    # The functions themselves, so that signature and docstring stand in one place.
+    score_variants = scoring.score_variants
+    scan = scoring.scan
 
     # ---- adapters --------------------------------------------------------------------------
 

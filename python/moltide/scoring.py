@@ -18,16 +18,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from moltide.errors import ConfigError, DataError
-from moltide.packed import DEFAULT_BATCH_TOKENS
+from moltide.packed import DEFAULT_BATCH_TOKENS, PackedModel
 from moltide.sequences import Progress, ProgressCallback, as_texts
-
-if TYPE_CHECKING:
-    from moltide.encoder import Encoder
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 METHODS = ("masked", "wildtype", "pseudo")
@@ -64,7 +61,7 @@ class Scan:
 
 
 def score_variants(
-    encoder: Encoder,
+    encoder: PackedModel,
     wildtype: str,
     variants: Any,
     method: str = "masked",
@@ -81,7 +78,7 @@ def score_variants(
         wildtype: residues, upper case.
         variants: mutation strings ("A42G", "A42G:L7P", "WT" scores 0), or for each variant the
             mutations `moltide.assay.mutations.parse_mutations` gives.
-        method: "masked", "wildtype" or "pseudo"; see this module's text.
+        method: "masked", "wildtype" or "pseudo"; see `moltide.scoring`.
         offset: the number of the wild type's first residue in the strings.
         joint: "masked" only: mask all positions of a variant together.
 
@@ -112,7 +109,7 @@ def score_variants(
 
 
 def scan(
-    encoder: Encoder,
+    encoder: PackedModel,
     wildtype: str,
     method: str = "masked",
     *,
@@ -146,7 +143,7 @@ def scan(
 
 
 def pseudo_log_likelihood(
-    encoder: Encoder,
+    encoder: PackedModel,
     sequences: Any,
     *,
     adapter: str | None = None,
@@ -170,7 +167,7 @@ def pseudo_log_likelihood(
 class _Passes:
     """Forward passes over token arrays, packed; keeps the rows of the answer that are asked for."""
 
-    def __init__(self, encoder: Encoder, adapter: str | None, batch_tokens: int) -> None:
+    def __init__(self, encoder: PackedModel, adapter: str | None, batch_tokens: int) -> None:
         encoder._need("lm_head", "masked-LM head")
         encoder._check_adapter(adapter)
         self.encoder = encoder
@@ -246,7 +243,9 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
     return result
 
 
-def _wildtype_tokens(encoder: Encoder, wildtype: str, what: str = "the wild type") -> np.ndarray:
+def _wildtype_tokens(
+    encoder: PackedModel, wildtype: str, what: str = "the wild type"
+) -> np.ndarray:
     """Tokens of a sequence, one a residue; unknown residues would shift or blur positions."""
     if not isinstance(wildtype, str):
         raise DataError(f"{what} is {type(wildtype).__name__}; expected residues as text")
@@ -274,7 +273,7 @@ def _parsed(variants: Any, wildtype: str, offset: int) -> Iterator[Sequence[Any]
             raise DataError(f"variant {index}: {error}") from None
 
 
-def _tokenised(encoder: Encoder, mutations: Sequence[Any]) -> Changes:
+def _tokenised(encoder: PackedModel, mutations: Sequence[Any]) -> Changes:
     return [(m.position, encoder.tokenizer.id_of(m.mut)) for m in mutations]
 
 
@@ -346,14 +345,14 @@ def _pseudo(
     return [values[copy.tobytes()] - values[tokens.tobytes()] for copy in mutants]
 
 
-def _with_nan(scores: list[float], parsed: list[Changes], encoder: Encoder) -> np.ndarray:
+def _with_nan(scores: list[float], parsed: list[Changes], encoder: PackedModel) -> np.ndarray:
     unknown = encoder.tokenizer.unk_id
     lost = [any(new == unknown for _, new in changes) for changes in parsed]
     if any(lost):
         warnings.warn(
             f"{sum(lost)} of {len(lost)} variants have a mutant residue without a token "
             "(such as a stop); their score is NaN",
-            stacklevel=4,
+            stacklevel=3,
         )
     result = np.array(scores, dtype=np.float32)
     result[np.array(lost, dtype=bool)] = np.nan

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moltide.packed import PackedModel
 from moltide.pretrained.families import family_named
 from moltide.pretrained.shapes import Shape, parameter_shapes
 from moltide.pretrained.vocabulary import tokenizer_files
 from moltide.pretrained.writing import write_checkpoint
 
-if TYPE_CHECKING:
-    from moltide.encoder import Encoder
-
 
 def save(
-    encoder: Encoder,
+    encoder: PackedModel,
     folder: str | os.PathLike[str],
     dtype: str = "float32",
     architecture: str | None = None,
