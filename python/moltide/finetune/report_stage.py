@@ -17,7 +17,7 @@ from moltide.finetune.results import TargetResult
 if TYPE_CHECKING:
     from moltide.assay_model import Prediction
     from moltide.baselines import BaselineResult
-    from moltide.finetune.stages import Stages
+    from moltide.finetune.planned import PlannedRun
     from moltide.report import LearningCurve, TargetReport, TrainingCurve
     from moltide.training import FitResult
 
@@ -25,7 +25,7 @@ _LABEL = "Fine-tuned model"
 
 
 def write_run_report(
-    run: Stages,
+    run: PlannedRun,
     config: Mapping[str, Any],
     metrics: Mapping[str, Any],
     targets: Sequence[TargetResult],
@@ -71,7 +71,7 @@ def write_run_report(
 
 
 def _target(
-    run: Stages,
+    run: PlannedRun,
     column: int,
     found: TargetResult,
     predictions: Mapping[str, Prediction],
@@ -133,7 +133,7 @@ def _target(
     )
 
 
-def _names(run: Stages, index: np.ndarray) -> list[str]:
+def _names(run: PlannedRun, index: np.ndarray) -> list[str]:
     """Mutations where there is a wild type, else sequences."""
     from moltide.assay import format_mutations
 
@@ -143,7 +143,7 @@ def _names(run: Stages, index: np.ndarray) -> list[str]:
     return [format_mutations(table.mutations[i], offset=table.numbering) for i in index]
 
 
-def _curve(run: Stages, points: Sequence[CurvePoint]) -> LearningCurve | None:
+def _curve(run: PlannedRun, points: Sequence[CurvePoint]) -> LearningCurve | None:
     from moltide.report import CurveSeries, LearningCurve
 
     if not points:
@@ -157,7 +157,7 @@ def _curve(run: Stages, points: Sequence[CurvePoint]) -> LearningCurve | None:
     return LearningCurve(primary_metric(run.table.task), series)
 
 
-def _training(run: Stages, result: FitResult) -> TrainingCurve:
+def _training(run: PlannedRun, result: FitResult) -> TrainingCurve:
     from moltide.report import TrainingCurve
 
     steps = [float(one.step) for one in result.history]
@@ -174,7 +174,7 @@ def _training(run: Stages, result: FitResult) -> TrainingCurve:
     )
 
 
-def _notes(run: Stages, test: Prediction) -> list[str]:
+def _notes(run: PlannedRun, test: Prediction) -> list[str]:
     outside = int((~test.in_domain).sum()) if test.notes else 0
     if not outside:
         return []
@@ -184,7 +184,7 @@ def _notes(run: Stages, test: Prediction) -> list[str]:
     ]
 
 
-def _command(run: Stages) -> str:
+def _command(run: PlannedRun) -> str:
     """A command that repeats the run."""
     options, settings = run.options, run.options.settings
     parts = ["moltide", "finetune", str(options.assay), "--out", str(options.out)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moltide.assay_model import AssayModel, ModelSpec, Prediction, fit_assay_model
+from moltide.assay_model import AssayModel, Prediction, fit_assay_model
 from moltide.assay_model.backbone import open_backbone
 from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
 from moltide.atomic import atomic_write_text
@@ -19,7 +19,8 @@ from moltide.finetune.curve import CurvePoint, learning_curve, primary_metric
 from moltide.finetune.environment import environment
 from moltide.finetune.estimate import strip
 from moltide.finetune.judge import judge
-from moltide.finetune.options import FinetuneOptions
+from moltide.finetune.planned import PlannedRun
+from moltide.finetune.report_stage import write_run_report
 from moltide.finetune.results import (
     TargetResult,
     measure,
@@ -30,43 +31,20 @@ from moltide.finetune.results import (
     verdict_details,
 )
 from moltide.finetune.table import rows_of
-from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
+from moltide.training import CheckpointFile, FitResult, catch_signals
 from moltide.training.log import JsonLog
 
 if TYPE_CHECKING:
-    from moltide.assay import AssayTable
     from moltide.baselines import BaselineResult
     from moltide.encoder import Encoder
-    from moltide.finetune.folder import RunFolder
-    from moltide.finetune.voice import Voice
-    from moltide.splits import Split
 
 INTERVAL = 0.9
 # Shares of the time left (max_minutes) for training, and for the learning curve after it.
 _FOR_TRAINING, _FOR_TRAINING_WITH_CURVE = 0.9, 0.6
 
 
-@dataclasses.dataclass
-class Stages:
-    """A run whose table, split, backbone and folder are ready. `settings` are resolved."""
-
-    options: FinetuneOptions
-    settings: TrainSettings
-    table: AssayTable
-    split: Split
-    spec: ModelSpec
-    encoder: Encoder
-    folder: RunFolder
-    voice: Voice
-    started: float
-
-    @property
-    def split_name(self) -> str:
-        """The method, or the column that holds the split."""
-        if self.split.method not in ("column", "groups"):
-            return self.split.method
-        named = self.table.split_name if self.options.split == "auto" else self.options.split
-        return str(named)
+class Stages(PlannedRun):
+    """What a planned run does, from its baselines to its report."""
 
     def run(self) -> dict[str, Any]:
         """Do everything, and return the content of metrics.json."""
@@ -89,7 +67,9 @@ class Stages:
         config = self._config(described, result, curve)
         if self.options.report:
             with voice.busy("writing the report"):
-                self._report(config, metrics, targets, predictions, baselines, result, curve)
+                write_run_report(
+                    self, config, metrics, targets, predictions, baselines, result, curve
+                )
         atomic_write_text(folder.file(names.METRICS), to_json(metrics))
         atomic_write_text(folder.file(CONFIG), to_json(config))
         folder.finish()
@@ -261,11 +241,6 @@ class Stages:
             "identity": self.folder.identity,
             "environment": environment(),
         }
-
-    def _report(self, *parts: Any) -> None:
-        from moltide.finetune.report_stage import write_run_report
-
-        write_run_report(self, *parts)
 
     def _conclude(self, metrics: dict[str, Any], test: Prediction) -> None:
         voice = self.voice

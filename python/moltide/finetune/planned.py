@@ -1,0 +1,40 @@
+"""A run that is ready to begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moltide.assay import AssayTable
+    from moltide.assay_model import ModelSpec
+    from moltide.encoder import Encoder
+    from moltide.finetune.folder import RunFolder
+    from moltide.finetune.options import FinetuneOptions
+    from moltide.finetune.voice import Voice
+    from moltide.splits import Split
+    from moltide.training import TrainSettings
+
+
+@dataclass
+class PlannedRun:
+    """Table, split, backbone and folder of a run. `settings` are resolved; `started` is on the
+    monotonic clock."""
+
+    options: FinetuneOptions
+    settings: TrainSettings
+    table: AssayTable
+    split: Split
+    spec: ModelSpec
+    encoder: Encoder
+    folder: RunFolder
+    voice: Voice
+    started: float
+
+    @property
+    def split_name(self) -> str:
+        """The method, or the column that holds the split."""
+        if self.split.method not in ("column", "groups"):
+            return self.split.method
+        named = self.table.split_name if self.options.split == "auto" else self.options.split
+        return str(named)
