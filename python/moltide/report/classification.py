@@ -32,59 +32,69 @@ def _judged(target: TargetReport) -> list[int]:
     return [1] if target.prediction.shape[1] == 2 else labels.tolist()[:_CURVES]
 
 
+def _curves(target: TargetReport) -> list[tuple[str, str, np.ndarray, np.ndarray]]:
+    """(colour, class, whether each row is of it, its scores) of every class with a curve."""
+    judged = _judged(target)
+    if not judged or target.classes is None:
+        return []
+    labels, scores = target.y[target.exact].astype(int), target.prediction[target.exact]
+    return [
+        (colour, plain(target.classes[k], 24), labels == k, scores[:, k])
+        for colour, k in zip(_COLOURS, judged, strict=False)
+    ]
+
+
+def _rates(axes: Any, x: str, y: str, legend: str | None) -> None:
+    """Both axes as rates from 0 to 1, and the place of the legend."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    if legend is not None:
+        axes.legend(loc=legend)
+
+
 def roc(target: TargetReport, dpi: int) -> Picture | None:
     """ROC curves, one class against the rest."""
     from sklearn.metrics import roc_curve
 
-    judged = _judged(target)
-    if not judged or target.classes is None:
+    curves = _curves(target)
+    if not curves:
         return None
-    keep = target.exact
-    labels, scores = target.y[keep].astype(int), target.prediction[keep]
     with drawing():
         figure, axes = new_figure(480, 400)
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
-        for colour, k in zip(_COLOURS, judged, strict=False):
-            false, true, _ = roc_curve(labels == k, scores[:, k])
-            axes.plot(false, true, color=colour, label=plain(target.classes[k], 24))
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        axes.set_xlabel("False positive rate")
-        axes.set_ylabel("True positive rate")
-        if len(judged) > 1:
-            axes.legend(loc="lower right")
+        for colour, name, of_class, scores in curves:
+            false, true, _ = roc_curve(of_class, scores)
+            axes.plot(false, true, color=colour, label=name)
+        legend = "lower right" if len(curves) > 1 else None
+        _rates(axes, "False positive rate", "True positive rate", legend)
         metrics = target.methods[0].metrics if target.methods else {}
         area = f" AUROC {metrics['auroc'][0]:.2f}." if "auroc" in metrics else ""
         alt = f"ROC curves of {target.name}.{area}"
-        return Picture(to_svg(figure, alt, dpi), _against(target, judged) + area, "ROC")
+        return Picture(to_svg(figure, alt, dpi), _against(target) + area, "ROC")
 
 
 def precision_recall(target: TargetReport, dpi: int) -> Picture | None:
     """Precision-recall curves, one class against the rest."""
     from sklearn.metrics import precision_recall_curve
 
-    judged = _judged(target)
-    if not judged or target.classes is None:
+    curves = _curves(target)
+    if not curves:
         return None
-    keep = target.exact
-    labels, scores = target.y[keep].astype(int), target.prediction[keep]
     with drawing():
         figure, axes = new_figure(480, 400)
-        for colour, k in zip(_COLOURS, judged, strict=False):
-            precision, recall, _ = precision_recall_curve(labels == k, scores[:, k])
-            name = plain(target.classes[k], 24)
+        for colour, name, of_class, scores in curves:
+            precision, recall, _ = precision_recall_curve(of_class, scores)
             axes.step(recall, precision, where="post", color=colour, label=name)
-            axes.axhline((labels == k).mean(), color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
-        axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-        axes.set_xlabel("Recall")
-        axes.set_ylabel("Precision")
-        if len(judged) > 1:
-            axes.legend(loc="lower left")
-        caption = f"{_against(target, judged)} Dotted: the share of the class."
+            axes.axhline(of_class.mean(), color=colour, linewidth=0.8, linestyle=(0, (2, 2)))
+        _rates(axes, "Recall", "Precision", "lower left" if len(curves) > 1 else None)
+        caption = f"{_against(target)} Dotted: the share of the class."
         alt = f"Precision-recall curves of {target.name}."
         return Picture(to_svg(figure, alt, dpi), caption, "Precision and recall")
 
 
-def _against(target: TargetReport, judged: list[int]) -> str:
+def _against(target: TargetReport) -> str:
+    judged = _judged(target)
     if len(judged) == 1 and target.classes is not None:
         return f"Positive class: {target.classes[judged[0]]}."
     more = f" The first {_CURVES} classes." if len(judged) == _CURVES else ""
