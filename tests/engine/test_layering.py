@@ -1,8 +1,11 @@
-"""Who may include whom: the rules of CONTRIBUTING.md, held over every C++ source."""
+"""Who may include whom: the rules of CONTRIBUTING.md, held over every C++ and Python file."""
 
 from __future__ import annotations
 
+import ast
+import graphlib
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -122,6 +125,58 @@ def test_objects_per_instruction_set_include_plain_headers_only():
     for path in files:
         extra = library_headers(path, set()) - PLAIN
         assert not extra, f"{path.relative_to(ROOT)} includes {sorted(extra)}: inline code to share"
+
+
+def imports(root: Path) -> dict[str, set[str]]:
+    """Module -> modules of the package `root` that it imports anywhere, for types only too.
+
+    What a package's __init__.py hands on counts as imported from where it is defined.
+    """
+    files = {
+        ".".join(path.relative_to(root.parent).with_suffix("").parts): path
+        for path in root.rglob("*.py")
+    }
+    faces = {name.removesuffix(".__init__"): name for name in files if name.endswith(".__init__")}
+    taken = {name: list(imported(path.read_text())) for name, path in files.items()}
+
+    def source(module: str, name: str) -> str | None:
+        if f"{module}.{name}" in files:
+            return f"{module}.{name}"
+        for origin, handed in taken.get(faces.get(module, ""), []):
+            if handed == name and (origin in files or origin in faces):
+                return source(origin, name)
+        return module if module in files else None
+
+    return {
+        name: {found for one in names if (found := source(*one)) is not None}
+        for name, names in taken.items()
+        if name not in faces.values()
+    }
+
+
+def imported(text: str) -> Iterator[tuple[str, str]]:
+    """(module, name) of every `from module import name`."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def test_python_files_import_one_way():
+    found = imports(ROOT / "python" / "moltide")
+    assert len(found) > 100
+    assert "moltide.encoder" in found["moltide.pretrained.loading"]
+    assert "moltide.assay_model.model" in found["moltide.finetune.stages"]
+    list(graphlib.TopologicalSorter(found).static_order())
+
+
+def test_a_circle_is_found(tmp_path):
+    package = tmp_path / "moltide"
+    package.mkdir()
+    (package / "__init__.py").write_text("from moltide.a import A\n")
+    (package / "a.py").write_text("def f():\n    from moltide.b import B\n")
+    (package / "b.py").write_text("from moltide import A\n")
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter(imports(package)).static_order())
 
 
 @pytest.mark.parametrize(
