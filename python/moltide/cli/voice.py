@@ -49,6 +49,6 @@ class TerminalVoice:
 
     def verdict(self, text: str, details: Iterable[str] = ()) -> None:
         self.console.print()
-        self.console.print(text, style="bold green", markup=False)
+        self.console.print(text, style="bold", markup=False)
         for line in details:
             self.say(line)
