@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--longest", type=int, default=320)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--init", type=float, default=0.06, help="deviation of initial weights")

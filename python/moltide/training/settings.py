@@ -22,7 +22,7 @@ HEAD_STARTS = ("auto", "ridge", "random")
 # small changes of the encoder go far.
 _LEARNING_RATE = {
     "random": {"lora": 1e-3, "full": 2e-4, "head": 3e-3},
-    "ridge": {"lora": 2e-4, "full": 5e-5, "head": 3e-3},
+    "ridge": {"lora": 5e-4, "full": 1e-4, "head": 3e-3},
 }
 # Sequences seen in all epochs together, the number of epochs kept within bounds.
 _VISITS, _FEWEST_EPOCHS, _MOST_EPOCHS = 60_000, 5, 40
