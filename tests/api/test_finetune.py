@@ -12,11 +12,13 @@ import pytest
 from tiny_runs import PARENT, RESIDUES, read_table, tiny_backbone, variants, write_table
 
 from moltide import AssayClassifier, load, load_assay_model
+from moltide.assay import read_assay
 from moltide.baselines import BASELINE_NAMES
 from moltide.errors import ConfigError, DataError, MemoryPlanError
 from moltide.finetune import FinetuneOptions, RunSummary, finetune
-from moltide.finetune.curve import epochs_for, nested_rows
+from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
 from moltide.finetune.folder import differences
+from moltide.splits import make_split
 from moltide.training import TrainSettings
 
 SEQUENCES, VALUES = variants(120)
@@ -248,6 +250,19 @@ def test_parts_of_the_training_rows_are_nested() -> None:
     assert (len(small), len(large)) == (20, 100)
     assert set(small) < set(large) < set(index)
     assert epochs_for(0.25, 6) == 12
+
+
+def test_ridge_on_the_learning_curve_sees_the_rows_of_its_point_alone(tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    table = read_assay(write_table(tmp_path / "assay.csv", ["sequence", "y"], rows))
+    split = make_split(table, "random", 0)
+    part = nested_rows(split.index("train"), 0.25, 0)
+    point = ridge_point(table, split, part, 0)
+    assert (point.method, point.n_train) == ("ridge", 24)
+    table.targets[split.index("valid")] = -7.0
+    assert ridge_point(table, split, part, 0) == point
+    table.targets[part] = table.targets[part][::-1]
+    assert ridge_point(table, split, part, 0) != point
 
 
 def test_differences_name_the_path_of_a_value() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from moltide.assay_model import ModelSpec, Rows, fit_assay_model
+from moltide.assay_model import ModelSpec, fit_assay_model
 from moltide.baselines import fit_baselines
 from moltide.finetune.results import measure
 from moltide.finetune.table import rows_of
@@ -69,21 +69,24 @@ def learning_curve(
     log: JsonLog,
     seconds_left: Callable[[], float],
 ) -> list[CurvePoint]:
-    """Points at parts of the training rows; those that would outlast the time are left out.
+    """Points at parts of the training rows; the model's that would outlast the time are left out.
+
+    Both methods fit the same rows. The validation rows choose the model's epoch, and are not shown
+    to ridge, which at small sizes would have most of its rows from there.
 
     Args:
         settings: the main run's, resolved. main: what it did.
-        known: points that are there already, of all training rows.
+        known: points that are there already: the model's on all training rows.
         fresh: gives an encoder as training starts from.
     """
     test, train = split.index("test"), split.index("train")
-    found = list(known)
+    found = [*known, ridge_point(table, split, train, int(settings.seed))]
     a_step = main.seconds / max(1, main.steps)
     for share in SHARES:
         part = nested_rows(train, share, int(settings.seed))
         if not _usable(table, part):
             continue
-        found.append(_ridge_point(table, split, part, settings))
+        found.append(ridge_point(table, split, part, int(settings.seed)))
         epochs = epochs_for(share, max(one.epoch for one in main.history))
         steps = math.ceil(len(part) / settings.batch_size) * epochs
         if steps * a_step > seconds_left():
@@ -118,22 +121,19 @@ def _usable(table: AssayTable, part: npt.NDArray[np.int64]) -> bool:
     return len(part) >= _FEWEST_ROWS and varied
 
 
-def _ridge_point(
-    table: AssayTable, split: Split, part: npt.NDArray[np.int64], settings: TrainSettings
+def ridge_point(
+    table: AssayTable, split: Split, part: npt.NDArray[np.int64], seed: int
 ) -> CurvePoint:
-    test, valid = split.index("test"), split.index("valid")
-    rows: dict[str, Rows] = {
-        name: rows_of(table, index) for name, index in (("train", part), ("valid", valid))
-    }
+    """Ridge fitted to the rows of `part` alone, its penalty chosen by cross-validation in them."""
+    test = split.index("test")
     (ridge,) = fit_baselines(
-        rows["train"].sequences,
+        [table.sequences[i] for i in part],
         table.targets[part],
         [table.sequences[i] for i in test],
         task=table.task,
         n_classes=len(table.classes) if table.classes else None,
-        valid_sequences=rows["valid"].sequences if len(valid) else None,
-        y_valid=table.targets[valid] if len(valid) else None,
-        seed=int(settings.seed),
+        groups=None if split.groups is None else split.groups[part],
+        seed=seed,
         names=["ridge"],
     )
     assert ridge.predictions is not None

@@ -185,8 +185,6 @@ class Stages(PlannedRun):
         metric = primary_metric(self.table.task)
         full = len(self.split.index("train"))
         known = [CurvePoint("model", full, metrics["model"][metric])]
-        if "ridge" in metrics["baselines"]:
-            known.append(CurvePoint("ridge", full, metrics["baselines"]["ridge"][metric]))
         points = learning_curve(
             self.table,
             self.split,
