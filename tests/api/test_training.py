@@ -220,12 +220,49 @@ def test_a_ridge_start_is_ahead_after_one_epoch() -> None:
     assert losses["ridge"] < losses["random"]
 
 
-def test_a_ridge_start_needs_a_linear_regression_head() -> None:
+def test_classes_start_at_a_logistic_ridge() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    from moltide.assay_model.head_start import logistic_ridge
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(150, 5)) * 0.02 + 3
+    y = np.digitize(x[:, 1] + 0.5 * x[:, 2] + rng.normal(scale=0.005, size=150), [4.49, 4.51])
+    weights = rng.uniform(0.5, 2, size=150)
+    for labels, k in ((y, 3), (np.minimum(y, 1), 2)):
+        slopes, offsets = logistic_ridge(x, labels, weights, k)
+        logits = x @ slopes.T + offsets
+        assert (logits.argmax(axis=1) == labels).mean() > 0.8
+        z = (x - x.mean(axis=0)) / x.std(axis=0)
+        gaps = []
+        for c in np.logspace(-4, 0, 5):
+            other = LogisticRegression(C=c, max_iter=1000).fit(z, labels, sample_weight=weights)
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            gaps.append(np.abs(other.predict_proba(z) - shares).max())
+        assert min(gaps) < 1e-2
+
+
+def test_a_logistic_start_survives_classes_that_are_rare_or_absent() -> None:
+    from moltide.assay_model.head_start import logistic_ridge
+
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    y = (x[:, 0] > 0).astype(np.int64) * 2  # class 1 of three never occurs
+    slopes, offsets = logistic_ridge(x, y, np.ones(40), 3)
+    assert np.isfinite(offsets).all()
+    assert not slopes[1].any()
+    assert (np.argmax(x @ slopes.T + offsets, axis=1) == y).mean() > 0.8
+    alone, shares = logistic_ridge(x, np.zeros(40, np.int64), np.ones(40), 2)
+    assert not alone.any()
+    assert shares[0] > shares[1]
+
+
+def test_a_ridge_start_needs_a_linear_head_and_one_label_a_sequence() -> None:
     def start(task: str = "regression", level: str = "sequence", **options: object) -> str:
         settings = dataclasses.replace(TrainSettings(), **options)  # type: ignore[arg-type]
         return settings.resolved(task, 10, n_classes=2, level=level).head_start
 
-    assert start() == "ridge"
-    assert start("classification") == start(level="residue") == start(head_hidden=8) == "random"
+    assert start() == start("classification") == "ridge"
+    assert start(level="residue") == start(head_hidden=8) == "random"
     with pytest.raises(ConfigError, match="head_start is 'ridge'"):
-        start("classification", head_start="ridge")
+        start(head_hidden=8, head_start="ridge")

@@ -1,4 +1,4 @@
-"""A regression head that starts at the ridge solution on the frozen representation.
+"""A linear head that starts at the ridge solution on the frozen representation.
 
 Variants of one protein differ little in their pooled representation, so a head that starts near
 zero learns for many epochs before the encoder sees a useful gradient. Probing first and fine-tuning
@@ -7,19 +7,28 @@ from there (Kumar et al. 2022, arXiv:2202.10054) skips that, and distorts the re
 
 from __future__ import annotations
 
+import warnings
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from moltide.assay_model.preparation import Preparation
 from moltide.assay_model.rows import Rows
 
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
 _MOST_ROWS = 4000
 # Penalties tried, as shares of the largest squared singular value.
 _PENALTIES = np.logspace(-7, 1, 33)
+# Inverse penalties of the logistic ridge, for columns of unit variance.
+_INVERSE_PENALTIES = np.logspace(-4, 0, 5)
+_FOLDS = 3
 
 
 def start_head(ready: Preparation, train: Rows) -> None:
-    """Set weight and bias of the linear head, one ridge a target, the penalty by leaving one out.
+    """Set weight and bias of the linear head: a ridge a target, logistic for classes.
 
     Rows without weight and values that are not measured are left out; bounds enter as values.
     """
@@ -34,12 +43,20 @@ def start_head(ready: Preparation, train: Rows) -> None:
     table = np.asarray(encoder.embed(texts, ready.settings.pool), np.float64)
     targets = ready.data.targets[rows].astype(np.float64)
     weights = np.ones(len(rows)) if train.weights is None else train.weights[rows]
-    out = np.zeros((targets.shape[1], width), np.float32)
-    bias = np.zeros(targets.shape[1], np.float32)
+    spec = ready.spec
+    out = np.zeros((spec.outputs, width), np.float32)
+    bias = np.zeros(spec.outputs, np.float32)
     for j in range(targets.shape[1]):
         known = ~np.isnan(targets[:, j])
-        slope, offset = ridge(table[known], targets[known, j], weights[known])
-        out[j], bias[j] = slope, offset
+        x, y, w = table[known], targets[known, j], weights[known]
+        if spec.task == "regression":
+            out[j], bias[j] = ridge(x, y, w)
+        elif spec.binary:
+            slope, offset = logistic_ridge(x, y.astype(np.int64), w, 2)
+            out[j], bias[j] = slope[1] - slope[0], offset[1] - offset[0]
+        else:
+            slope, offset = logistic_ridge(x, y.astype(np.int64), w, len(spec.classes))
+            out[:], bias[:] = slope, offset
     encoder.model.set_parameter("head.out.weight", out)
     encoder.model.set_parameter("head.out.bias", bias)
 
@@ -68,3 +85,50 @@ def ridge(
             best = (error, s / (s**2 + penalty) * projected)
     slope = vt.T @ best[1]
     return slope, middle - float(slope @ centre)
+
+
+def logistic_ridge(
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    n_classes: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(slopes (n_classes, C), intercepts (n_classes,)) of a logistic ridge; softmax of the outputs
+    gives the shares. The penalty has the least cross-validated log loss.
+
+    With too few rows of a class for that, slopes are 0 and intercepts the log shares.
+    """
+    counts = np.bincount(y, weights, minlength=n_classes)
+    # A class that no row shows keeps half a row, so that its logit is finite.
+    slopes, shares = np.zeros((n_classes, x.shape[1])), np.log(np.maximum(counts, 0.5))
+    present = np.unique(y)
+    if len(present) < 2 or np.bincount(y)[present].min() < _FOLDS:
+        return slopes, shares - shares.mean()
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.model_selection import StratifiedKFold
+
+    centre, scale = x.mean(axis=0), x.std(axis=0)
+    scale = np.where(scale > 1e-9 * max(1e-300, float(scale.max())), scale, np.inf)
+    z = (x - centre) / scale
+
+    def fitted(penalty: float, rows: npt.NDArray[np.int64]) -> LogisticRegression:
+        model = LogisticRegression(C=penalty, max_iter=300, tol=1e-4)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # not converged to the last digit is good enough
+            return model.fit(z[rows], y[rows], sample_weight=weights[rows])
+
+    losses = np.zeros(len(_INVERSE_PENALTIES))
+    for fit, check in StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(z, y):
+        for k, penalty in enumerate(_INVERSE_PENALTIES):
+            shown = fitted(penalty, fit).predict_proba(z[check])
+            losses[k] += log_loss(y[check], shown, sample_weight=weights[check], labels=present)
+    best = fitted(float(_INVERSE_PENALTIES[losses.argmin()]), np.arange(len(y)))
+    coefficients, intercepts = best.coef_, best.intercept_
+    if len(present) == 2:  # one row, of the second class against the first
+        coefficients = np.vstack([-coefficients / 2, coefficients / 2])
+        intercepts = np.array([-intercepts[0] / 2, intercepts[0] / 2])
+    slopes[present] = coefficients / scale
+    offsets = shares - shares[present].mean()
+    offsets[present] = intercepts - slopes[present] @ centre
+    return slopes, offsets

@@ -37,8 +37,8 @@ class TrainSettings:
         rank, alpha, dropout, targets: of the LoRA adapter.
         pool: what the head reads: "mean" over residues, or "cls".
         head_hidden: width of a tanh layer in the head; 0: the head is linear.
-        head_start: "ridge": a linear regression head starts at the ridge solution on the frozen
-            backbone; "random": near zero; "auto": "ridge" where it is possible.
+        head_start: "ridge": a linear head starts at the ridge solution on the frozen backbone
+            (logistic for classes); "random": near zero; "auto": "ridge" where it is possible.
         head_dropout: dropout before each linear map of the head.
         loss: "auto": tobit with censored labels, else mse; bce for two classes, else
             cross_entropy.
@@ -169,13 +169,13 @@ class TrainSettings:
                 f"loss is {loss!r}, but some labels are bounds (such as >10); allowed with bounds: "
                 "tobit, ranking"
             )
-        possible = task == "regression" and level == "sequence" and not self.head_hidden
+        possible = level == "sequence" and not self.head_hidden
         start = self.head_start
         if start == "auto":
             start = "ridge" if possible else "random"
         elif start == "ridge" and not possible:
             raise ConfigError(
-                "head_start is 'ridge'; that needs regression of sequences and head_hidden=0"
+                "head_start is 'ridge'; that needs one label a sequence and head_hidden=0"
             )
         epochs = self.epochs
         if epochs is None:
