@@ -184,6 +184,25 @@ def test_a_dry_run_writes_nothing(start: Start, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["assay.csv"]
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_folder_of_other_files_is_refused_before_the_table_is_read(
+    start: Start, tmp_path: Path, dry_run: bool
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.doc").write_text("mine")
+    with pytest.raises(ConfigError, match=r"run is not empty \(thesis\.doc\) and holds no run"):
+        start(["not", "a table"], [], dry_run=dry_run)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.doc"]
+
+
+def test_a_dry_run_refuses_the_folder_of_another_run(start: Start, tmp_path: Path) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    start(["sequence", "y"], rows)
+    assert start(["sequence", "y"], rows, dry_run=True).state == "dry run"
+    with pytest.raises(ConfigError, match=r"finished run with other settings.*seed: 0 -> 1"):
+        start(["sequence", "y"], rows, dry_run=True, settings={"seed": 1})
+
+
 def test_time_is_kept(start: Start, tmp_path: Path) -> None:
     rows = list(zip(SEQUENCES, VALUES, strict=True))
     start(["sequence", "y"], rows, settings={"epochs": 100_000, "max_minutes": 0.05})

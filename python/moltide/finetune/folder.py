@@ -52,8 +52,40 @@ class RunFolder:
     def file(self, name: str) -> Path:
         return self.path / name
 
+    def refuse_foreign(self, overwrite: bool) -> None:
+        """Refuse, without writing, what can be refused before the identity of the run is known.
+
+        Raises:
+            ConfigError: the folder holds other files and no run, without `overwrite`.
+            OSError: not a folder.
+        """
+        _check_folder(self.path)
+        if overwrite or not self.path.exists() or self._found() is not None:
+            return
+        foreign = sorted(one.name for one in self.path.iterdir() if not _is_ours(one.name))
+        if foreign:
+            raise ConfigError(
+                f"{self.path} is not empty ({', '.join(foreign[:_SHOWN])}) and holds no run; "
+                "choose another folder, or --overwrite"
+            )
+
+    def check(self, overwrite: bool) -> None:
+        """Find out `state`, without writing.
+
+        Raises:
+            ConfigError: the folder holds another run (what differs is listed) or other files.
+            OSError: not a folder.
+        """
+        self.refuse_foreign(overwrite)
+        found = self._found()
+        changes = [] if found is None else list(differences(found, self.identity))
+        if overwrite and (changes or self.state == "finished"):
+            self.state = "new"
+        elif changes:
+            raise self._refusal(changes)
+
     def open(self, overwrite: bool) -> None:
-        """Find out `state`; for a new or resumed run make the folder and its checkpoint folder.
+        """`check`, and for a new or resumed run make the folder and its checkpoint folder.
 
         An interrupted run of the same identity is resumed, `overwrite` or not: the command that
         started it by overwriting another is the command that resumes it.
@@ -62,22 +94,11 @@ class RunFolder:
             ConfigError: the folder holds another run (what differs is listed) or other files.
             OSError: not a folder, or not writable.
         """
-        found = self._found()
-        changes = [] if found is None else list(differences(found, self.identity))
-        if overwrite and (changes or self.state == "finished"):
-            self.state = "new"
-        elif changes:
-            raise self._refusal(changes)
-        elif self.state == "finished":
+        self.check(overwrite)
+        if self.state == "finished":
             return
         check_writable(self.path)
         if self.state == "new":
-            foreign = sorted(one.name for one in self.path.iterdir() if not _is_ours(one.name))
-            if foreign and not overwrite:
-                raise ConfigError(
-                    f"{self.path} is not empty ({', '.join(foreign[:_SHOWN])}) and holds no run; "
-                    "choose another folder, or --overwrite"
-                )
             self._clear()
             self.checkpoint.mkdir(exist_ok=True)
             text = json.dumps({"identity": self.identity}, indent=2) + "\n"
@@ -153,13 +174,17 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: naming the folder.
     """
-    if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; --out is a folder")
+    _check_folder(path)
     path.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path)
     os.close(handle)
     with contextlib.suppress(OSError):
         os.unlink(name)
+
+
+def _check_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"{path} is a file; --out is a folder")
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from moltide.assay import AssayTable
     from moltide.splits import Split
 
+# What a dry run says of the folder.
+_STATES = {
+    "resume": ["the folder holds this very run, interrupted; it would go on"],
+    "finished": ["the folder holds this very run, finished; nothing would be done"],
+}
+
 
 @dataclass
 class RunSummary:
@@ -65,8 +71,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     started = time.monotonic()
     voice = voice or SilentVoice()
     options.check()
-    if not options.dry_run:
-        _refuse_early(Path(options.out))
+    _refuse_early(options)
     with voice.busy("reading the table"):
         table = read_assay(options.assay, **options.read_options())
     voice.section("data", table.summary.lines())
@@ -81,7 +86,9 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     for note in encoder.notes:
         voice.say(note)
     folder = RunFolder(options.out, _identity(options, table, split, reference))
-    if not options.dry_run:
+    if options.dry_run:
+        folder.check(options.overwrite)
+    else:
         folder.open(options.overwrite)
         if folder.state == "finished":
             return _already_finished(folder, voice)
@@ -95,7 +102,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         )
     voice.section("model", plan.lines)
     if options.dry_run:
-        voice.section("dry run", ["nothing was written"])
+        voice.section("dry run", ["nothing was written", *_STATES.get(folder.state, [])])
         return RunSummary(folder.path, "dry run", seconds=time.monotonic() - started)
     if folder.state == "resume":
         voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
@@ -104,10 +111,12 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     return RunSummary(folder.path, "finished", metrics, time.monotonic() - started)
 
 
-def _refuse_early(out: Path) -> None:
-    """A folder that cannot be written is better known before minutes of reading."""
-    if out.exists():
-        names.check_writable(out)
+def _refuse_early(options: FinetuneOptions) -> None:
+    """A folder that cannot be used is better known before minutes of reading."""
+    folder = RunFolder(options.out, {})
+    folder.refuse_foreign(options.overwrite)
+    if folder.path.exists() and not options.dry_run:
+        names.check_writable(folder.path)
 
 
 def _identity(
