@@ -78,7 +78,7 @@ def read_adapter(files: Files, names: NameMap, layers: int, width: int) -> Store
 
     Raises:
         CheckpointError: no adapter there, pickle weights, another PEFT method, a feature that is
-            not honoured, tensors missing or out of place.
+            not honoured, tensors missing, out of place or not finite.
     """
     config_path = files.get(ADAPTER_CONFIG)
     if config_path is None:
@@ -162,7 +162,7 @@ def _assemble(rules: LoraRules, tensors: _Sorted, names: NameMap, where: str) ->
         module = names.prefix + module_name(names, target, layer)
         if set(pair) != {"A", "B"}:
             raise CheckpointError(f"{where}: {module} has lora_{min(pair)} alone, needs A and B")
-        a, b = pair["A"].read(), pair["B"].read()
+        a, b = pair["A"].read_finite(), pair["B"].read_finite()
         rank = rules.rank_of(module)
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
             raise CheckpointError(
@@ -184,7 +184,7 @@ def _assemble(rules: LoraRules, tensors: _Sorted, names: NameMap, where: str) ->
         else _to_rank(a, b, settings.rank)
         for key, (a, b, scale) in found.items()
     }
-    head = {name: tensor.read() for name, tensor in tensors.head.items()}
+    head = {name: tensor.read_finite() for name, tensor in tensors.head.items()}
     return StoredAdapter(settings, pairs, head)
 
 

@@ -320,10 +320,12 @@ def test_two_spellings_at_once(tmp_path: Path) -> None:
         read(write_tiny(tmp_path, tensors))
 
 
-def test_nan_weights_warn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     tensors = tiny_tensors()
-    tensors["lm_head.bias"][3] = np.nan
-    with pytest.warns(UserWarning, match=r"NaN or infinite weights in lm_head.bias"):
+    tensors["lm_head.bias"][3] = value
+    says = r"model.safetensors: tensor 'lm_head.bias' has 1 NaN or infinite values among 33"
+    with pytest.raises(CheckpointError, match=says):
         arrays(write_tiny(tmp_path, tensors))
 
 

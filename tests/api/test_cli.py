@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import PARENT, assay, moltide, read_table, tiny_backbone, variants, write_table
+from tiny_runs import (
+    PARENT,
+    assay,
+    moltide,
+    read_table,
+    tiny_backbone,
+    tiny_encoder,
+    variants,
+    write_table,
+)
 
 from moltide import load, load_assay_model
 from moltide.cli import main
@@ -185,6 +194,23 @@ def test_bad_input_is_one_line(
     assert "no model" in one_error(
         capsys, "finetune", table, "--backbone", tmp_path / "none", "--out", tmp_path / "run"
     )
+
+
+def test_weights_that_are_not_finite_leave_nothing_behind(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder = tiny_encoder()
+    name = "layers.1.mlp.up.weight"
+    weights = np.array(encoder.model.get_parameter(name))
+    weights[0, 0] = np.inf
+    encoder.model.set_parameter(name, weights)
+    encoder.save(tmp_path / "broken")
+    for command in ("finetune", table, "--out"), ("embed", table, "-o"):
+        out = tmp_path / "out.npy"
+        found = one_error(capsys, *command, out, "--backbone", tmp_path / "broken")
+        assert "model.safetensors: tensor " in found
+        assert "1 NaN or infinite" in found
+        assert not out.exists()
 
 
 def test_usage_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -309,6 +309,10 @@ STEM = "base_model.model.esm.encoder.layer.1.attention.self.query."
             r"layer.7.attention.self.query.lora_A.weight' has no place here",
         ),
         (
+            lambda t: t[STEM + "lora_B.weight"].__setitem__((0, 0), np.nan),
+            r"adapter_model.safetensors: tensor .*query.lora_B.weight' has 1 NaN or infinite",
+        ),
+        (
             lambda t: t.update({STEM + "lora_magnitude_vector": np.ones(64, np.float32)}),
             r"lora_magnitude_vector' has no place here",
         ),

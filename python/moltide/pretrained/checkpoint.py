@@ -36,20 +36,11 @@ class Checkpoint:
     def arrays(self) -> Iterator[tuple[str, np.ndarray]]:
         """Canonical name and float32 values, one parameter in memory at a time.
 
-        Warns (UserWarning) at the end if any weight is NaN or infinite.
+        Raises:
+            CheckpointError: a weight is NaN or infinite.
         """
-        bad = []
         for name, stored in self.tensors.items():
-            values = stored.read()
-            if not np.isfinite(values).all():
-                bad.append(stored.name)
-            yield name, values
-        if bad:
-            warnings.warn(
-                f"{self.where}: NaN or infinite weights in {_some(bad)}; "
-                "results that touch them will not be finite",
-                stacklevel=2,
-            )
+            yield name, stored.read_finite()
 
 
 def read_checkpoint(files: Files) -> Checkpoint:

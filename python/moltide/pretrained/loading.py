@@ -34,8 +34,8 @@ def load(
 
     Raises:
         CheckpointError: nothing of that name, no permission, offline and not cached, or files that
-            are corrupt, of another model type, or contradict each other. Nothing is kept of a
-            checkpoint that fails.
+            are corrupt, of another model type, contradict each other, or hold NaN or infinite
+            weights. Nothing is kept of a checkpoint that fails.
         ConfigError: another device or dtype.
     """
     check_device(device)

@@ -70,6 +70,22 @@ class StoredTensor:
         values = bfloat16_to_float32(raw) if self.dtype == "BF16" else raw.astype(np.float32)
         return np.ascontiguousarray(values.reshape(self.shape))
 
+    def read_finite(self) -> np.ndarray:
+        """`read`, for weights: one NaN would be in every result.
+
+        Raises:
+            CheckpointError: as `read`, or a value is NaN or infinite.
+        """
+        values = self.read()
+        finite = np.isfinite(values)
+        if not finite.all():
+            raise CheckpointError(
+                f"{self.path}: tensor {self.name!r} has {finite.size - finite.sum():,} NaN or "
+                f"infinite values among {finite.size:,}; the file is damaged, or its training "
+                "diverged"
+            )
+        return values
+
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
     """Widen bfloat16 bit patterns (uint16) to float32; exact."""
