@@ -18,6 +18,7 @@ from moltide.errors import ConfigError, DataError, MemoryPlanError
 from moltide.finetune import FinetuneOptions, RunSummary, finetune
 from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
 from moltide.finetune.folder import differences
+from moltide.finetune.voice import SilentVoice
 from moltide.splits import make_split
 from moltide.training import TrainSettings
 
@@ -41,6 +42,7 @@ def start(backbone: Path, tmp_path: Path) -> Start:
         table = write_table(tmp_path / "assay.csv", header, rows)
         settings = {"epochs": 2, **options.pop("settings", {})}
         defaults: dict[str, Any] = {"split": "random", "learning_curve": False, "report": False}
+        voice = options.pop("voice", None)
         return finetune(
             FinetuneOptions(
                 assay=table,
@@ -48,7 +50,8 @@ def start(backbone: Path, tmp_path: Path) -> Start:
                 backbone=backbone,
                 settings=TrainSettings(**settings),
                 **{**defaults, **options},
-            )
+            ),
+            voice,
         )
 
     return run
@@ -151,6 +154,42 @@ def test_bounds_make_it_a_tobit_model(start: Start, tmp_path: Path) -> None:
     assert config["settings"]["loss"] == "tobit"
     predictions = read_table(tmp_path / "run" / "predictions.csv")
     assert {one["bound"] for one in predictions} == {"", ">"}
+
+
+class Listener(SilentVoice):
+    """Keeps what a run says."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_too_few_exact_validation_rows_for_intervals_are_named(
+    start: Start, tmp_path: Path
+) -> None:
+    part = ["train"] * 60 + ["valid"] * 30 + ["test"] * 30
+    exact = {"a": [*range(60, 67)], "b": [*range(60, 63)], "c": [*range(60, 69)]}
+    rows = []
+    for i, (sequence, value) in enumerate(zip(SEQUENCES, VALUES, strict=True)):
+        cells = [
+            f"{'' if part[i] != 'valid' or i in known else '<'}{value}" for known in exact.values()
+        ]
+        rows.append([sequence, *cells, part[i]])
+    voice = Listener()
+    table = {"target": "a,b,c"}
+    start(["sequence", *exact, "part"], rows, table=table, split="part", report=True, voice=voice)
+    few = [line for line in voice.said if "interval" in line]
+    assert few[-2:] == [
+        "no 90% intervals for a: 7 validation rows have an exact value, 9 are needed",
+        "no std and no 90% intervals for b: 3 validation rows have an exact value, 9 are needed",
+    ]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "No 90% intervals for a: 7 validation rows have an exact value, 9 are needed." in page
+    held = read_table(tmp_path / "run" / "predictions.csv")
+    assert {bool(one["std_a"]) for one in held} == {bool(one["low90_c"]) for one in held} == {True}
+    assert {one["std_b"] for one in held} == {one["low90_a"] for one in held} == {""}
 
 
 def test_mutations_of_a_wild_type(start: Start, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ They cover as promised for rows that resemble the validation rows, and make no p
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,8 +86,10 @@ class Uncertainty:
         )
         spread = model.std(valid)
         for j, column in enumerate(residuals.T):
-            known = ~np.isnan(column) & (spread[:, j] > 0)
-            model.residuals.append(np.sort(np.abs(column[known]) / spread[known, j]))
+            known = ~np.isnan(column)
+            # Too few for a scale: kept as they are, so that their number is known.
+            scale = spread[known, j] if model.sd[j] > 0 else 1.0
+            model.residuals.append(np.sort(np.abs(column[known]) / scale))
         return model
 
     def leverage(self, representation: npt.NDArray[np.float32]) -> FloatArray:
@@ -105,9 +109,8 @@ class Uncertainty:
         validation rows are too few for it."""
         widths = np.full(len(self.sd), np.nan)
         for j, residuals in enumerate(self.residuals):
-            rank = int(np.ceil((len(residuals) + 1) * level))
-            if len(residuals) >= _ENOUGH and rank <= len(residuals):
-                widths[j] = residuals[rank - 1]
+            if _suffice(len(residuals), level):
+                widths[j] = residuals[_rank(len(residuals), level) - 1]
         return widths
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -134,6 +137,36 @@ class Uncertainty:
             arrays["sd"],
             list(np.split(arrays["residuals"], ends)),
         )
+
+
+def missing_intervals(
+    uncertainty: Uncertainty | None, names: Sequence[str], level: float
+) -> list[str]:
+    """A line for each target of a regression model (`names`) that has no intervals: why."""
+    if uncertainty is None:
+        return [
+            f"no std and no {level:.0%} intervals: the model was fitted without validation rows"
+        ]
+    needed = next(n for n in itertools.count(_ENOUGH) if _suffice(n, level))
+    lines = []
+    for name, residuals in zip(names, uncertainty.residuals, strict=True):
+        n = len(residuals)
+        if n >= needed:
+            continue
+        what = f"{level:.0%} intervals" if n >= _ENOUGH else f"std and no {level:.0%} intervals"
+        whose = f" for {name}" if len(names) > 1 else ""
+        rows = "validation row has" if n == 1 else "validation rows have"
+        lines.append(f"no {what}{whose}: {n} {rows} an exact value, {needed} are needed")
+    return lines
+
+
+def _rank(n: int, level: float) -> int:
+    """Which of n ascending residuals is the half width of a split-conformal interval."""
+    return int(np.ceil((n + 1) * level))
+
+
+def _suffice(n: int, level: float) -> bool:
+    return n >= _ENOUGH and _rank(n, level) <= n
 
 
 def _best_shape(residuals: FloatArray, leverage: FloatArray) -> tuple[float, float, float]:

@@ -78,9 +78,11 @@ def predict(
     import json
 
     from moltide.assay_model.files import load, read_config
+    from moltide.assay_model.uncertainty import missing_intervals
     from moltide.cli.reading import SequenceReader
     from moltide.cli.table_output import kind_of, write_with_columns
     from moltide.cli.voice import TerminalVoice
+    from moltide.finetune.stages import INTERVAL
 
     to_stdout = str(out) == "-"
     kind_of(out)
@@ -106,6 +108,9 @@ def predict(
     outside = sum(row[columns.index("in_domain")] == "no" for row in cells.values())
     for note in reader.notes:
         voice.say(note)
+    if uncertainty and model.spec.task == "regression":
+        for line in missing_intervals(model.uncertainty, model.spec.target_names, INTERVAL):
+            voice.say(line)
     voice.say(f"{len(values):,} sequences predicted, {outside:,} outside the training domain")
     if reader.skipped:
         voice.say(f"{len(reader.skipped):,} rows without a prediction (see domain_note)")

@@ -30,11 +30,15 @@ def write_run_report(
     metrics: Mapping[str, Any],
     targets: Sequence[TargetResult],
     predictions: Mapping[str, Prediction],
+    missing: Sequence[str],
     baselines: Sequence[BaselineResult],
     result: FitResult,
     curve: Sequence[CurvePoint],
 ) -> None:
     """Write RUN/report.html.
+
+    Args:
+        missing: why there are no intervals.
 
     Raises:
         OSError: the folder is not writable, or the disk is full.
@@ -65,7 +69,7 @@ def write_run_report(
         },
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         command=_command(run),
-        notes=_notes(run, predictions["test"]),
+        notes=_notes(predictions["test"], missing),
     )
     write_report(data, run.folder.file(names.REPORT))
 
@@ -174,14 +178,15 @@ def _training(run: PlannedRun, result: FitResult) -> TrainingCurve:
     )
 
 
-def _notes(run: PlannedRun, test: Prediction) -> list[str]:
+def _notes(test: Prediction, missing: Sequence[str]) -> list[str]:
+    notes = [f"{line[:1].upper()}{line[1:]}." for line in missing]
     outside = int((~test.in_domain).sum()) if test.notes else 0
-    if not outside:
-        return []
-    return [
-        f"{outside:,} of {len(test.notes):,} test sequences lie outside the training domain "
-        "(positions that never varied in training, or far from every training sequence)."
-    ]
+    if outside:
+        notes.append(
+            f"{outside:,} of {len(test.notes):,} test sequences lie outside the training domain "
+            "(positions that never varied in training, or far from every training sequence)."
+        )
+    return notes
 
 
 def _command(run: PlannedRun) -> str:

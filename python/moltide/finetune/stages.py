@@ -12,6 +12,7 @@ import numpy as np
 from moltide.assay_model import AssayModel, Prediction, fit_assay_model
 from moltide.assay_model.backbone import open_backbone
 from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
+from moltide.assay_model.uncertainty import missing_intervals
 from moltide.atomic import atomic_write_text
 from moltide.finetune import folder as names
 from moltide.finetune.baseline_stage import run_baselines
@@ -56,6 +57,7 @@ class Stages(PlannedRun):
         with voice.busy("predicting the test rows"):
             predictions = self._predict(model)
         targets = self._judge(predictions["test"], baselines)
+        missing = self._missing_intervals(model)
         metrics = metrics_document(self.table, self.split, self.split_name, targets)
         atomic_write_text(
             folder.file(names.PREDICTIONS), predictions_csv(self.table, self.split, predictions)
@@ -68,12 +70,12 @@ class Stages(PlannedRun):
         if self.options.report:
             with voice.busy("writing the report"):
                 write_run_report(
-                    self, config, metrics, targets, predictions, baselines, result, curve
+                    self, config, metrics, targets, predictions, missing, baselines, result, curve
                 )
         atomic_write_text(folder.file(names.METRICS), to_json(metrics))
         atomic_write_text(folder.file(CONFIG), to_json(config))
         folder.finish()
-        self._conclude(metrics, predictions["test"])
+        self._conclude(metrics, predictions["test"], missing)
         return json.loads(to_json(metrics))  # type: ignore[no-any-return]
 
     def _baselines(self) -> list[BaselineResult]:
@@ -240,7 +242,12 @@ class Stages(PlannedRun):
             "environment": environment(),
         }
 
-    def _conclude(self, metrics: dict[str, Any], test: Prediction) -> None:
+    def _missing_intervals(self, model: AssayModel) -> list[str]:
+        if self.table.task != "regression":
+            return []
+        return missing_intervals(model.uncertainty, self.table.target_names, INTERVAL)
+
+    def _conclude(self, metrics: dict[str, Any], test: Prediction, missing: list[str]) -> None:
         voice = self.voice
         voice.section("result")
         outside = int((~test.in_domain).sum())
@@ -251,6 +258,8 @@ class Stages(PlannedRun):
         covered = self._coverage(test)
         if covered is not None:
             voice.say(f"{INTERVAL:.0%} intervals hold {covered:.0%} of the test values")
+        for line in missing:
+            voice.say(line)
         voice.verdict(str(metrics["verdict"]), verdict_details(metrics))
 
     def _coverage(self, test: Prediction) -> float | None:
