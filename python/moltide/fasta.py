@@ -10,6 +10,8 @@ from pathlib import Path
 
 from moltide.errors import DataError
 
+_SUFFIXES = (".fasta", ".fa", ".faa", ".fas")
+
 
 def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     """(name, residues as written) of each record of a FASTA file, plain or gzip, one at a time.
@@ -27,14 +29,28 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     if not first:
         raise DataError(f"{file.name}: the file is empty")
     if first != ">":
-        raise DataError(f"{file.name} is no FASTA file: it starts with {first!r}, not '>'")
+        raise _no_record(file, first)
     for record in pyfastx.Fastx(str(file), format="fasta"):
         yield record[0], record[1].rstrip("\r")
 
 
 def is_fasta(path: str | os.PathLike[str]) -> bool:
-    """Whether a file starts like FASTA (plain or gzip). Errors as `read_fasta`."""
-    return _first_character(Path(path)) == ">"
+    """Whether a file starts like FASTA (plain or gzip).
+
+    Raises:
+        DataError: damaged, or named as FASTA and starting with anything else.
+    """
+    file = Path(path)
+    first = _first_character(file)
+    if first not in ("", ">") and file.name.lower().removesuffix(".gz").endswith(_SUFFIXES):
+        raise _no_record(file, first)
+    return first == ">"
+
+
+def _no_record(file: Path, first: str) -> DataError:
+    return DataError(
+        f"{file.name}: no FASTA record (a line that begins with '>'); it starts with {first!r}"
+    )
 
 
 def _first_character(file: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from moltide.assay.columns import Roles, Wanted, find_sequence_roles
 from moltide.assay.ledger import Ledger
 from moltide.assay.options import ReadOptions
 from moltide.assay.profile import plain_name
+from moltide.assay.residues import clean_sequences
 from moltide.assay.rows import RowSequences, sequences_from_column, sequences_from_mutations
 from moltide.assay.source import Source, read_source, source_chunks, source_from_frame
 from moltide.assay.wildtype import WildType, read_wildtype
@@ -22,6 +23,9 @@ from moltide.fasta import is_fasta, read_fasta
 _NAME_COLUMNS = frozenset([
     "id", "name", "accession", "identifier", "sequenceid", "proteinid", "seqid",
 ])  # fmt: skip
+
+
+_LISTED = 5  # problems in a message
 
 
 @dataclass
@@ -137,22 +141,39 @@ def _texts_batch(
 ) -> SequenceBatch:
     ledger = Ledger(len(texts))
     source = _Texts(name, first_row)
-    rows = sequences_from_column(source, texts, "the sequences", options, ledger)
-    _refuse_skipped(source, names, ledger, options)
+    # Nothing is refused on the way, so that problems of every kind are told together.
+    lenient = replace(options, on_bad_row="set_aside")
+    rows = sequences_from_column(source, texts, "the sequences", lenient, ledger)
+    _refuse_skipped(source, names, ledger, options, "record" if first_row else "sequence", texts)
     return _batch(source, names, rows, ledger)
 
 
 def _refuse_skipped(
-    source: Source, names: Sequence[str], ledger: Ledger, options: ReadOptions
+    source: Source,
+    names: Sequence[str],
+    ledger: Ledger,
+    options: ReadOptions,
+    what: str = "row",
+    texts: Sequence[str] = (),
 ) -> None:
     """With on_bad_row="error", an empty sequence is an error too: each input needs its output."""
     if options.on_bad_row == "set_aside" or not ledger.set_aside:
         return
-    reason, indices = next(iter(ledger.set_aside.items()))
-    index = indices[0]
+    problems = {i: reason for reason, indices in ledger.set_aside.items() for i in indices}
+    if texts:
+        bad = sorted(problems)
+        for at, letter, place in clean_sequences(texts[i] for i in bad).illegal:
+            problems[bad[at]] = f"{letter!r} at position {place} is no residue"
+    shown = []
+    for index in sorted(problems)[:_LISTED]:
+        number, name = str(source.row(index)), names[index]
+        called = f"{what} {number}" + (f" ({name})" if name != number else "")
+        shown.append(f"{called}: {problems[index]}")
+    if len(problems) > _LISTED:
+        shown.append(f"and {len(problems) - _LISTED:,} more")
     raise source.fail(
-        f"row {source.row(index)} ({names[index]}): {reason}; {len(indices):,} such rows. Leave "
-        "them out with --on-bad-row set_aside"
+        f"{what}s that cannot be used: {len(problems):,} ({'; '.join(shown)}). Correct them, or "
+        "leave them out (--on-bad-row set_aside)"
     )
 
 

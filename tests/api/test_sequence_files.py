@@ -39,7 +39,7 @@ def test_fasta(tmp_path: Path, newline: str, packed: bool) -> None:
     ("data", "says"),
     [
         (b"", "the file is empty"),
-        (b"MKTAY\n", "starts with 'M', not '>'"),
+        (b"MKTAY\n", "no FASTA record .a line that begins with '>'.; it starts with 'M'"),
         (gzip.compress(FASTA.encode())[:-30], "truncated or damaged gzip"),
     ],
 )
@@ -136,7 +136,7 @@ def test_every_input_needs_its_output(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv: column 'sequence': .*row 5: '1' at position 3"):
         read_sequences(path, sequence="sequence")
     frame = pd.DataFrame({"id": NAMES[:3], "sequence": ["MKT", "", "MK"]})
-    with pytest.raises(DataError, match=r"row 3 \(v1\): no sequence; 1 such rows"):
+    with pytest.raises(DataError, match=r"rows .* used: 1 \(row 3 \(v1\): no sequence\)"):
         read_sequences(frame, sequence="sequence")
     batch = read_sequences(path, sequence="sequence", on_bad_row="set_aside")
     assert batch.sequences == SEQUENCES[:5]
@@ -147,6 +147,27 @@ def test_every_input_needs_its_output(tmp_path: Path) -> None:
     ]
     with pytest.raises(DataError, match="no sequence to use"):
         read_sequences(["", "1"], on_bad_row="set_aside")
+
+
+def test_bad_records_are_named_and_counted_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.fasta", ">a\nMKT\n>b\n\n>c\nMQ1\n>d\nM*K\n")
+    says = (
+        r"s.fasta: records that cannot be used: 3 \(record 2 \(b\): no sequence; "
+        r"record 3 \(c\): '1' at position 3 is no residue; record 4 \(d\): stop codon inside"
+    )
+    with pytest.raises(DataError, match=says):
+        read_sequences(path)
+    batch = read_sequences(path, on_bad_row="set_aside")
+    assert (batch.names, batch.sequences) == (["a"], ["MKT"])
+    with pytest.raises(DataError, match=r"sequences: .* 1 \(sequence 0: '1' at position 2"):
+        read_sequences(["M1"])
+
+
+def test_a_file_named_as_fasta_is_no_table(tmp_path: Path) -> None:
+    for name, data in (("s.fa", b"MKTAY\n"), ("s.fasta.gz", gzip.compress(b"MKTAY\n"))):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match="no FASTA record"):
+            read_sequences(tmp_path / name)
 
 
 def test_cleaning_is_noted() -> None:
