@@ -244,6 +244,8 @@ def _table_batches(
         names = _names(chunk, roles, options)
         _refuse_skipped(chunk, names, ledger, options)
         batch = _batch(chunk, names, rows, ledger)
+        if options.offset is None:
+            batch.notes = [*rows.said, *batch.notes]
         for start in range(0, max(len(batch), 1), batch_size):
             stop = start + batch_size
             yield SequenceBatch(

@@ -13,6 +13,7 @@ from moltide.assay.profile import (
     MUTATION_NAMES,
     SEQUENCE_NAMES,
     Profile,
+    mostly,
     profile_table,
 )
 from moltide.assay.source import Source
@@ -55,6 +56,9 @@ class Wanted:
     split: str | None = None
     time: str | None = None
     record_id: str | None = None
+    # Columns of an earlier table of the same kind: taken if they are there and may hold it.
+    usual_sequence: str | None = None
+    usual_mutations: str | None = None
 
 
 def require_column(source: Source, name: str, what: str) -> str:
@@ -136,7 +140,9 @@ def _find_sequences(source: Source, wanted: Wanted, roles: Roles) -> None:
         roles.mutations = require_column(source, wanted.mutations, "the mutations")
         roles.said.append(f"mutation column: {roles.mutations!r} (named)")
     else:
-        roles.mutations = _pick(source, roles, "mutations", MUTATION_NAMES, "mutation")
+        roles.mutations = _usual(wanted.usual_mutations, "mutations", roles) or _pick(
+            source, roles, "mutations", MUTATION_NAMES, "mutation"
+        )
     residues = {name: p for name, p in profiles.items() if p.kind == "residues"}
     if wanted.sequence is not None:
         roles.sequence = require_column(source, wanted.sequence, "the sequences")
@@ -149,9 +155,39 @@ def _find_sequences(source: Source, wanted: Wanted, roles: Roles) -> None:
         roles.said.append(f"wild type: column {constant[0]!r} (the same sequence in every row)")
     if wanted.mutations is not None:
         return
-    roles.sequence = _pick(source, roles, "residues", SEQUENCE_NAMES, "sequence", residues)
+    usual = wanted.usual_sequence if wanted.usual_sequence != roles.wildtype else None
+    roles.sequence = _usual(usual, "residues", roles) or _pick(
+        source, roles, "residues", SEQUENCE_NAMES, "sequence", residues
+    )
+    if roles.sequence is None and roles.mutations is None:
+        _take_by_name(source, roles)
     if roles.sequence is None and roles.mutations is None:
         raise source.fail(_no_sequence_text(source, profiles))
+
+
+def _usual(name: str | None, kind: str, roles: Roles) -> str | None:
+    """The column of an earlier table, if it may hold `kind` here; bad cells make it text."""
+    profile = roles.profiles.get(name or "")
+    if profile is None or profile.kind not in (kind, "text"):
+        return None
+    word = "sequence" if kind == "residues" else "mutation"
+    roles.said.append(f"{word} column: {profile.name!r} (as in the training table)")
+    return profile.name
+
+
+def _take_by_name(source: Source, roles: Roles) -> None:
+    """A column with a telling name and mostly fitting cells: its bad rows are then named."""
+    found = [name for name, p in roles.profiles.items() if p.plain_name in SEQUENCE_NAMES]
+    found = [name for name in found if mostly(source, name, "residues")]
+    if len(found) == 1:
+        roles.sequence = found[0]
+        roles.said.append(f"sequence column: {found[0]!r} (by its name)")
+        return
+    found = [name for name, p in roles.profiles.items() if p.plain_name in MUTATION_NAMES]
+    found = [name for name in found if mostly(source, name, "mutations")]
+    if len(found) == 1:
+        roles.mutations = found[0]
+        roles.said.append(f"mutation column: {found[0]!r} (by its name)")
 
 
 def _pick(

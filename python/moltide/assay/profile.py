@@ -88,6 +88,19 @@ def profile_table(source: Source) -> dict[str, Profile]:
     return {column: profile_column(source, column) for column in source.columns}
 
 
+def mostly(source: Source, column: str, kind: str) -> bool:
+    """Whether a column of text would be of `kind` ("residues", "mutations") but for less than
+    half of its cells."""
+    filled = [text for text in source.texts(column) if text.lower() not in MISSING_WORDS]
+    fitting = list(filter(_is_residues if kind == "residues" else _is_mutation, filled))
+    if not fitting or 2 * len(fitting) < len(filled):
+        return False
+    if kind == "mutations":
+        return any(map(read_changes, fitting))
+    distinct = list(dict.fromkeys(fitting))
+    return _sequence_like(distinct, len(fitting)) and _alphabet_kind(distinct) == "residues"
+
+
 def _share_of(texts: Sequence[str], test: Callable[[str], bool]) -> float:
     return sum(map(test, texts)) / len(texts)
 

@@ -194,6 +194,9 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         merged_rows=int(ledger.alive.sum()) - len(sequences),
         replicates=options.replicates,
         split_counts=None if in_use is None else _counts(in_use),
+        sequence_column=roles.sequence,
+        mutations_column=roles.mutations,
+        wildtype=variants.wildtype,
         wildtype_length=len(variants.wildtype) if variants.wildtype else None,
         numbering=variants.numbering if variants.wildtype else None,
         mutation_counts=None

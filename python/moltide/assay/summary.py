@@ -79,7 +79,11 @@ def _conflict_text(what: str, conflicts: list[list[int]]) -> str:
 
 @dataclass
 class DataSummary:
-    """What happened to a table. `rows_read == rows_used + sum of rows set aside`, always."""
+    """What happened to a table. `rows_read == rows_used + sum of rows set aside`, always.
+
+    `sequence_column`, `mutations_column` and `wildtype` are how sequences were read, so that new
+    tables can be read alike.
+    """
 
     source: str
     rows_read: int
@@ -98,6 +102,9 @@ class DataSummary:
     merged_rows: int = 0
     replicates: str = "mean"
     split_counts: dict[str, int] | None = None
+    sequence_column: str | None = None
+    mutations_column: str | None = None
+    wildtype: str | None = None
     wildtype_length: int | None = None
     numbering: int | None = None
     mutation_counts: dict[int, int] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -92,21 +93,22 @@ def predict(
     document = read_config(run)
     with voice.busy("loading the model"):
         model = load(run, device.value)
+    data = document.get("data", {})
+    parent, number, said = _wildtype(data, wildtype, common.numbering_of(numbering))
     reader = SequenceReader(
         new,
+        usual=(data.get("sequence_column"), data.get("mutations_column")),
         sequence=sequence,
         mutations=mutations,
-        wildtype=wildtype if wildtype is not None else document.get("wildtype"),
-        numbering=common.numbering_of(numbering)
-        if numbering != "auto"
-        else document.get("numbering", "auto"),
+        wildtype=parent,
+        numbering=number,
         on_bad_row=on_bad_row,
     )
     columns, cells, values = _predict(model, reader, voice, uncertainty)
     order = _rank(cells, values, ascending, columns.index("rank"))
     written = write_with_columns(new, out, columns, cells, order if sort else None)
     outside = sum(row[columns.index("in_domain")] == "no" for row in cells.values())
-    for note in reader.notes:
+    for note in [*(said if reader.by_mutations else []), *reader.notes]:
         voice.say(note)
     if uncertainty and model.spec.task == "regression":
         for line in missing_intervals(model.uncertainty, model.spec.target_names, INTERVAL):
@@ -128,6 +130,38 @@ def predict(
                 }
             )
         )
+
+
+def _wildtype(
+    data: Mapping[str, Any], given: str | None, numbering: str | int
+) -> tuple[str | None, str | int, list[str]]:
+    """(wild type, numbering, sentences on both): what is given, else what the run's table had.
+
+    Args:
+        data: "data" of config.json; runs of earlier versions have the numbering only.
+    """
+    from moltide.assay.wildtype import read_wildtype
+
+    trained, parent, said = data.get("wildtype"), None, []
+    if given is not None:
+        found = read_wildtype(given)
+        parent = found.sequence
+        said.append(found.said)
+    elif trained is not None:
+        parent = trained
+        said.append(f"wild type: that of the run, {len(parent)} residues")
+    # The numbers of another wild type than the run's may be others.
+    length = data.get("wildtype_length")
+    same = parent is None or (parent == trained if trained else len(parent) == length)
+    if numbering != "auto":
+        said.append(f"numbering: the first residue is number {numbering} (given)")
+    elif same and data.get("numbering") is not None:
+        numbering = int(data["numbering"])
+        said.append(
+            f"numbering: the first residue is number {numbering} (as in the run; --numbering for "
+            "another)"
+        )
+    return parent, numbering, said
 
 
 def _predict(

@@ -6,29 +6,44 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moltide.assay.columns import Wanted, find_sequence_roles
+from moltide.assay.source import source_chunks
+from moltide.fasta import is_fasta
+from moltide.sequence_files import iter_sequences
+
 if TYPE_CHECKING:
     from moltide.sequence_files import SequenceBatch
+
+# Rows that tell which column holds the sequences.
+_ROWS = 4096
 
 
 class SequenceReader:
     """Iterates over batches of sequences.
 
     `wildtype` and `numbering` come into play only where the table gives mutations and no
-    sequences. After iteration `skipped` maps row numbers to reasons, and `notes` say what cleaning
-    changed.
+    sequences, which `by_mutations` then says; `usual` are columns of the training table. After
+    iteration `skipped` maps row numbers to reasons, and `notes` say what cleaning changed.
     """
 
-    def __init__(self, path: Path, **options: Any) -> None:
+    def __init__(
+        self,
+        path: Path,
+        usual: tuple[str | None, str | None] = (None, None),
+        **options: Any,
+    ) -> None:
         self.path = path
+        self.usual = usual
         self.options = {name: value for name, value in options.items() if value is not None}
+        self.by_mutations = False
         self.skipped: dict[int, str] = {}
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[SequenceBatch]:
-        from moltide.sequence_files import iter_sequences
-
-        options = dict(self.options)
-        if not self._needs_wildtype():
+        columns = self._columns()
+        options = {**self.options, **columns}
+        self.by_mutations = bool(columns) and "sequence" not in columns
+        if not self.by_mutations:
             options.pop("wildtype", None)
             options.pop("numbering", None)
         for batch in iter_sequences(self.path, **options):
@@ -37,16 +52,19 @@ class SequenceReader:
             if len(batch):
                 yield batch
 
-    def _needs_wildtype(self) -> bool:
-        """Whether the table has mutations in place of sequences."""
-        from moltide.assay.columns import Wanted, find_sequence_roles
-        from moltide.assay.source import source_chunks
-        from moltide.fasta import is_fasta
-
-        if "wildtype" not in self.options:
-            return False
+    def _columns(self) -> dict[str, str]:
+        """The columns in use, by their options."""
         if self.path.is_file() and is_fasta(self.path):
-            return False
-        wanted = Wanted(self.options.get("sequence"), self.options.get("mutations"))
-        first = next(iter(source_chunks(self.path, 256)))
-        return find_sequence_roles(first, wanted).sequence is None
+            return {}
+        wanted = Wanted(
+            self.options.get("sequence"),
+            self.options.get("mutations"),
+            usual_sequence=self.usual[0],
+            usual_mutations=self.usual[1],
+        )
+        first = next(source_chunks(self.path, _ROWS), None)
+        if first is None:
+            return {}
+        roles = find_sequence_roles(first, wanted)
+        found = {"sequence": roles.sequence, "mutations": roles.mutations}
+        return {option: column for option, column in found.items() if column is not None}
