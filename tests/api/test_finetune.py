@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,7 +245,11 @@ def test_a_dry_run_refuses_the_folder_of_another_run(start: Start, tmp_path: Pat
 
 def test_time_is_kept(start: Start, tmp_path: Path) -> None:
     rows = list(zip(SEQUENCES, VALUES, strict=True))
-    start(["sequence", "y"], rows, settings={"epochs": 100_000, "max_minutes": 0.05})
+    voice, settings = Listener(), {"epochs": 100_000, "max_minutes": 0.05}
+    start(["sequence", "y"], rows, settings=settings, voice=voice)
+    assert re.search(
+        r"\n[\d,]+ steps \(\d+ epochs\) planned, for 00:0[123] of training\n", "\n".join(voice.said)
+    )
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["training"]["seconds"] < 6
     assert config["training"]["steps"] < 100_000

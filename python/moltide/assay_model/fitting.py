@@ -28,7 +28,7 @@ from moltide.training import (
 from moltide.training.log import JsonLog
 from moltide.training.loop import stored_plan
 from moltide.training.plan import time_steps
-from moltide.training.progress import ProgressView
+from moltide.training.progress import ProgressView, clock
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -77,7 +77,8 @@ def fit_assay_model(
             start_head(ready, train)
         plan = _plan(ready)
     if plan.why == "time" and say is not None:
-        say(f"{plan.steps:,} steps ({plan.epochs} epochs) fit into {settings.max_minutes:g} min")
+        limit = clock(60 * float(settings.max_minutes or 0))
+        say(f"{plan.steps:,} steps ({plan.epochs} epochs) planned, for {limit} of training")
     trainer = ready.trainer(plan)
     check = None if valid is None or not len(valid) else _evaluator(ready, valid)
     result = fit(
