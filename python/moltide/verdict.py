@@ -28,6 +28,7 @@ METRIC_LABELS = {
 #: Fewer measured test rows than this give no verdict.
 MIN_TEST = 20
 _MIN_VALID = 20
+_DECIMALS = 3
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,13 @@ def make_verdict(
     on_test = measure(truth, {one.name: one.predictions for one in usable if one.available})  # type: ignore[misc]
     value = measure(truth, {"model": prediction})["model"]
     n = int((~np.isnan(truth)).sum())
-    tail = f"{n:,} held-out {unit} (split: {split})"
+    bounds = int((~np.isnan(np.asarray(y, np.float64))).sum()) - n
+    left_out = f"; {bounds:,} known only as a bound left out" if bounds else ""
+    tail = f"{n:,} held-out {unit} (split: {split}{left_out})"
     label = METRIC_LABELS[name]
     if not usable:
-        text = f"No baseline to compare with: {model_label} has {value:.2f} {label} on {tail}."
+        own = f"{model_label} has {fixed(value, _DECIMALS)} {label}"
+        text = f"No baseline to compare with: {own} on {tail}."
         nan = float("nan")
         return Verdict(text, name, value, "", nan, nan, nan, nan, None, n_test=n)
 
@@ -175,17 +179,28 @@ def panel_verdict(verdicts: Mapping[str, Verdict]) -> str:
 
 
 def interval_text(value: float, low: float, high: float) -> str:
-    """`0.06 [0.02, 0.10]`: decimals follow the width, and no end rounds to zero by accident."""
+    """`0.060 [0.021, 0.102]`: three decimals, whatever the run, and no sign on zero.
+
+    Only an interval narrower than three thousandths, or one on one side of 0 with an end that would
+    round to 0, has more; one wider than 100 (an error in large units) has none.
+    """
     if any(math.isnan(one) for one in (value, low, high)) or value == low == high:
-        return f"{value:.2f}" if not math.isnan(value) else "undefined"
+        return fixed(value, _DECIMALS) if not math.isnan(value) else "undefined"
     width = high - low
-    decimals = 2 if width <= 0 else min(6, max(2, math.ceil(-math.log10(width / 3))))
+    decimals = _DECIMALS
     if width >= 100:
         decimals = 0
-    for end in (low, high):
-        while decimals < 6 and end != 0 and float(f"{end:.{decimals}f}") == 0 and width > 1e-6:
-            decimals += 1
-    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    elif width > 0:
+        decimals = min(6, max(decimals, math.ceil(-math.log10(width / 3))))
+    nearest = min(abs(low), abs(high))
+    while low * high > 0 and decimals < 6 and round(nearest, decimals) == 0:
+        decimals += 1
+    return f"{fixed(value, decimals)} [{fixed(low, decimals)}, {fixed(high, decimals)}]"
+
+
+def fixed(value: float, decimals: int) -> str:
+    """The value with so many decimals, and no sign on zero."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def _named(baseline: BaselineResult) -> str:
