@@ -168,7 +168,7 @@ def test_the_consensus_of_a_scan_is_its_parent(tmp_path: Path) -> None:
     assert table.mutations is not None
     assert [format_mutations(m) for m in table.mutations] == MUTANTS
     assert "wild type: inferred, the consensus" in said(table)
-    assert f"{N} with 1 mutations" in said(table)
+    assert f"{N} with 1 mutation" in said(table)
 
 
 def test_a_randomised_site_tells_no_parent(tmp_path: Path) -> None:
@@ -221,7 +221,14 @@ def test_sequences_of_other_lengths(tmp_path: Path) -> None:
     columns = {"sequence": [*SEQUENCES, PARENT[:30]], "y": scores(N + 1)}
     table = read(tmp_path, columns, wildtype=PARENT)
     assert table.mutations is None
-    assert "longer or shorter than the wild type (40): 1" in said(table)
+    assert table.substitutions is not None
+    assert table.substitutions[-1] is None
+    assert all(table.substitutions[:-1])
+    assert f"longer or shorter than the wild type (40): 1 (row {N + 2})" in said(table)
+    table = read(tmp_path, columns)
+    assert table.wildtype == PARENT
+    columns = {"sequence": [s[: 40 - i % 2] for i, s in enumerate(SEQUENCES)], "y": scores(N)}
+    assert read(tmp_path, columns, wildtype=PARENT).substitutions is None
 
 
 # ---- every row is accounted for -------------------------------------------------------------

@@ -81,6 +81,18 @@ def test_varied_numbers_of_mutations_are_split_by_number() -> None:
     assert "further from the wild type" in split.reason
 
 
+@pytest.mark.parametrize("wildtype", [PARENT, None])
+def test_a_few_sequences_of_another_length_train_and_leave_the_split_as_it_is(
+    wildtype: str | None,
+) -> None:
+    sequences = [mutate(PARENT, one) for one in MUTANTS] + [PARENT[:-1], PARENT + "A"]
+    table = table_of({"sequence": sequences, "y": scores(N + 2)}, wildtype=wildtype)
+    split = make_split(table)
+    assert split.method == "position"
+    assert split.labels[-2:].tolist() == ["train", "train"]
+    assert any("all in train: 2" in note for note in split.notes)
+
+
 def test_a_family_is_split_by_cluster() -> None:
     split = make_split(family_table())
     assert split.method == "cluster"

@@ -171,6 +171,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     groups = None
     if roles.split is not None and roles.split not in roles.splits:
         groups, split_name = groups_of(source, roles.split, members), roles.split
+    listed = [one for one in variants.mutations or [] if one is not None]
     in_use = split_columns.get(split_name or "")
     lengths = np.array([len(one) for one in sequences])
     summary = DataSummary(
@@ -199,9 +200,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         wildtype=variants.wildtype,
         wildtype_length=len(variants.wildtype) if variants.wildtype else None,
         numbering=variants.numbering if variants.wildtype else None,
-        mutation_counts=None
-        if variants.mutations is None
-        else dict(Counter(map(len, variants.mutations))),
+        mutation_counts=None if variants.mutations is None else dict(Counter(map(len, listed))),
     )
     return AssayTable(
         sequences=sequences,
@@ -215,7 +214,8 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         replicate_sd=merged.sds,
         summary=summary,
         wildtype=variants.wildtype,
-        mutations=variants.mutations,
+        mutations=listed if len(listed) == len(sequences) else None,
+        substitutions=variants.mutations,
         numbering=variants.numbering,
         split=in_use,
         split_name=split_name,

@@ -153,7 +153,7 @@ class DataSummary:
         rest = sum(list(counts.values())[6:])
         if rest:
             shown.append(f"{rest:,} with {list(counts)[6]} to {list(counts)[-1]}")
-        return ", ".join(shown) + " mutations"
+        return ", ".join(shown) + (" mutation" if [*counts][-1:] == [1] else " mutations")
 
     def _account(self) -> str:
         aside = self.rows_read - self.rows_used

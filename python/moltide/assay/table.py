@@ -29,7 +29,9 @@ class AssayTable:
         n_replicates: (n, k) int64 readings behind each value.
         replicate_sd: k pooled SDs of one reading, None where nothing was repeated.
         wildtype: the parent sequence, if there is one.
-        mutations: for each sequence its substitutions of `wildtype`, or None.
+        mutations: for each sequence its substitutions of `wildtype`, or None (as when any
+            sequence has another length).
+        substitutions: the same where a few sequences have another length, which have None here.
         numbering: the number the author gives to the first residue of the wild type.
         split: (n,) of "train", "valid", "test" or "" from the split column in use, or None.
         split_name: that column.
@@ -51,6 +53,7 @@ class AssayTable:
     summary: DataSummary
     wildtype: str | None = None
     mutations: list[tuple[Mutation, ...]] | None = None
+    substitutions: list[tuple[Mutation, ...] | None] | None = None
     numbering: int = 1
     split: npt.NDArray[np.str_] | None = None
     split_name: str | None = None
@@ -79,6 +82,7 @@ class AssayTable:
             rows=pick(self.rows),
             n_replicates=self.n_replicates[chosen],
             mutations=None if self.mutations is None else pick(self.mutations),
+            substitutions=None if self.substitutions is None else pick(self.substitutions),
             split=None if self.split is None else self.split[chosen],
             split_columns={name: part[chosen] for name, part in self.split_columns.items()},
             groups=None if self.groups is None else self.groups[chosen],

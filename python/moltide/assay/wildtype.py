@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from moltide.fasta import read_fasta
 _MIN_IDENTITY = 0.75
 # A residue below this share at its position may be the library's favourite, not the parent's.
 _MIN_SHARE = 0.5
+# With fewer sequences of one length these are no substitutions of one parent.
+_MIN_SAME_LENGTH = 0.9
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,9 @@ def infer_wildtype(
     """The parent of a table of variants, or a sentence ("" for a family) on why there is none.
 
     Signs, strongest first: a row whose mutation cell says wild type, rows that count no mutation
-    (`zero_rows`), the consensus of equal-length sequences if it is clear at every position (a
-    library that randomises a site says nothing about the parent's residue there).
+    (`zero_rows`), the consensus of the sequences of the usual length, if nearly all have it and it
+    is clear at every position (a library that randomises a site says nothing about the parent's
+    residue there).
     """
     if mutation_texts is not None:
         named = [
@@ -105,9 +109,11 @@ def infer_wildtype(
         zero = {sequence for sequence, none in zip(sequences, zero_rows, strict=True) if none}
         if len(zero) == 1:
             return WildType(zero.pop(), "wild type: the row with no mutation counted")
-    if len(sequences) < 3 or len({len(sequence) for sequence in sequences}) != 1:
+    length = Counter(map(len, sequences)).most_common(1)[0][0] if sequences else 0
+    if len(sequences) < 3 or not mostly_as_long(length, sequences):
         return ""
-    sequence, share, identity = consensus(sequences)
+    usual = [sequence for sequence in sequences if len(sequence) == length]
+    sequence, share, identity = consensus(usual)
     if identity < _MIN_IDENTITY:
         return ""
     unclear = np.flatnonzero(share < _MIN_SHARE)
@@ -120,9 +126,15 @@ def infer_wildtype(
         )
     return WildType(
         sequence,
-        f"wild type: inferred, the consensus of {len(sequences):,} sequences of "
+        f"wild type: inferred, the consensus of {len(usual):,} sequences of "
         f"{len(sequence)} residues (give --wildtype if your parent is another)",
     )
+
+
+def mostly_as_long(length: int, sequences: Sequence[str]) -> bool:
+    """Whether all but a few sequences are `length` long, so that the few can be set apart."""
+    fitting = sum(len(sequence) == length for sequence in sequences)
+    return fitting >= _MIN_SAME_LENGTH * len(sequences)
 
 
 def mutations_of(wildtype: str, sequences: Sequence[str]) -> list[tuple[Mutation, ...]]:

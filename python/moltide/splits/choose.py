@@ -43,7 +43,7 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
     found: list[Choice] = []
     if table.time is not None:
         found.append(Choice("time", "the model will be used on what is measured later"))
-    if table.mutations is not None:
+    if table.substitutions is not None:
         found += _for_variants(table, fractions)
     else:
         found.append(
@@ -61,7 +61,7 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
 
 
 def _for_variants(table: AssayTable, fractions: tuple[float, float, float]) -> list[Choice]:
-    counts = np.array([len(one) for one in table.mutations or []])
+    counts = np.array([len(one) for one in table.substitutions or [] if one is not None])
     singles = float((counts <= 1).mean())
     position = Choice(
         "position",

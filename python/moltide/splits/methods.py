@@ -42,22 +42,48 @@ def split_by_method(
         if labels is None:
             return f"by {method}: {note} of {len(table):,}, too few or too large to deal out"
         return Split(labels, method, "", seed, [note], groups)
-    if table.mutations is None:
+    return _by_substitutions(table, method, seed, shares, rng)
+
+
+def _by_substitutions(
+    table: AssayTable,
+    method: str,
+    seed: int,
+    shares: tuple[float, float, float],
+    rng: np.random.Generator,
+) -> Split | str:
+    """By position or mutations; sequences of another length than the wild type's are train."""
+    if table.substitutions is None:
+        lengths = np.array([len(one) for one in table.sequences])
+        if table.wildtype is None:
+            return (
+                f"by {method}: it needs one wild type as long as the sequences (--wildtype, or "
+                "--mutations)"
+            )
+        fitting = int((lengths == len(table.wildtype)).sum())
         return (
-            f"by {method}: it needs one wild type as long as the sequences (--wildtype, or "
-            "--mutations)"
+            f"by {method}: only {fitting:,} of {len(table):,} sequences are as long as the wild "
+            f"type ({len(table.wildtype)})"
         )
+    known = {i: one for i, one in enumerate(table.substitutions) if one is not None}
+    variants = list(known.values())
     found: VariantSplit | None
     if method == "position":
-        found = split_by_position(table.mutations, shares, rng, table.numbering)
+        found = split_by_position(variants, shares, rng, table.numbering)
         why = "too few positions, or every position is mutated in too many variants to hold out"
     else:
-        counts = np.array([len(one) for one in table.mutations])
+        counts = np.array([len(one) for one in variants])
         found = split_by_mutations(counts, shares, rng)
         why = "all variants carry the same number of mutations"
     if found is None:
         return f"by {method}: {why}"
-    return Split(found.labels, method, "", seed, [found.said])
+    labels = np.full(len(table), "train", dtype="<U5")
+    labels[list(known)] = found.labels
+    notes = [found.said]
+    others = len(table) - len(known)
+    if others:
+        notes.append(f"sequences longer or shorter than the wild type, all in train: {others:,}")
+    return Split(labels, method, "", seed, notes)
 
 
 def _by_column(

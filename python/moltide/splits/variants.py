@@ -129,6 +129,7 @@ def split_by_mutations(
         draw = rng.permutation(rest)[: max(1, round(share * len(rest)))]
         labels[draw] = "valid"
         valid = "valid a random part of these"
+    many = "mutation" if threshold == 1 else "mutations"
     return VariantSplit(
-        labels, f"train has at most {threshold} mutations, {valid}, test more than {threshold}"
+        labels, f"train has at most {threshold} {many}, {valid}, test more than {threshold}"
     )
