@@ -33,7 +33,8 @@ METHODS = ("masked", "wildtype", "pseudo")
 @dataclass(frozen=True)
 class Scan:
     """Every single substitution of a wild type: `scores` float32 (L, 20), columns in the order of
-    `residues`; the wild type's own residue scores 0. `offset` numbers the first residue."""
+    `residues`; the wild type's own residue scores 0, and a position with another letter (X) is NaN.
+    `offset` numbers the first residue."""
 
     wildtype: str
     scores: np.ndarray
@@ -49,9 +50,12 @@ class Scan:
         return pandas.DataFrame(self.scores, index=index, columns=list(self.residues))
 
     def to_long(self) -> tuple[list[str], np.ndarray]:
-        """Mutation names ("A42G") and their scores, the wild type's own residues left out."""
+        """Mutation names ("A42G") and their scores, without the wild type's own residues and
+        positions that have no score."""
         names, rows, columns = [], [], []
         for i, residue in enumerate(self.wildtype):
+            if residue not in self.residues:
+                continue
             for j, other in enumerate(self.residues):
                 if other != residue:
                     names.append(f"{residue}{i + self.offset}{other}")
@@ -120,26 +124,33 @@ def scan(
 ) -> Scan:
     """Score every single substitution by the 20 residues; see `score_variants` for the methods.
 
+    A position without a known residue (X, B, Z, ...) is not scored: the model hardly ever predicts
+    such a letter, so that anything would seem better.
+
     Raises:
-        DataError, ConfigError: as `score_variants`.
+        DataError, ConfigError: as `score_variants`; no position has one of the 20 residues.
     """
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; allowed: {', '.join(METHODS)}")
     tokens = _wildtype_tokens(encoder, wildtype)
     columns = np.array([encoder.tokenizer.id_of(residue) for residue in RESIDUES])
+    known = [i for i, residue in enumerate(wildtype) if residue in RESIDUES]
+    if not known:
+        raise DataError(f"the wild type has none of the residues {RESIDUES}: nothing to scan")
     passes = _Passes(encoder, adapter, batch_tokens)
+    scores = np.full((len(wildtype), len(RESIDUES)), np.nan, dtype=np.float32)
     if method == "pseudo":
-        changes = [[(i, int(c))] for i in range(len(wildtype)) for c in columns]
+        changes = [[(i, int(c))] for i in known for c in columns]
         flat = _pseudo(passes, tokens, changes, progress)
-        scores = np.array(flat).reshape(len(wildtype), len(RESIDUES))
+        scores[known] = np.array(flat).reshape(len(known), len(RESIDUES))
     else:
         if method == "wildtype":
-            table = passes.log_probabilities([tokens], [slice(1, -1)], None, 1)[0]
+            table = passes.log_probabilities([tokens], [slice(1, -1)], None, 1)[0][known]
         else:
-            table = _masked_table(passes, tokens, range(len(wildtype)), progress)
-        own = table[np.arange(len(wildtype)), tokens[1:-1]]
-        scores = table[:, columns] - own[:, None]
-    return Scan(wildtype, scores.astype(np.float32), RESIDUES, method, offset)
+            table = _masked_table(passes, tokens, known, progress)
+        own = table[np.arange(len(known)), tokens[1:-1][known]]
+        scores[known] = table[:, columns] - own[:, None]
+    return Scan(wildtype, scores, RESIDUES, method, offset)
 
 
 def pseudo_log_likelihood(

@@ -94,13 +94,20 @@ def test_scan_is_every_single_variant(encoder: Encoder, method: str) -> None:
     assert found.scores.shape == (len(WILD), 20)
     assert found.scores.dtype == np.float32
     names, scores = found.to_long()
-    assert len(names) == 19 * (len(WILD) - 1) + 20  # X is none of the 20
+    assert len(names) == 19 * (len(WILD) - 1)
+    assert np.isnan(found.scores[-1]).all()  # X is none of the 20
+    assert np.isfinite(found.scores[:-1]).all()
     assert np.allclose(encoder.score_variants(WILD, names, method, offset=24), scores, atol=1e-6)
     for i, residue in enumerate(WILD[:-1]):
         assert found.scores[i, RESIDUES.index(residue)] == 0
     frame = found.to_frame()
     assert frame.loc["K25", "A"] == scores[names.index("K25A")]
     assert list(frame.columns) == list(RESIDUES)
+
+
+def test_a_scan_needs_a_residue(encoder: Encoder) -> None:
+    with pytest.raises(DataError, match="nothing to scan"):
+        encoder.scan("XXB")
 
 
 def test_parsed_mutations_and_columns(encoder: Encoder) -> None:
