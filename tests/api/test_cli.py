@@ -8,7 +8,9 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from tiny_runs import (
 
 from moltide import load, load_assay_model
 from moltide.cli import main
+from moltide.cli.voice import TerminalVoice
 
 FAST = ("--epochs", 1, "--split", "random", "--no-learning-curve")
 NEW = ["A" + PARENT[1:], PARENT, PARENT[:-1] + "W"]
@@ -389,6 +392,52 @@ def test_embed(backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "neither" in one_error(capsys, "embed", table, "-o", tmp_path / "out.txt")
 
 
+def test_embed_leaves_out_bad_records(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pandas as pd
+
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text(f">a\n{NEW[0]}\n>b\n\n>c\nMK1\n>d\n{NEW[1]}\n")
+    out, ids = tmp_path / "out.npy", tmp_path / "out.ids.csv"
+    options = ("--backbone", backbone, "-o")
+    assert "record 2 (b): no sequence" in one_error(capsys, "embed", fasta, *options, out)
+    assert not out.exists()
+    leave_out = ("--on-bad-row", "set_aside")
+    assert call("embed", fasta, *options, out, *leave_out, "--json") == 0
+    captured = capsys.readouterr()
+    line = json.loads(captured.out)
+    assert (line["sequences"], line["skipped"]) == (2, 2)
+    assert "2 records left out (record 2: no sequence; record 3: illegal" in captured.err
+    assert np.array_equal(np.load(out), load(backbone).embed(NEW[:2]))
+    assert ids.read_text() == "record,id\n1,a\n4,d\n"
+    flat = tmp_path / "flat.parquet"
+    assert call("embed", fasta, *options, flat, *leave_out) == 0
+    assert pd.read_parquet(flat)["id"].tolist() == ["a", "d"]
+    fasta.write_text(">a\n>b\n\n")
+    assert "no sequence" in one_error(capsys, "embed", fasta, *options, out, *leave_out)
+
+
+def test_embed_says_how_long_a_long_sequence_is(
+    backbone: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from moltide.cli import embed
+
+    monkeypatch.setattr(embed, "_LONG", 30)
+    fasta, out = tmp_path / "in.fasta", tmp_path / "out.npy"
+    fasta.write_text(f">a\n{PARENT}\n>b\n{PARENT * 2}\n")
+    assert call("embed", fasta, "-o", out, "--backbone", backbone) == 0
+    assert f"{2 * len(PARENT)} residues (b)" in capsys.readouterr().out
+    shown: list[str] = []
+    status = SimpleNamespace(update=shown.append)
+    monkeypatch.setattr(TerminalVoice, "busy", lambda *_: nullcontext(status))
+    assert call("embed", fasta, "-o", out, "--backbone", backbone) == 0
+    assert shown == [f"embedding: {3 * len(PARENT)} residues done"]
+
+
 def test_embed_with_the_adapter_of_a_run(run: Path, backbone: Path, tmp_path: Path) -> None:
     fasta, out = tmp_path / "in.fasta", tmp_path / "out.npy"
     fasta.write_text(f">a\n{PARENT}\n")
@@ -427,6 +476,45 @@ def test_score_variants_and_scan(
     assert "scan" in one_error(capsys, "score", table, *options, "--heatmap", heat)
     wrong = write_table(tmp_path / "w.csv", ["mutant"], [["M1A"], ["A1W"], ["K2W"]])
     assert "A1W" in one_error(capsys, "score", wrong, *options)
+
+
+def test_score_leaves_out_bad_rows(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["A" + PARENT[1:]], ["MK1"], [PARENT[:-1]], [PARENT]]
+    table = write_table(tmp_path / "v.csv", ["sequence"], rows)
+    out = tmp_path / "out.csv"
+    options = ("--wildtype", PARENT, "--backbone", backbone, "-o", out, "--sequence", "sequence")
+    assert "row 3" in one_error(capsys, "score", table, *options)
+    assert call("score", table, *options, "--on-bad-row", "set_aside", "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["scores"] == 2
+    assert "2 rows left out (row 3: illegal residue; row 4: 21 residues" in captured.err
+    found = read_table(out)
+    assert [bool(one["score"]) for one in found] == [True, False, False, True]
+    assert [one["note"][:10] for one in found] == ["", "not scored", "not scored", ""]
+    bad = write_table(tmp_path / "bad.csv", ["sequence"], rows[1:3])
+    found_error = one_error(capsys, "score", bad, *options, "--on-bad-row", "set_aside")
+    assert "no variant to score: 2 rows left out" in found_error
+
+
+def test_a_scan_leaves_out_unknown_residues(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    options = ("--backbone", backbone, "-o", out, "--heatmap", tmp_path / "scan.svg")
+    assert call("score", "--wildtype", "MKXT", *options) == 0
+    assert "1 position of the wild type left out" in capsys.readouterr().out
+    assert {one["position"] for one in read_table(out)} == {"1", "2", "4"}
+
+
+def test_score_refuses_a_heat_map_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.csv"
+    options = ("-o", out, "--heatmap", tmp_path / "scan.pdf", "--backbone", tmp_path / "none")
+    assert "scan.pdf" in one_error(capsys, "score", "--wildtype", PARENT, *options)
+    assert not out.exists()
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

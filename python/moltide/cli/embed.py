@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from moltide.cli import common
-from moltide.cli.common import MODEL_PANEL
+from moltide.cli.common import MODEL_PANEL, TABLE_PANEL
+
+if TYPE_CHECKING:
+    from moltide.cli.reading import SequenceReader
+    from moltide.encoder import Encoder
 
 HELP = """Embed sequences: one vector each, or one a residue.
 
@@ -24,6 +30,8 @@ EPILOG = """Examples:
 
   moltide embed proteins.fasta -o residues.parquet --pool none
 """
+# Residues from which one sequence takes long enough to say so before it starts.
+_LONG = 5000
 
 
 class Pool(str, enum.Enum):
@@ -44,6 +52,15 @@ def embed(
     wildtype: common.Wildtype = None,
     numbering: common.Numbering = "auto",
     id: common.IdColumn = None,
+    on_bad_row: Annotated[
+        str,
+        typer.Option(
+            help="error: refuse a file with unreadable rows or records; set_aside: leave them out "
+            "and say which (beside a .npy file, FILE.ids.csv names the rest).",
+            metavar="error|set_aside",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "error",
     backbone: common.Backbone = "protein-mini",
     adapter: Annotated[
         Path | None,
@@ -69,8 +86,9 @@ def embed(
     import numpy as np
 
     from moltide.cli.reading import SequenceReader
+    from moltide.cli.table_output import kind_of, write_rows
     from moltide.cli.voice import TerminalVoice
-    from moltide.errors import ConfigError
+    from moltide.errors import ConfigError, DataError
     from moltide.pretrained import load
 
     suffix = out.suffix.lower()
@@ -79,10 +97,12 @@ def embed(
     if suffix == ".npy" and pool is Pool.none:
         raise ConfigError("--pool none gives one array a sequence; write them to a .parquet file")
     if suffix == ".parquet":
-        from moltide.cli.table_output import kind_of
-
         kind_of(out)
-    common.check_output(out)
+    # Rows left out would shift those behind them: the array needs their names beside it.
+    ids = out.with_suffix(".ids.csv") if suffix == ".npy" and on_bad_row == "set_aside" else None
+    for path in (out, ids):
+        if path is not None:
+            common.check_output(path)
     voice = TerminalVoice(to_stderr=json_line)
     with voice.busy("loading the backbone"):
         encoder = load(backbone, device.value, dtype.value)
@@ -95,29 +115,76 @@ def embed(
         wildtype=wildtype,
         numbering=common.numbering_of(numbering),
         id=id,
+        on_bad_row=on_bad_row,
     )
-    names: list[str] = []
-    parts: list[Any] = []
-    with voice.busy("embedding"):
-        for batch in reader:
-            names += batch.names
-            found = encoder.embed(
-                batch.sequences,
-                None if pool is Pool.none else pool.value,
-                adapter="adapter" if adapter is not None else None,
-            )
-            parts += found if pool is Pool.none else [found]
+    found = _Embeddings([], [], [])
+    with voice.busy("embedding") as status:
+        found.compute(
+            encoder, reader, pool, "adapter" if adapter is not None else None, voice, status
+        )
+    names = found.names
+    if not names and reader.skipped:
+        raise DataError(f"{source}: no sequence to use: {reader.left_out()[0]}")
     if suffix == ".npy":
-        table = np.concatenate(parts) if parts else np.empty((0, encoder.width), np.float32)
+        table = np.stack(found.arrays) if names else np.empty((0, encoder.width), np.float32)
+        if ids is not None:
+            write_rows(ids, [reader.unit, "id"], zip(found.rows, found.rows, names, strict=True))
         _save_npy(out, table)
     else:
-        rows = parts if pool is Pool.none else [row for part in parts for row in part]
-        _save_parquet(out, names, rows, pool is Pool.none)
-    for note in reader.notes:
+        _save_parquet(out, names, found.arrays, pool is Pool.none)
+    for note in [*reader.notes, *reader.left_out()]:
         voice.say(note)
-    voice.say(f"{out}: {len(names):,} sequences, width {encoder.width}")
+    voice.say(f"{out}: {common.plural(len(names), 'sequence')}, width {encoder.width}")
+    if ids is not None:
+        voice.say(f"{ids}: the {reader.unit} and id of each row of {out.name}")
     if json_line:
-        print(json.dumps({"out": str(out), "sequences": len(names), "width": encoder.width}))
+        line = {"out": str(out), "sequences": len(names), "width": encoder.width}
+        print(json.dumps({**line, "skipped": len(reader.skipped)}))
+
+
+@dataclass
+class _Embeddings:
+    """One array a sequence, with the sequence's name and its row in the input."""
+
+    names: list[str]
+    rows: list[int]
+    arrays: list[Any]
+
+    def compute(
+        self,
+        encoder: Encoder,
+        reader: SequenceReader,
+        pool: Pool,
+        adapter: str | None,
+        voice: Any,
+        status: Any,
+    ) -> None:
+        """Embed all that `reader` gives; `status` shows the residues done (None: no terminal)."""
+        residues, longest = 0, _LONG - 1
+        for batch in reader:
+            ends = list(accumulate(map(len, batch.sequences), initial=residues))
+
+            def show(done: int, total: int | None, ends: list[int] = ends) -> None:
+                status.update(f"embedding: {ends[done]:,} residues done")
+
+            length, name = max(zip(map(len, batch.sequences), batch.names, strict=True))
+            if length > longest:
+                longest = length
+                voice.say(
+                    f"longest sequence so far: {length:,} residues ({name}), in one pass; time "
+                    "grows with the square of the length"
+                )
+            self.names += batch.names
+            self.rows += batch.rows
+            self.arrays.extend(
+                encoder.embed(
+                    batch.sequences,
+                    None if pool is Pool.none else pool.value,
+                    adapter=adapter,
+                    progress=show if status is not None else None,
+                )
+            )
+            residues = ends[-1]
 
 
 def _save_npy(out: Path, table: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from moltide.assay.columns import Wanted, find_sequence_roles
 from moltide.assay.source import source_chunks
+from moltide.cli.common import plural
 from moltide.fasta import is_fasta
 from moltide.sequence_files import iter_sequences
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Rows that tell which column holds the sequences.
 _ROWS = 4096
+_LISTED = 5  # rows left out, in a message
 
 
 class SequenceReader:
@@ -23,7 +25,8 @@ class SequenceReader:
 
     `wildtype` and `numbering` come into play only where the table gives mutations and no
     sequences, which `by_mutations` then says; `usual` are columns of the training table. After
-    iteration `skipped` maps row numbers to reasons, and `notes` say what cleaning changed.
+    iteration `skipped` maps row numbers to reasons, `unit` is what they number ("row" or "record"),
+    and `notes` say what cleaning changed.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class SequenceReader:
         self.usual = usual
         self.options = {name: value for name, value in options.items() if value is not None}
         self.by_mutations = False
+        self.unit = "row"
         self.skipped: dict[int, str] = {}
         self.notes: list[str] = []
 
@@ -52,9 +56,19 @@ class SequenceReader:
             if len(batch):
                 yield batch
 
+    def left_out(self) -> list[str]:
+        """What was skipped and why, as lines to say."""
+        if not self.skipped:
+            return []
+        listed = sorted(self.skipped.items())
+        named = "; ".join(f"{self.unit} {row}: {reason}" for row, reason in listed[:_LISTED])
+        more = f"; and {len(listed) - _LISTED:,} more" if len(listed) > _LISTED else ""
+        return [f"{plural(len(listed), self.unit)} left out ({named}{more})"]
+
     def _columns(self) -> dict[str, str]:
         """The columns in use, by their options."""
         if self.path.is_file() and is_fasta(self.path):
+            self.unit = "record"
             return {}
         wanted = Wanted(
             self.options.get("sequence"),

@@ -29,6 +29,8 @@ EPILOG = """Examples:
   moltide score variants.csv --wildtype parent.fasta --method pseudo -o scores.csv
 """
 
+_LISTED = 8  # positions in a message
+
 
 class Method(str, enum.Enum):
     """How a score is computed."""
@@ -62,6 +64,15 @@ def score(
     sequence: common.SequenceColumn = None,
     mutations: common.MutationsColumn = None,
     numbering: common.Numbering = "auto",
+    on_bad_row: Annotated[
+        str,
+        typer.Option(
+            help="error: refuse VARIANTS with unreadable rows; set_aside: leave their scores empty "
+            "and say why in a column note.",
+            metavar="error|set_aside",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "error",
     method: Annotated[
         Method,
         typer.Option(
@@ -95,6 +106,10 @@ def score(
         common.check_output(path)
     if variants is not None and heatmap is not None:
         raise ConfigError("--heatmap shows a full scan; leave VARIANTS out")
+    if heatmap is not None:
+        from moltide.report.heatmap import check_format
+
+        check_format(heatmap)
     number = common.numbering_of(numbering)
     parent = read_wildtype(wildtype).sequence
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
@@ -107,9 +122,10 @@ def score(
         count = _table(
             encoder, parent, method.value, variants, out, voice,
             sequence=sequence, mutations=mutations, wildtype=wildtype, numbering=number,
+            on_bad_row=on_bad_row,
         )  # fmt: skip
     if not to_stdout:
-        voice.say(f"{out}: {count:,} scores ({method.value}, {backbone})")
+        voice.say(f"{out}: {common.plural(count, 'score')} ({method.value}, {backbone})")
     if json_line:
         print(json.dumps({"out": str(out), "scores": count, "method": method.value}))
 
@@ -123,10 +139,18 @@ def _scan(
     heatmap: Path | None,
     voice: Any,
 ) -> int:
-    from moltide.cli.table_output import _write
+    from moltide.cli.table_output import write_rows
     from moltide.finetune.results import number
+    from moltide.scoring import RESIDUES
 
-    with voice.busy(f"scoring {19 * len(parent):,} substitutions"):
+    unknown = [f"{r}{i}" for i, r in enumerate(parent, offset) if r not in RESIDUES]
+    if unknown:
+        listed = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
+        voice.say(
+            f"{common.plural(len(unknown), 'position')} of the wild type left out, none of the 20 "
+            f"residues: {listed}"
+        )
+    with voice.busy(f"scoring {19 * (len(parent) - len(unknown)):,} substitutions"):
         found = encoder.scan(parent, method, offset=offset)
     names, scores = found.to_long()
     order = sorted(range(len(names)), key=lambda i: -scores[i])
@@ -136,7 +160,7 @@ def _scan(
         for i, name in enumerate(names)
     )
     header = ["mutation", "position", "wildtype", "mutant", "score", "rank"]
-    _write(out, header, rows)
+    write_rows(out, header, rows)
     if heatmap is not None:
         from moltide.report import write_heatmap
 
@@ -173,22 +197,35 @@ def _table(
     reader = SequenceReader(variants, **options)
     rows: list[int] = []
     changes: list[Any] = []
+    unfit: dict[int, str] = {}
     for batch in reader:
         for row, text in zip(batch.rows, batch.sequences, strict=True):
-            if len(text) != len(parent):
+            if len(text) == len(parent):
+                rows.append(row)
+                changes.append(diff(parent, text))
+                continue
+            unfit[row] = f"{len(text)} residues, the wild type has {len(parent)}"
+            if options["on_bad_row"] == "error":
                 raise DataError(
-                    f"{variants.name} row {row}: {len(text)} residues, the wild type has "
-                    f"{len(parent)}; only substitutions are scored"
+                    f"{variants.name} {reader.unit} {row}: {unfit[row]}; only substitutions are "
+                    "scored; correct it, or leave such rows out (--on-bad-row set_aside)"
                 )
-            rows.append(row)
-            changes.append(diff(parent, text))
-    with voice.busy(f"scoring {len(rows):,} variants"):
+    reader.skipped.update(unfit)
+    if not rows:
+        raise DataError(f"{variants.name}: no variant to score: {' '.join(reader.left_out())}")
+    with voice.busy(f"scoring {common.plural(len(rows), 'variant')}"):
         scores = np.asarray(encoder.score_variants(parent, changes, method), np.float64)
     order = sorted(range(len(rows)), key=lambda i: (np.isnan(scores[i]), -scores[i]))
-    cells: dict[int, list[Any]] = {}
+    noted = options["on_bad_row"] == "set_aside"
+    cells: dict[int, list[Any]] = {
+        row: ["", "", f"not scored: {reason}"] for row, reason in reader.skipped.items()
+    }
     for rank, i in enumerate(order, 1):
-        cells[rows[i]] = [number(float(scores[i])), rank]
-    return write_with_columns(variants, out, ["score", "rank"], cells)
+        cells[rows[i]] = [number(float(scores[i])), rank, *([""] if noted else [])]
+    for line in [*reader.notes, *reader.left_out()]:
+        voice.say(line)
+    write_with_columns(variants, out, ["score", "rank", *(["note"] if noted else [])], cells)
+    return len(rows)
 
 
 COMMAND = score

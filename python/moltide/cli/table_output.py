@@ -92,7 +92,7 @@ def write_with_columns(
     if order is not None:
         place = {number: i for i, number in enumerate(order)}
         listed = sorted(listed, key=lambda row: place.get(row[0], len(place)))
-    return _write(out, header, listed)
+    return write_rows(out, header, listed)
 
 
 def _free(added: Sequence[str], taken: Sequence[str]) -> list[str]:
@@ -106,7 +106,12 @@ def _free(added: Sequence[str], taken: Sequence[str]) -> list[str]:
     return names
 
 
-def _write(out: Path, header: list[str], rows: Iterable[list[Any]]) -> int:
+def write_rows(out: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Write rows, less the row number that each begins with; returns how many there were.
+
+    Raises:
+        OSError: folder not writable, disk full; `out` is as it was.
+    """
     kind = kind_of(out)
     if kind == "parquet":
         table = [row[1:] for row in rows]
@@ -126,7 +131,7 @@ def _open(path: Path, kind: str) -> IO[str]:
 
 
 def _write_text(
-    stream: IO[str], header: list[str], rows: Iterable[list[Any]], delimiter: str
+    stream: IO[str], header: list[str], rows: Iterable[Sequence[Any]], delimiter: str
 ) -> int:
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
     count = 0
@@ -138,7 +143,7 @@ def _write_text(
     return count
 
 
-def _write_parquet(out: Path, header: list[str], table: list[list[Any]]) -> None:
+def _write_parquet(out: Path, header: list[str], table: list[Sequence[Any]]) -> None:
     import pyarrow as pa
 
     parquet = _pyarrow()

@@ -21,6 +21,18 @@ _ACROSS = 70
 _FORMATS = (".html", ".svg", ".png")
 
 
+def check_format(path: str | os.PathLike[str]) -> str:
+    """The ending of a file that `write_heatmap` can write.
+
+    Raises:
+        ConfigError: another file ending.
+    """
+    kind = Path(path).suffix.lower()
+    if kind not in _FORMATS:
+        raise ConfigError(f"heat map {str(path)!r}: expected one of {', '.join(_FORMATS)}")
+    return kind
+
+
 def write_heatmap(
     scores: npt.ArrayLike,
     wildtype: str,
@@ -51,9 +63,7 @@ def write_heatmap(
             f"scan has shape {table.shape}, expected ({len(wildtype)}, {len(residues)}) for the "
             "wild type and residues given"
         )
-    kind = Path(path).suffix.lower()
-    if kind not in _FORMATS:
-        raise ConfigError(f"heat map {str(path)!r}: expected one of {', '.join(_FORMATS)}")
+    kind = check_format(path)
     with drawing():
         figure = _draw(
             table, wildtype, residues, numbering, label, "" if kind == ".html" else title
