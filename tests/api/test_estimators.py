@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -368,11 +369,44 @@ def test_a_nameless_backbone_is_saved_with_the_model(tmp_path: Path) -> None:
     assert np.array_equal(again.predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("adapter", ["lora", "head"])
+def test_a_bundled_backbone_may_change(
+    adapter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled, run = tmp_path / "bundled", tmp_path / "run"
+    monkeypatch.setattr("moltide.pretrained.locate._BUNDLED", bundled)
+    tiny_encoder().save(bundled / "protein-tiny", "bf16")
+    size = (bundled / "protein-tiny" / "model.safetensors").stat().st_size
+    model = AssayRegressor("protein-tiny", adapter=adapter, epochs=1).fit(X, Y)
+    model.save(run)
+    copied = run / "backbone"
+    assert (copied / "model.safetensors").stat().st_size == size
+    shutil.copytree(copied, tmp_path / "kept")
+    tiny_encoder(seed=5).save(bundled / "protein-tiny")
+    again = load_assay_model(run)
+    assert again.get_params() == model.get_params()
+    assert np.array_equal(again.predict(X), model.predict(X))
+    again.save(tmp_path / "second")
+    assert np.array_equal(load_assay_model(tmp_path / "second").predict(X), model.predict(X))
+    if adapter == "lora":
+        config = json.loads((tmp_path / "second" / "adapter_config.json").read_text())
+        assert config["base_model_name_or_path"] == "protein-tiny"
+    # A model of before there were copies, and the way out that the message names.
+    shutil.rmtree(copied)
+    with pytest.raises(CheckpointError, match=rf"copy bundled/protein-tiny .* to {copied}"):
+        load_assay_model(run)
+    (tmp_path / "kept").rename(copied)
+    assert np.array_equal(load_assay_model(run).predict(X), model.predict(X))
+    tiny_encoder(seed=5).save(copied)
+    with pytest.raises(CheckpointError, match="put the files back that were written with"):
+        load_assay_model(run)
+
+
 def test_a_changed_or_lost_backbone_is_noticed(tmp_path: Path) -> None:
     backbone = tiny_backbone(tmp_path / "backbone")
     AssayRegressor(str(backbone), epochs=1).fit(X, Y).save(tmp_path / "run")
     tiny_encoder(seed=5).save(backbone)
-    with pytest.raises(CheckpointError, match="not the one this model was fine-tuned from"):
+    with pytest.raises(CheckpointError, match=r"not the one this model .*or copy them to .*run"):
         load_assay_model(tmp_path / "run")
     backbone.rename(tmp_path / "elsewhere")
     with pytest.raises(CheckpointError, match="cannot be loaded"):

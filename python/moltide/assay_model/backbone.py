@@ -15,6 +15,8 @@ from moltide.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
 
+BACKBONE = "backbone"
+
 
 def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> Encoder:
     """An encoder that may be changed: loaded by name, or a copy of an `Encoder`.
@@ -66,25 +68,52 @@ def backbone_reference(encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def reload_backbone(reference: dict[str, Any], where: str, device: str = "auto") -> Encoder:
+def reload_backbone(
+    reference: dict[str, Any], where: Path, device: str = "auto", copied: Path | None = None
+) -> Encoder:
     """The backbone of `backbone_reference`, its weights checked.
 
+    Args:
+        where: folder of the model. copied: the copy of the backbone in it, if there is one.
+
     Raises:
-        CheckpointError: it is not found, or its weights are others.
+        CheckpointError: it is not found, or its weights are others; the message says what to do.
     """
     from moltide.pretrained import load
 
+    name = reference["name"] if copied is None else str(copied)
     try:
-        encoder = load(reference["name"], device, reference["dtype"])
+        encoder = load(name, device, reference["dtype"])
     except CheckpointError as error:
         raise CheckpointError(
-            f"{where}: the backbone {reference['name']!r} this model was fine-tuned from cannot "
-            f"be loaded: {error}"
+            f"{where}: the backbone {name!r} this model was fine-tuned from cannot be loaded: "
+            f"{error}; {_way_out(name, where, copied)}"
         ) from error
     found = weights_hash(encoder)
     if found != reference["sha256"]:
         raise CheckpointError(
-            f"{where}: the backbone {reference['name']!r} is not the one this model was "
-            f"fine-tuned from (weights {found[:12]}..., expected {reference['sha256'][:12]}...)"
+            f"{where}: the backbone {name!r} is not the one this model was fine-tuned from "
+            f"(weights {found[:12]}..., expected {reference['sha256'][:12]}...); "
+            f"{_way_out(name, where, copied)}"
         )
     return encoder
+
+
+def _way_out(name: str, where: Path, copied: Path | None) -> str:
+    """What to do about a backbone that is gone or changed."""
+    from moltide.pretrained.locate import bundled_names
+
+    if copied is not None:
+        return "put the files back that were written with the model"
+    place = where / BACKBONE
+    if name in bundled_names():
+        return (
+            "this version of moltide bundles other weights: copy bundled/"
+            f"{name} of the version that made the model to {place}"
+        )
+    if os.path.isabs(name):
+        return f"put the earlier weights back into that folder, or copy them to {place}"
+    return (
+        "if the repository has changed on the Hub, fetch the revision of then: "
+        f"hf download {name} --revision COMMIT --local-dir {place}"
+    )

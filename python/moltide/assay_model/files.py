@@ -5,7 +5,8 @@ head.safetensors          head, target scaling, uncertainty, domain
 adapter_config.json,      LoRA adapter in PEFT's format
 adapter_model.safetensors
 model/                    the full model in its published format (full fine-tuning)
-backbone/                 the backbone, where it has no name to load it by
+backbone/                 the backbone, where no name leads to it, or a name that another version
+                          of moltide may give to other weights (bundled models)
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from moltide.array_file import read_arrays, write_arrays
-from moltide.assay_model.backbone import reload_backbone
+from moltide.assay_model.backbone import BACKBONE, reload_backbone
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.spec import ModelSpec, TargetScaling
@@ -28,7 +29,7 @@ from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text
 from moltide.errors import CheckpointError
 
-CONFIG, HEAD, MODEL, BACKBONE = "config.json", "head.safetensors", "model", "backbone"
+CONFIG, HEAD, MODEL = "config.json", "head.safetensors", "model"
 FORMAT, VERSION = "moltide-assay-model", 1
 
 
@@ -77,7 +78,7 @@ def save_weights(model: AssayModel, path: Path) -> None:
         encoder.save_adapter(model.adapter, path)
     if model.mode == "full":
         _save_published(encoder, path / MODEL)
-    elif not _can_be_found(model.backbone):
+    elif _needs_copy(model.backbone):
         _save_published(encoder, path / BACKBONE)
     arrays: dict[str, np.ndarray] = {
         name: np.asarray(encoder.model.get_parameter(name))
@@ -96,21 +97,32 @@ def _save_published(encoder: Any, folder: Path) -> None:
     from moltide.pretrained.saving import save as save_encoder
 
     kind = "EsmForMaskedLM" if encoder.config["lm_head"] else "EsmModel"
-    save_encoder(encoder, folder, architecture=kind)
+    save_encoder(encoder, folder, "bf16" if _fits_bf16(encoder) else "float32", kind)
 
 
-def _can_be_found(reference: Mapping[str, Any]) -> bool:
-    """Whether the name leads somewhere on another day: a folder, a bundled model, a Hub id."""
-    from moltide.pretrained.locate import locate
+def _fits_bf16(encoder: Any) -> bool:
+    """Whether all weights lose nothing in half the size, as those of bundled models."""
+    # bf16 is the upper half of float32.
+    return not any(
+        np.ascontiguousarray(encoder.model.get_parameter(name)).view(np.uint16)[..., ::2].any()
+        for name, _ in encoder.model.parameters()
+        if not name.startswith(("head.", "adapters."))
+    )
+
+
+def _needs_copy(reference: Mapping[str, Any]) -> bool:
+    """Whether the name may not lead to these weights on another day: it is none, or that of a
+    bundled model, which is small and changes between versions."""
+    from moltide.pretrained.locate import bundled_names, locate
 
     name = str(reference.get("name") or "")
-    if not name or not reference.get("by_name"):
-        return False
+    if not name or not reference.get("by_name") or name in bundled_names():
+        return True
     try:
         locate(name, local_files_only=True)
     except CheckpointError:
-        return False
-    return True
+        return True
+    return False
 
 
 def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
@@ -134,9 +146,9 @@ def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
 
         encoder = load_encoder(path / MODEL, device, backbone["dtype"])
     elif (path / BACKBONE).is_dir():
-        encoder = reload_backbone({**backbone, "name": str(path / BACKBONE)}, str(path), device)
+        encoder = reload_backbone(backbone, path, device, copied=path / BACKBONE)
     else:
-        encoder = reload_backbone(backbone, str(path), device)
+        encoder = reload_backbone(backbone, path, device)
     if mode == "lora":
         encoder.load_adapter(path, ADAPTER)
     encoder.set_head(head)

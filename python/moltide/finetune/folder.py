@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from moltide.assay_model.files import BACKBONE, CONFIG, FORMAT, HEAD, MODEL
+from moltide.assay_model.backbone import BACKBONE
+from moltide.assay_model.files import CONFIG, FORMAT, HEAD, MODEL
 from moltide.atomic import atomic_write_text
 from moltide.errors import ConfigError
 from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
