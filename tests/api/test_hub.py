@@ -246,10 +246,28 @@ def test_folder_before_bundled_before_hub(
         assert isinstance(locate(name), FolderFiles)
 
 
-@pytest.mark.parametrize("name", ["./none", "/no/such/folder", "a/b/c", "up/../there", "what?"])
+@pytest.mark.parametrize(
+    "name", ["./none", "/no/such/folder", "a/b/c", "up/../there", "what?", "nosuch"]
+)
 def test_names_that_cannot_be_hub_ids(hub: Hub, name: str) -> None:
     with pytest.raises(CheckpointError, match=r"there is no such folder; bundled models"):
         load(name)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("name", ["stray", "lab/stray"])
+def test_a_folder_without_a_model_is_not_looked_up(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import moltide as mt
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=f"^{name}: no config.json"):
+        load(name)
+    encoder = mt.load(VOCAB.parent.parent / "esm2_tiny_random")
+    with pytest.raises(CheckpointError, match=f"^{name}: no adapter_config.json"):
+        encoder.load_adapter(name)
     assert hub.requests == []
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from moltide.errors import CheckpointError, MissingDependencyError
 
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HTTP_LIBRARIES = {"httpx", "httpcore", "requests", "urllib3"}
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether `name` has the form of a repository id: "owner/name" or "name"."""
+    """Whether `name` has the form of a repository id, "owner/name"."""
     return _REPOSITORY.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 

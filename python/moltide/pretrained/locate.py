@@ -30,7 +30,7 @@ def locate(
     local_files_only: bool | None = None,
 ) -> Files:
     """The files of a model or adapter. A folder that holds one comes first, then a bundled name,
-    then the Hub; the keyword arguments concern the Hub only.
+    then any other folder, then the Hub; the keyword arguments concern the Hub only.
 
     Raises:
         CheckpointError: none of the three; the message says what was tried.
@@ -46,17 +46,21 @@ def locate(
     bundled = bundled_names()
     if name in bundled:
         return FolderFiles(_BUNDLED / name)
+    if path.is_dir():  # its reader says what is missing from it
+        return FolderFiles(path)
     tried = f"bundled models: {', '.join(bundled) or 'none'}"
     if _looks_like_path(name) or not is_hub_id(name):
-        raise CheckpointError(f"no model {name!r}: there is no such folder; {tried}")
-    folder = f"the folder {name} has no {CONFIG}" if path.is_dir() else f"no folder {name}"
+        raise CheckpointError(
+            f"no model {name!r}: there is no such folder; {tried}; a Hub id has an owner and a "
+            "name, such as facebook/esm2_t12_35M_UR50D"
+        )
     return HubFiles(
         name,
         revision=revision,
         cache_dir=cache_dir,
         token=token,
         local_files_only=local_files_only,
-        also_tried=f"{folder}; {tried}",
+        also_tried=f"no folder {name}; {tried}",
     )
 
 
