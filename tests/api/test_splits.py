@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -229,6 +230,7 @@ def test_named_groups_stay_together() -> None:
     table = table_of(frame, wildtype=PARENT, split="plate")
     for split in (make_split(table), make_split(table, "plate", seed=1)):
         assert split.method == "groups"
+        assert re.search(r"in train 1\d, valid \d, test \d$", split.notes[0])
         check_whole(split, N)
         for plate in range(13):
             assert len(set(split.labels[plate::13])) == 1
@@ -247,6 +249,28 @@ def test_time_trains_on_the_past(dates: bool) -> None:
     assert days[split.index("train")].max() < days[split.index("valid")].min()
     assert days[split.index("valid")].max() < days[split.index("test")].min()
     assert 0.7 < len(split.index("train")) / N < 0.9
+
+
+def test_one_order_of_day_and_month_holds_for_a_whole_column() -> None:
+    days = ["12/01/2024", "13/02/2024", "01/03/2024"]
+    columns = {"mutant": MUTANTS, "y": scores(N), "t": [days[i % 3] for i in range(N)]}
+
+    def read(change: tuple[str, str]) -> AssayTable:
+        dates = [one.replace(*change) for one in columns["t"]]
+        return table_of({**columns, "t": dates}, wildtype=PARENT, target="y", time="t")
+
+    table = read(("", ""))
+    assert any("read as day/month (row 3: '13/02/2024')" in one for one in table.summary.said)
+    split = make_split(table)
+    assert split.labels[:3].tolist() == ["train", "valid", "test"]
+    note = "train up to 2024-01-12, valid 2024-02-13, test from 2024-03-01"
+    assert note in split.notes
+    with pytest.raises(
+        DataError, match=r"no cell tells .*\(row 2: '12/01/2024'; .*\); write YYYY-MM-DD"
+    ):
+        read(("13/02", "10/02"))
+    with pytest.raises(DataError, match="some dates put the day first and some the month"):
+        read(("12/01", "01/15"))
 
 
 def test_sequences_without_a_time_are_not_used() -> None:

@@ -172,6 +172,8 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     if roles.split is not None and roles.split not in roles.splits:
         groups, split_name = groups_of(source, roles.split, members), roles.split
     listed = [one for one in variants.mutations or [] if one is not None]
+    times = times_of(source, roles.time, members) if roles.time else None
+    said += times.said if times else []
     in_use = split_columns.get(split_name or "")
     lengths = np.array([len(one) for one in sequences])
     summary = DataSummary(
@@ -221,7 +223,8 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         split_name=split_name,
         split_columns=split_columns,
         groups=groups,
-        time=times_of(source, roles.time, members) if roles.time else None,
+        time=None if times is None else times.first,
+        dates=times is not None and times.dates,
     )
 
 

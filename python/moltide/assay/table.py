@@ -37,7 +37,8 @@ class AssayTable:
         split_name: that column.
         split_columns: every split column of the table, by name, each (n,).
         groups: (n,) labels of a named column that is no train/valid/test split, or None.
-        time: (n,) float64 (seconds for dates), NaN = unknown, or None.
+        time: (n,) float64, NaN = unknown, or None.
+        dates: whether `time` is in seconds since 1970, of dates.
         summary: the account of every row.
     """
 
@@ -60,6 +61,7 @@ class AssayTable:
     split_columns: dict[str, npt.NDArray[np.str_]] = field(default_factory=dict)
     groups: npt.NDArray[np.str_] | None = None
     time: FloatArray | None = None
+    dates: bool = False
 
     def __len__(self) -> int:
         return len(self.sequences)

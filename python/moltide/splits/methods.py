@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from moltide.assay.table import AssayTable
 from moltide.splits.cluster import cluster_by_identity
-from moltide.splits.parts import fill_at_random, fill_by_group
+from moltide.splits.parts import PARTS, fill_at_random, fill_by_group
 from moltide.splits.split import Split
 from moltide.splits.variants import VariantSplit, split_by_mutations, split_by_position
 
@@ -41,7 +41,8 @@ def split_by_method(
         note = f"{what}: {len(sizes):,}, the largest with {sizes.max():,} sequences"
         if labels is None:
             return f"by {method}: {note} of {len(table):,}, too few or too large to deal out"
-        return Split(labels, method, "", seed, [note], groups)
+        dealt = ", ".join(f"{part} {len(np.unique(groups[labels == part])):,}" for part in PARTS)
+        return Split(labels, method, "", seed, [f"{note}; in {dealt}"], groups)
     return _by_substitutions(table, method, seed, shares, rng)
 
 
@@ -137,7 +138,19 @@ def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -
     labels[known] = np.where(
         moment <= valid_from, "train", np.where(moment <= test_from, "valid", "test")
     )
-    notes = []
+    last, first = moments[[valid_from, test_from]], moments[[valid_from + 1, test_from + 1]]
+    before, start, end, after = (
+        _moment(float(one), table.dates) for one in (last[0], first[0], last[1], first[1])
+    )
+    span = start if start == end else f"{start} to {end}"
+    notes = [f"train up to {before}, valid {span}, test from {after}"]
     if len(known) < len(table):
         notes.append(f"sequences without a time, not used: {len(table) - len(known):,}")
     return Split(labels, "time", "", seed, notes)
+
+
+def _moment(time: float, date: bool) -> str:
+    """A number, or a date with its time of day if that is not midnight."""
+    if not date:
+        return f"{time:.10g}"
+    return str(np.datetime64(round(time), "s")).removesuffix("T00:00:00")
