@@ -418,6 +418,37 @@ def test_embed_leaves_out_bad_records(
     assert "no sequence" in one_error(capsys, "embed", fasta, *options, out, *leave_out)
 
 
+def test_a_warning_is_one_note(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text(">a\nMKJ\n")
+    assert call("embed", fasta, "-o", tmp_path / "out.npy", "--backbone", backbone) == 0
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("note: 1 of 1 sequences")
+    assert ".py" not in said
+    assert "\n" not in said
+
+
+def test_a_hub_out_of_reach_is_one_line(tmp_path: Path) -> None:
+    fasta = tmp_path / "in.fasta"
+    fasta.write_text(">a\nMKT\n")
+    command = ("embed", fasta, "-o", tmp_path / "out.npy", "--backbone", "lab/none")
+    endpoint = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    quick = "import time; time.sleep = lambda seconds: None"
+    code = f"{quick}; import sys; from moltide.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **endpoint, "HF_HOME": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: lab/none: config.json is not available")
+    assert done.stderr.count("\n") == 1
+
+
 def test_embed_says_how_long_a_long_sequence_is(
     backbone: Path,
     tmp_path: Path,

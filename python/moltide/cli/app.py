@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import functools
+import os
 import signal
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from moltide.cli import embed, finetune, info, predict, score
-from moltide.cli.errors import Stopped
+from moltide.cli.errors import Stopped, note
 
 _HELP = """Fine-tune protein language models on assay data, with honest baselines beside them.
 
 Start with [bold]moltide finetune ASSAY.csv --out RUN/[/bold], then
 [bold]moltide predict RUN/ NEW.csv -o out.csv[/bold].
 """
-_EPILOG = (
+_EPILOG = """Examples:
+
+  moltide finetune assay.csv --out runs/gb1
+
+  moltide predict runs/gb1 new.csv -o predictions.csv
+
+  moltide embed proteins.fasta -o embeddings.npy
+
+  moltide score --wildtype parent.fasta -o scan.csv --heatmap scan.html
+
+""" + (
     "Errors are one line on standard error with exit code 2; [bold]--debug[/bold] (or "
     "MOLTIDE_DEBUG=1) adds the traceback."
 )
@@ -42,14 +54,17 @@ def build() -> Any:
 
 
 def stoppable(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with Ctrl-C as an exception that typer does not make its own end of."""
+    """The command with Ctrl-C as an exception that typer does not make its own end of, and with
+    warnings as notes of one line."""
 
     @functools.wraps(command)
     def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except KeyboardInterrupt as error:
-            raise Stopped(getattr(error, "signum", signal.SIGINT)) from error
+        with warnings.catch_warnings():
+            warnings.showwarning = note
+            try:
+                command(*arguments, **options)
+            except KeyboardInterrupt as error:
+                raise Stopped(getattr(error, "signum", signal.SIGINT)) from error
 
     return run
 
@@ -74,3 +89,5 @@ def _root(
     ] = False,
 ) -> None:
     del version
+    # Our error says what was tried; the Hub library's log of every retry is for its own users.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")

@@ -6,7 +6,7 @@ import errno
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO
 
 BAD_INPUT, FAULT = 2, 1
 
@@ -46,17 +46,31 @@ def explain(error: BaseException, arguments: Sequence[str], debug: bool) -> int:
     return FAULT
 
 
-def say(message: str) -> None:
+def say(message: str, label: str = "error", style: str = "bold red") -> None:
     """One line on standard error."""
     text = " ".join(message.split())
     if sys.stderr.isatty():
         from rich.console import Console
 
         Console(stderr=True, highlight=False).print(
-            "[bold red]error:[/bold red] " + text.replace("[", r"\["), soft_wrap=True
+            f"[{style}]{label}:[/{style}] " + text.replace("[", r"\["), soft_wrap=True
         )
     else:
-        print(f"error: {text}", file=sys.stderr)
+        print(f"{label}: {text}", file=sys.stderr)
+
+
+def note(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """`warnings.showwarning` as one line on standard error."""
+    del filename, lineno, file, line
+    kind = "" if category is UserWarning else f"{category.__name__}: "
+    say(f"{kind}{message}", "note", "bold")
 
 
 def _usage(error: Any) -> int:

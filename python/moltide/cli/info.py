@@ -72,7 +72,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     return [
         ("moltide", f"{found['moltide']} (Python {found['python']}, {found['system']})"),
-        ("processor", f"{found['processor']}, {found['threads']} threads"),
+        ("processor", f"{found['processor']}, {common.plural(found['threads'], 'thread')}"),
         (
             "instructions",
             f"{found['instruction_set']} in use; available: {', '.join(found['instruction_sets'])}",
