@@ -383,6 +383,29 @@ def test_poor_data_still_make_a_report(rng, change):
     Page(render_report(ReportData("t", "v", [target])))
 
 
+def test_one_size_is_no_learning_curve(rng):
+    target = regression_target(rng)
+    target.learning_curve = LearningCurve("r2", [CurveSeries("Model", [1073], [[0.2]], True)])
+    text = render_report(report(target))
+    assert "rises at its right end" not in text
+    assert "No learning curve: 1,073 training rows are its only size." in text
+
+
+def test_one_spread_for_every_row_is_remarked_on(rng):
+    target = regression_target(rng)
+    remark = "The predicted SD is the same for every row"
+    assert remark not in render_report(report(target))
+    target.std = np.full(120, 0.194)
+    assert remark in render_report(report(target))
+
+
+def test_source_rows_are_numbers_unless_readings_were_merged(rng):
+    target = regression_target(rng)
+    assert '<th scope="col" class="number">Row in the table</th>' in render_report(report(target))
+    target.rows = ["7; 12", *target.rows[1:]]
+    assert '<th scope="col">Row in the table</th>' in render_report(report(target))
+
+
 @pytest.mark.parametrize("n", [1, 2, 5, 25])
 def test_few_test_rows_still_make_a_report(rng, n):
     Page(render_report(report(regression_target(rng, n), classification_target(rng, 2, n))))

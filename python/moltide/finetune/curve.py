@@ -85,6 +85,10 @@ def learning_curve(
     for share in SHARES:
         part = nested_rows(train, share, int(settings.seed))
         if not _usable(table, part):
+            voice.say(
+                f"learning curve: no point at {len(part):,} training rows (fewer than "
+                f"{_FEWEST_ROWS}, or a target does not vary in them)"
+            )
             continue
         found.append(ridge_point(table, split, part, int(settings.seed)))
         epochs = epochs_for(share, max(one.epoch for one in main.history))

@@ -64,6 +64,7 @@ def target_section(target: TargetReport, index: int, dpi: int) -> dict[str, Any]
         "ceiling_text": _ceiling_text(target, ceiling),
         "main": [one for one in main if one is not None],
         "curves": [one for one in [training.learning_curve(on_curve, curve_ceiling, dpi)] if one],
+        "curve_text": training.one_size_text(on_curve),
         "more": [one for one in more if one is not None],
         "wide": [one for one in wide if one is not None],
         "misses": rows,
@@ -89,13 +90,14 @@ def _tiles(target: TargetReport, ceiling: float | None) -> list[dict[str, str]]:
     if verdict is not None and verdict.baseline_name:
         best = {"name": f"{label}, best baseline", "value": show(verdict.baseline)}
         tiles.append(best | {"note": verdict.baseline_label})
-        sign = "+" if verdict.difference > 0 else ""
+        shown = show(verdict.difference)
+        sign = "+" if verdict.difference > 0 and shown != show(0.0) else ""
         bottom, top = show(verdict.low), show(verdict.high)
         note = "" if math.isnan(verdict.low) else f"95% {bottom} to {top}, paired"
         tiles.append(
             {
                 "name": "Advantage of the model",
-                "value": sign + show(verdict.difference),
+                "value": sign + shown,
                 "note": note,
             }
         )
@@ -105,13 +107,13 @@ def _tiles(target: TargetReport, ceiling: float | None) -> list[dict[str, str]]:
             {"name": f"{what}, {label}", "value": show(ceiling), "note": "from the replicates"}
         )
     bounds = 0 if target.censor is None else int(((target.censor != 0) & ~np.isnan(target.y)).sum())
-    shown = int(target.exact.sum())
+    n = int(target.exact.sum())
     note = (
         f"{bounds:,} bounds beside them"
-        if bounds and bounds + shown == int((~np.isnan(target.y)).sum())
+        if bounds and bounds + n == int((~np.isnan(target.y)).sum())
         else ""
     )
-    tiles.append({"name": "Test rows", "value": f"{shown:,}", "note": note})
+    tiles.append({"name": "Test rows", "value": f"{n:,}", "note": note})
     return tiles
 
 
@@ -207,7 +209,9 @@ def _misses(target: TargetReport) -> tuple[list[dict[str, Any]], list[list[dict[
     if target.domain_notes is not None and any(target.domain_notes):
         columns.append({"label": "Unlike training", "number": False})
     if target.rows is not None:
-        columns.append({"label": "Row in the table", "number": False})
+        # Merged readings have several rows in a cell ("7; 12"), which is no number.
+        single = all(row.isdecimal() for row in target.rows)
+        columns.append({"label": "Row in the table", "number": single})
 
     def value(x: float, digits: int = 3) -> dict[str, Any]:
         return {"number": True, "value": f"{x:.9g}", "text": number(float(x), digits)}
@@ -232,7 +236,8 @@ def _misses(target: TargetReport) -> tuple[list[dict[str, Any]], list[list[dict[
         if target.domain_notes is not None and any(target.domain_notes):
             row.append(words(target.domain_notes[i], 80))
         if target.rows is not None:
-            row.append(words(target.rows[i]))
+            at = target.rows[i]
+            row.append({"number": True, "value": at, "text": at} if single else words(at))
         rows.append(row)
     return columns, rows
 
@@ -243,4 +248,10 @@ def _miss_text(target: TargetReport, count: int) -> str:
         text = f"The {count} largest errors among {n:,} test rows."
     else:
         text = f"{count} wrong predictions, the most confident first, among {n:,} test rows."
-    return text + " A click on a heading sorts."
+    text += " A click on a heading sorts."
+    if target.std is not None and np.ptp(target.std) < 1e-9 * np.max(target.std):
+        text += (
+            " The predicted SD is the same for every row, in and outside the training domain: the "
+            "validation residuals do not support one that differs between rows."
+        )
+    return text

@@ -78,8 +78,9 @@ def comparison(target: TargetReport, dpi: int) -> Picture | None:
 
 
 def learning_curve(curve: LearningCurve | None, ceiling: float | None, dpi: int) -> Picture | None:
-    """The test metric against the number of training rows, on a logarithmic axis."""
-    if curve is None or not any(series.sizes for series in curve.series):
+    """The test metric against the number of training rows, on a logarithmic axis; from two sizes
+    on."""
+    if curve is None or len({size for series in curve.series for size in series.sizes}) < 2:
         return None
     label = METRIC_LABELS.get(curve.metric, curve.metric)
     with drawing():
@@ -124,8 +125,7 @@ def learning_curve(curve: LearningCurve | None, ceiling: float | None, dpi: int)
                 color=MUTED,
             )
         sizes_seen = sorted({size for series in curve.series for size in series.sizes})
-        if len(sizes_seen) > 1:
-            axes.set_xscale("log")
+        axes.set_xscale("log")
         axes.set_xticks(_apart(sizes_seen))
         axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -139,6 +139,17 @@ def learning_curve(curve: LearningCurve | None, ceiling: float | None, dpi: int)
             caption += " Pale points: single seeds; the line joins their means."
         alt = f"Learning curve: {label} for {sizes_seen[0]:,} to {sizes_seen[-1]:,} training rows."
         return Picture(to_svg(figure, alt, dpi), caption, "Learning curve")
+
+
+def one_size_text(curve: LearningCurve | None) -> str:
+    """A sentence where there is one size, and so no curve to draw."""
+    sizes = sorted({size for series in (curve.series if curve else []) for size in series.sizes})
+    if len(sizes) != 1:
+        return ""
+    return (
+        f"No learning curve: {sizes[0]:,} training rows are its only size. Smaller parts held too "
+        "few rows, or there was no time for them."
+    )
 
 
 def _apart(sizes: list[int]) -> list[int]:
