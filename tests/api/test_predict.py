@@ -126,3 +126,56 @@ def test_the_column_of_the_run_decides_between_several(run: Path, tmp_path: Path
         assert call("predict", run, given, "-o", tmp_path / "o.csv") == 0
         found.append([row["predicted"] for row in read_table(tmp_path / "o.csv")])
     assert found[0] == found[1]
+
+
+def test_an_input_is_not_overwritten(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = write_table(tmp_path / "new.csv", ["sequence"], [[PARENT]])
+    before = new.read_text()
+    (tmp_path / "link.csv").symlink_to(new)
+    for command in (("predict", run, new), ("score", new, "--wildtype", PARENT)):
+        assert call(*command, "-o", tmp_path / "link.csv") == 2
+        assert "is the input" in capsys.readouterr().err
+    assert new.read_text() == before
+
+
+def test_equal_predictions_share_a_rank_and_ranks_are_explained(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = [*variants(2)[0], PARENT, PARENT]
+    new = write_table(tmp_path / "new.csv", ["sequence"], [[text] for text in texts])
+    out = tmp_path / "out.csv"
+    for options in ((), ("--ascending",)):
+        assert call("predict", run, new, "-o", out, *options) == 0
+        rows = read_table(out)
+        assert rows[2]["rank"] == rows[3]["rank"]
+        ranks = sorted(int(row["rank"]) for row in rows)
+        assert ranks in ([1, 1, 3, 4], [1, 2, 2, 4], [1, 2, 3, 3])
+        word = "lowest" if options else "highest"
+        assert f"rank: by 'predicted'; 1 is the {word}" in capsys.readouterr().out
+    assert call("score", new, "--wildtype", PARENT, "-o", out) == 0
+    assert len({row["rank"] for row in read_table(out)[2:]}) == 1
+
+
+def test_ranks_of_classes_and_several_targets_are_explained(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, values = variants(60)
+    pairs = list(zip(texts, values, strict=True))
+    new = write_table(tmp_path / "new.csv", ["sequence"], [[text] for text in texts[:3]])
+    rows = [[text, "low" if value < 0 else "zero"] for text, value in pairs]
+    classes = write_table(tmp_path / "classes.csv", ["sequence", "label"], rows)
+    rows = [[text, value, -value] for text, value in pairs]
+    several = write_table(tmp_path / "several.csv", ["sequence", "Km", "Tm"], rows)
+    for name, table, options, column, says in (
+        ("c", classes, (), "p_zero", "by 'p_zero', the probability of 'zero'; 1 is the highest"),
+        ("s", several, ("--target", "Km,Tm"), "predicted_Km", "'predicted_Km', the first of 2"),
+    ):
+        (tmp_path / name).mkdir()
+        model = finished(tmp_path / name, backbone, table, *options)
+        capsys.readouterr()
+        assert call("predict", model, new, "-o", tmp_path / "out.csv", "--sort") == 0
+        assert says in capsys.readouterr().out
+        found = [float(row[column]) for row in read_table(tmp_path / "out.csv")]
+        assert found == sorted(found, reverse=True)

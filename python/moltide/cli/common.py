@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -110,11 +111,12 @@ def numbering_of(text: str) -> str | int:
         ) from None
 
 
-def check_output(path: Path, overwrite: bool = True) -> None:
+def check_output(path: Path, overwrite: bool = True, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse an output file that cannot be written, before any work.
 
     Raises:
-        ConfigError: its folder is missing, it is a folder, or it exists (without `overwrite`).
+        ConfigError: its folder is missing, it is a folder or one of `inputs`, or it exists
+            (without `overwrite`).
         OSError: the folder is not writable.
     """
     import tempfile
@@ -125,6 +127,9 @@ def check_output(path: Path, overwrite: bool = True) -> None:
         raise ConfigError(f"{path} is a folder; give the name of a file")
     if not path.parent.is_dir():
         raise ConfigError(f"{path}: no folder {path.parent}")
+    for one in inputs:
+        if one is not None and one.exists() and path.exists() and path.samefile(one):
+            raise ConfigError(f"{path} is the input {one} as well; write to another file")
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} exists already")
     handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path.parent)

@@ -102,7 +102,7 @@ def embed(
     ids = out.with_suffix(".ids.csv") if suffix == ".npy" and on_bad_row == "set_aside" else None
     for path in (out, ids):
         if path is not None:
-            common.check_output(path)
+            common.check_output(path, inputs=[source])
     voice = TerminalVoice(to_stderr=json_line)
     with voice.busy("loading the backbone"):
         encoder = load(backbone, device.value, dtype.value)

@@ -12,13 +12,16 @@ from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
 
 if TYPE_CHECKING:
-    from moltide.assay_model import AssayModel
+    from moltide.assay_model import AssayModel, ModelSpec
 
 HELP = """Predict new sequences with a fine-tuned model.
 
 Adds columns to the rows of NEW (CSV, TSV, Parquet, XLSX or FASTA): predicted, std (of the error),
-low90 and high90 (an interval that holds 90% of values like the validation rows'), rank (1 is the
-highest), in_domain and domain_note (what sets a sequence apart from the training sequences).
+low90 and high90 (an interval that holds 90% of values like the validation rows'), rank, in_domain
+and domain_note (what sets a sequence apart from the training sequences).
+
+Rank 1 is the highest, and equal predictions share a rank. Ranks go by the first target; for
+classes, by the probability of the last one.
 """
 EPILOG = """Examples:
 
@@ -88,7 +91,7 @@ def predict(
     to_stdout = str(out) == "-"
     kind_of(out)
     if not to_stdout:
-        common.check_output(out)
+        common.check_output(out, inputs=[new])
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
     document = read_config(run)
     with voice.busy("loading the model"):
@@ -106,6 +109,7 @@ def predict(
     )
     columns, cells, values = _predict(model, reader, voice, uncertainty)
     order = _rank(cells, values, ascending, columns.index("rank"))
+    by, ranked = _ranked_by(model.spec)
     written = write_with_columns(new, out, columns, cells, order if sort else None)
     outside = sum(row[columns.index("in_domain")] == "no" for row in cells.values())
     for note in [*(said if reader.by_mutations else []), *reader.notes]:
@@ -113,11 +117,14 @@ def predict(
     if uncertainty and model.spec.task == "regression":
         for line in missing_intervals(model.uncertainty, model.spec.target_names, INTERVAL):
             voice.say(line)
-    voice.say(f"{len(values):,} sequences predicted, {outside:,} outside the training domain")
+    voice.say(f"rank: by {ranked}; 1 is the {'lowest' if ascending else 'highest'}")
+    predicted = common.plural(len(values), "sequence")
+    voice.say(f"{predicted} predicted, {outside:,} outside the training domain")
     if reader.skipped:
-        voice.say(f"{len(reader.skipped):,} rows without a prediction (see domain_note)")
+        skipped = common.plural(len(reader.skipped), reader.unit)
+        voice.say(f"{skipped} without a prediction (see domain_note)")
     if not to_stdout:
-        voice.say(f"{out}: {written:,} rows")
+        voice.say(f"{out}: {common.plural(written, 'row')}")
     if json_line:
         print(
             json.dumps(
@@ -126,6 +133,7 @@ def predict(
                     "rows": written,
                     "predicted": len(values),
                     "skipped": len(reader.skipped),
+                    "ranked_by": by,
                     "out_of_domain": outside,
                 }
             )
@@ -210,15 +218,29 @@ def _predict(
     return columns, cells, values
 
 
+def _ranked_by(spec: ModelSpec) -> tuple[str, str]:
+    """(the column that ranks go by, the same in words): of the first target, and for classes the
+    probability of the last one."""
+    several = len(spec.target_names) > 1
+    suffix = f"_{spec.target_names[0]}" if several else ""
+    column, words = f"predicted{suffix}", ""
+    if spec.task == "classification":
+        column = f"p_{spec.classes[-1]}{suffix}"
+        words = f", the probability of {spec.classes[-1]!r}"
+    if several:
+        words += f", the first of {len(spec.target_names)} targets"
+    return column, f"{column!r}{words}"
+
+
 def _rank(
     cells: dict[int, list[Any]], values: dict[int, float], ascending: bool, column: int
 ) -> list[int]:
-    """Fill in ranks by the first target (classes: the probability of the last one); returns the
-    rows in that order, those without a prediction last."""
-    sign = 1.0 if ascending else -1.0
-    order = sorted(values, key=lambda row: (sign * values[row], row))
-    for rank, row in enumerate(order, 1):
+    """Fill in ranks; returns the rows in that order, those without a prediction last."""
+    from moltide.cli.table_output import ranks
+
+    for row, rank in zip(values, ranks(list(values.values()), ascending), strict=True):
         cells[row][column] = rank
+    order = sorted(values, key=lambda row: (cells[row][column], row))
     return [*order, *(row for row in cells if row not in values)]
 
 

@@ -103,7 +103,7 @@ def score(
     to_stdout = str(out) == "-"
     kind_of(out)
     for path in ([] if to_stdout else [out]) + ([heatmap] if heatmap is not None else []):
-        common.check_output(path)
+        common.check_output(path, inputs=[variants])
     if variants is not None and heatmap is not None:
         raise ConfigError("--heatmap shows a full scan; leave VARIANTS out")
     if heatmap is not None:
@@ -139,7 +139,7 @@ def _scan(
     heatmap: Path | None,
     voice: Any,
 ) -> int:
-    from moltide.cli.table_output import write_rows
+    from moltide.cli.table_output import ranks, write_rows
     from moltide.finetune.results import number
     from moltide.scoring import RESIDUES
 
@@ -153,8 +153,7 @@ def _scan(
     with voice.busy(f"scoring {19 * (len(parent) - len(unknown)):,} substitutions"):
         found = encoder.scan(parent, method, offset=offset)
     names, scores = found.to_long()
-    order = sorted(range(len(names)), key=lambda i: -scores[i])
-    rank = {index: place for place, index in enumerate(order, 1)}
+    rank = ranks(scores)
     rows = (
         [i, name, name[1:-1], name[0], name[-1], number(float(scores[i])), rank[i]]
         for i, name in enumerate(names)
@@ -190,7 +189,7 @@ def _table(
 
     from moltide.assay import diff
     from moltide.cli.reading import SequenceReader
-    from moltide.cli.table_output import write_with_columns
+    from moltide.cli.table_output import ranks, write_with_columns
     from moltide.errors import DataError
     from moltide.finetune.results import number
 
@@ -215,13 +214,12 @@ def _table(
         raise DataError(f"{variants.name}: no variant to score: {' '.join(reader.left_out())}")
     with voice.busy(f"scoring {common.plural(len(rows), 'variant')}"):
         scores = np.asarray(encoder.score_variants(parent, changes, method), np.float64)
-    order = sorted(range(len(rows)), key=lambda i: (np.isnan(scores[i]), -scores[i]))
     noted = options["on_bad_row"] == "set_aside"
     cells: dict[int, list[Any]] = {
         row: ["", "", f"not scored: {reason}"] for row, reason in reader.skipped.items()
     }
-    for rank, i in enumerate(order, 1):
-        cells[rows[i]] = [number(float(scores[i])), rank, *([""] if noted else [])]
+    for row, one, rank in zip(rows, scores.tolist(), ranks(scores), strict=True):
+        cells[row] = [number(one), rank, *([""] if noted else [])]
     for line in [*reader.notes, *reader.left_out()]:
         voice.say(line)
     write_with_columns(variants, out, ["score", "rank", *(["note"] if noted else [])], cells)

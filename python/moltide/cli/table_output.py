@@ -7,10 +7,13 @@ import gzip
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from moltide.atomic import atomic_path
 from moltide.errors import ConfigError, MissingDependencyError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _BLOCK = 4096
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
@@ -93,6 +96,17 @@ def write_with_columns(
         place = {number: i for i, number in enumerate(order)}
         listed = sorted(listed, key=lambda row: place.get(row[0], len(place)))
     return write_rows(out, header, listed)
+
+
+def ranks(values: npt.ArrayLike, ascending: bool = False) -> list[int | None]:
+    """1 for the highest (or lowest), one rank for equal values, the next behind all of them; None
+    for NaN."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    signed = np.asarray(values, np.float64) * (1.0 if ascending else -1.0)
+    found = rankdata(signed, method="min", nan_policy="omit")
+    return [None if np.isnan(rank) else int(rank) for rank in found]
 
 
 def _free(added: Sequence[str], taken: Sequence[str]) -> list[str]:
