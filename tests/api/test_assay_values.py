@@ -78,7 +78,7 @@ def test_censored_cells(tmp_path: Path) -> None:
     assert table.censor[[0, 5, 9], 0].tolist() == [1, -1, 0]
     assert table.targets[[0, 5, 9], 0].tolist() == [10, 0.5, 2]
     assert "censored: 1 above ('>'), 1 below ('<')" in said(table)
-    assert "approximate ('~'), taken as exact: 1 readings" in said(table)
+    assert "approximate ('~'), taken as exact: 1 reading\n" in said(table)
 
 
 def test_relation_columns(tmp_path: Path) -> None:
@@ -134,6 +134,15 @@ def test_text_in_a_target_is_refused_or_set_aside(tmp_path: Path) -> None:
 def test_infinities_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError, match=r"infinite values: 1 \(row 4: '.*'\)"):
         read(tmp_path, {"sequence": SEQUENCES, "y": with_cells({2: text})})
+    columns = {"sequence": SEQUENCES, "y": with_cells({2: text})}
+    table = read(tmp_path, columns, on_bad_row="set_aside")
+    assert table.summary.set_aside == {"target is infinite": [4]}
+
+
+def test_bounds_stay_out_of_the_range_of_values(tmp_path: Path) -> None:
+    columns = {"sequence": SEQUENCES[:4], "y": [">10", "1", "2", "3"]}
+    table = read(tmp_path, columns, target="y")
+    assert "4 measured (3 exact and 1 bound); exact values 1 to 3, median 2" in said(table)
 
 
 def test_an_identical_target_is_refused(tmp_path: Path) -> None:
@@ -190,6 +199,20 @@ def test_few_repeats_claim_no_ceiling(tmp_path: Path) -> None:
     table = read(tmp_path, {"sequence": [*SEQUENCES, SEQUENCES[0]], "y": [*Y, Y[0] + 0.1]})
     assert table.summary.targets[0].replicate_sd == pytest.approx(0.1 / np.sqrt(2))
     assert table.summary.targets[0].best_correlation is None
+
+
+def test_exact_copies_of_a_row_are_no_replicates(tmp_path: Path) -> None:
+    plates = ["a"] * N + ["a", "b"]
+    columns = {
+        "sequence": [*SEQUENCES, *SEQUENCES[:2]], "y": [*Y, Y[0], Y[1] + 0.2], "plate": plates,
+    }  # fmt: skip
+    table = read(tmp_path, columns, target="y")
+    assert table.replicate_sd[0] == pytest.approx(0.2 / np.sqrt(2))
+    assert table.summary.targets[0].replicate_sequences == 1
+    assert table.n_replicates[:2, 0].tolist() == [1, 2]
+    assert f"in every field, no evidence of noise: 1 (row {N + 2})" in said(table)
+    alone = {name: cells[: N + 1] for name, cells in columns.items()}
+    assert read(tmp_path, alone, target="y").replicate_sd == [None]
 
 
 def test_columns_of_replicates(tmp_path: Path) -> None:

@@ -68,14 +68,16 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
     )
     for column, numbers in zip(target.columns, columns, strict=True):
         infinite = [index for index in numbers.infinite if ledger.alive[index]]
-        if infinite:
+        if infinite and options.on_bad_row == "error":
             listed = problems_text(
                 [(source.row(i), shorten(source.texts(column)[i])) for i in infinite]
             )
             raise source.fail(
-                f"column {column!r}: infinite values: {len(infinite):,} ({listed}); leave them "
-                "empty, or write a bound such as >10"
+                f"column {column!r}: infinite values: {len(infinite):,} ({listed}); write a "
+                "bound such as >10, empty them if they mean not measured, or leave these rows out "
+                "(--on-bad-row set_aside)"
             )
+        ledger.leave_out(infinite, "target is infinite")
         bad = [index for index in numbers.bad if ledger.alive[index]]
         if bad and options.on_bad_row == "error":
             listed = problems_text([(source.row(i), shorten(source.texts(column)[i])) for i in bad])
@@ -187,8 +189,12 @@ def merge_target(
     n_groups: int,
     classes: list[str] | None,
     how: str,
+    copies: npt.NDArray[np.bool_] | None = None,
 ) -> MergedTarget:
-    """Bring the readings of the rows in use (`used`, with their `groups`) to one value a group."""
+    """Bring the readings of the rows in use (`used`, with their `groups`) to one value a group.
+
+    Of the rows in use `copies` marks those that repeat another in every field.
+    """
     values, censor = readings.values[used], readings.censor[used]
     known = ~np.isnan(values)
     group_of = np.broadcast_to(groups[:, None], values.shape)[known]
@@ -197,7 +203,8 @@ def merge_target(
         merged = Merged(labels.values, np.zeros(n_groups, dtype=np.int8), labels.count)
         merged.conflicts = labels.conflicts
     else:
-        merged = merge_readings(group_of, n_groups, values[known], censor[known], how)
+        fresh = None if copies is None else np.broadcast_to(~copies[:, None], values.shape)[known]
+        merged = merge_readings(group_of, n_groups, values[known], censor[known], how, fresh)
     summary = TargetSummary(
         readings.target.name,
         readings=int(known.sum()),
@@ -238,9 +245,10 @@ def describe(
         return
     summary.censored_above = int((censor > 0).sum())
     summary.censored_below = int((censor < 0).sum())
-    if len(known):
-        summary.minimum, summary.maximum = float(known.min()), float(known.max())
-        summary.median = float(np.median(known))
+    exact = values[~np.isnan(values) & (censor == 0)]
+    if len(exact):
+        summary.minimum, summary.maximum = float(exact.min()), float(exact.max())
+        summary.median = float(np.median(exact))
 
 
 def require_variation(source: Source, summary: TargetSummary) -> None:

@@ -20,7 +20,10 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass
 class MergedRows:
-    """n entries with k targets; `members` are the 0-based data rows behind each entry."""
+    """n entries with k targets; `members` are the 0-based data rows behind each entry.
+
+    `copies` are rows that repeat an earlier one in every field.
+    """
 
     members: list[list[int]]
     targets: FloatArray
@@ -28,6 +31,7 @@ class MergedRows:
     counts: IntArray
     sds: list[float | None]
     summaries: list[TargetSummary]
+    copies: list[int]
 
 
 def merge_rows(
@@ -54,7 +58,11 @@ def merge_rows(
     )
     groups = codes.astype(np.int64)
     how = options.replicates
-    merged = [merge_target(one, used, groups, len(uniques), classes, how) for one in readings]
+    cells = pd.DataFrame({i: source.texts(name) for i, name in enumerate(source.columns)})
+    copies = cells.iloc[used].duplicated().to_numpy(dtype=bool)
+    merged = [
+        merge_target(one, used, groups, len(uniques), classes, how, copies) for one in readings
+    ]
     members = _members(used, groups, len(uniques))
     _locate_conflicts(source, merged, members, options)
     conflicts = [set(one.conflicts) for one in merged]
@@ -79,6 +87,7 @@ def merge_rows(
         np.stack([one.count for one in merged], axis=1)[keep],
         [one.sd for one in merged],
         [one.summary for one in merged],
+        [int(row) for row in used[copies]],
     )
 
 

@@ -167,6 +167,12 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     notes = [*source.notes, *rows.notes, *variants.notes]
     for reading in readings:
         notes += reading.said
+    if merged.copies and task == "regression":
+        listed_rows = rows_text([source.row(i) for i in merged.copies])
+        notes.append(
+            f"rows equal to an earlier one in every field, no evidence of noise: "
+            f"{len(merged.copies):,} ({listed_rows})"
+        )
     split_columns, split_name = _splits(source, roles, members, notes, said)
     groups = None
     if roles.split is not None and roles.split not in roles.splits:

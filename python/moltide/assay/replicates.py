@@ -40,6 +40,7 @@ def merge_readings(
     values: FloatArray,
     censor: CensorArray,
     how: str = "mean",
+    fresh: npt.NDArray[np.bool_] | None = None,
 ) -> Merged:
     """Merge readings by group.
 
@@ -49,23 +50,30 @@ def merge_readings(
 
     Args:
         groups: (m,) group of each reading; values: (m,) without NaN; censor: (m,) -1, 0, +1.
+        fresh: (m,) False for a copied row, which is no second measurement: it counts neither as a
+            reading nor for the noise.
     """
     exact = censor == 0
     g, v = groups[exact], values[exact]
-    count = np.bincount(groups, minlength=n_groups)
+    counted = groups if fresh is None else groups[fresh]
+    count = np.bincount(counted, minlength=n_groups)
     n_exact = np.bincount(g, minlength=n_groups)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.bincount(g, weights=v, minlength=n_groups) / n_exact
     centre = _medians(g, v, n_groups) if how == "median" else mean
     result = Merged(centre, np.zeros(n_groups, dtype=np.int8), count.astype(np.int64))
-    freedom = int((n_exact[n_exact > 1] - 1).sum())
+    own, w = (g, v) if fresh is None else (g[fresh[exact]], v[fresh[exact]])
+    n_own = np.bincount(own, minlength=n_groups)
+    freedom = int((n_own[n_own > 1] - 1).sum())
     if freedom:
-        residual = v - mean[g]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            centres = np.bincount(own, weights=w, minlength=n_groups) / n_own
+        residual = w - centres[own]
         # Taking the square root last keeps equal repeats at exactly zero noise.
         result.sd = float(np.sqrt((residual**2).sum() / freedom))
         result.sd_freedom = freedom
-        result.sd_groups = int((n_exact > 1).sum())
-        result.conflicts = _contradictions(g, v, n_exact)
+        result.sd_groups = int((n_own > 1).sum())
+        result.conflicts = _contradictions(own, w, n_own)
     if not exact.all():
         _merge_bounds(result, groups[~exact], values[~exact], censor[~exact], n_exact)
     return result

@@ -11,7 +11,10 @@ from moltide.assay.ledger import rows_text
 
 @dataclass
 class TargetSummary:
-    """One target. Counts are of sequences after merging unless they say readings."""
+    """One target. Counts are of sequences after merging unless they say readings.
+
+    `minimum`, `median` and `maximum` are of exact values: a bound is none.
+    """
 
     name: str
     readings: int
@@ -33,13 +36,17 @@ class TargetSummary:
     bound_conflicts: list[list[int]] = field(default_factory=list)
 
     def lines(self) -> Iterator[tuple[str, str]]:
+        bounds = self.censored_above + self.censored_below
         text = f"{self.name!r}: {self.measured:,} measured"
+        if bounds:
+            text += f" ({self.measured - bounds:,} exact and {bounds:,} {'bound' if bounds == 1 else 'bounds'})"
         if self.missing:
             text += f", {self.missing:,} empty"
         if self.class_counts is not None:
             text += "; " + ", ".join(f"{k} {n:,}" for k, n in self.class_counts.items())
         elif self.minimum is not None:
-            text += f"; {self.minimum:.4g} to {self.maximum:.4g}, median {self.median:.4g}"
+            text += "; exact values" if bounds else ";"
+            text += f" {self.minimum:.4g} to {self.maximum:.4g}, median {self.median:.4g}"
         yield "target", text
         words = {word: n for word, n in self.missing_words.items() if word}
         if words:
@@ -51,7 +58,8 @@ class TargetSummary:
                 f"{self.censored_below:,} below ('<')",
             )
         if self.approximate:
-            yield "", f"approximate ('~'), taken as exact: {self.approximate:,} readings"
+            readings = "reading" if self.approximate == 1 else "readings"
+            yield "", f"approximate ('~'), taken as exact: {self.approximate:,} {readings}"
         if self.replicate_sd is not None:
             text = (
                 f"noise: replicate SD {self.replicate_sd:.4g} (sequences repeated: "
@@ -123,7 +131,8 @@ class DataSummary:
             facts += target.lines()
         if self.split_counts is not None:
             counts = ", ".join(f"{part} {n:,}" for part, n in self.split_counts.items())
-            facts.append(("split", counts))
+            drawn = "" if "valid" in self.split_counts else " (valid is then drawn from train)"
+            facts.append(("split", counts + drawn))
         facts += [("note", sentence) for sentence in self.notes]
         facts.append(("rows", self._account()))
         facts += [

@@ -139,11 +139,11 @@ def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -
         moment <= valid_from, "train", np.where(moment <= test_from, "valid", "test")
     )
     last, first = moments[[valid_from, test_from]], moments[[valid_from + 1, test_from + 1]]
-    before, start, end, after = (
+    until, start, end, since = (
         _moment(float(one), table.dates) for one in (last[0], first[0], last[1], first[1])
     )
     span = start if start == end else f"{start} to {end}"
-    notes = [f"train up to {before}, valid {span}, test from {after}"]
+    notes = [f"train up to {until}, valid {span}, test from {since}"]
     if len(known) < len(table):
         notes.append(f"sequences without a time, not used: {len(table) - len(known):,}")
     return Split(labels, "time", "", seed, notes)
