@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tiny_runs import PARENT, RESIDUES, read_table, tiny_backbone, variants, wri
 from moltide import AssayClassifier, load, load_assay_model
 from moltide.assay import read_assay
 from moltide.baselines import BASELINE_NAMES
+from moltide.cli import main
 from moltide.errors import ConfigError, DataError, MemoryPlanError
 from moltide.finetune import FinetuneOptions, RunSummary, finetune
 from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
@@ -129,6 +130,14 @@ def test_classes(start: Start, tmp_path: Path) -> None:
     assert model.predict([first["sequence"]])[0] == first["predicted"]
 
 
+def test_the_positive_of_two_classes_is_named(start: Start) -> None:
+    rows = [[s, "mild" if v < 0 else "harsh"] for s, v in zip(SEQUENCES, VALUES, strict=True)]
+    voice = Listener()
+    start(["sequence", "level"], rows, dry_run=True, voice=voice, table={"target": "level"})
+    (line,) = [line for line in voice.said if "positive class" in line]
+    assert line.startswith("positive class: 'mild', against 'harsh'")
+
+
 def test_several_targets_with_empty_cells(start: Start, tmp_path: Path) -> None:
     rows = [
         [s, f"{v:.4f}", "" if i % 3 == 0 else f"{-v:.4f}"]
@@ -163,12 +172,15 @@ class Listener(SilentVoice):
     def __init__(self) -> None:
         self.said: list[str] = []
 
+    def section(self, title: str, lines: Iterable[str] = ()) -> None:
+        self.said += [title, *lines]
+
     def say(self, line: str) -> None:
         self.said.append(line)
 
 
 def test_too_few_exact_validation_rows_for_intervals_are_named(
-    start: Start, tmp_path: Path
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     part = ["train"] * 60 + ["valid"] * 30 + ["test"] * 30
     exact = {"a": [*range(60, 67)], "b": [*range(60, 63)], "c": [*range(60, 69)]}
@@ -188,6 +200,10 @@ def test_too_few_exact_validation_rows_for_intervals_are_named(
     ]
     page = (tmp_path / "run" / "report.html").read_text()
     assert "No 90% intervals for a: 7 validation rows have an exact value, 9 are needed." in page
+    new = [str(tmp_path / "assay.csv"), "-o", str(tmp_path / "new.csv")]
+    assert main(["predict", str(tmp_path / "run"), *new]) == 0
+    # The terminal breaks lines.
+    assert " ".join(few[-1].split()) in " ".join(capsys.readouterr().out.split())
     held = read_table(tmp_path / "run" / "predictions.csv")
     assert {bool(one["std_a"]) for one in held} == {bool(one["low90_c"]) for one in held} == {True}
     assert {one["std_b"] for one in held} == {one["low90_a"] for one in held} == {""}

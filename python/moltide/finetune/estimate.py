@@ -45,7 +45,7 @@ def estimate(
     try:
         ready = settle_memory(prepare(encoder, train, spec, settings), said.append)
         plan = step_memory(ready)
-        lines = [*_model_lines(ready), *said]
+        lines = [*_model_lines(ready), *_class_lines(spec), *said]
         lines.append(
             f"memory of a step: {gigabytes(plan['total'])}; free: {gigabytes(plan['available'])}"
         )
@@ -86,6 +86,15 @@ def _model_lines(ready: Preparation) -> list[str]:
         f"trained: {how} ({_count(trained)} parameters); loss {settings.loss}, "
         f"learning rate {settings.lr:g}, batches of {settings.batch_size}, "
         f"at most {settings.epochs} epochs",
+    ]
+
+
+def _class_lines(spec: ModelSpec) -> list[str]:
+    if not spec.binary:
+        return []
+    negative, positive = spec.classes
+    return [
+        f"positive class: {positive!r}, against {negative!r} (AUROC, AUPRC and ranks are for it)"
     ]
 
 
