@@ -537,6 +537,10 @@ def test_a_scan_leaves_out_unknown_residues(
     assert call("score", "--wildtype", "MKXT", *options) == 0
     assert "1 position of the wild type left out" in capsys.readouterr().out
     assert {one["position"] for one in read_table(out)} == {"1", "2", "4"}
+    table = write_table(tmp_path / "v.csv", ["sequence"], [["MKAT"], ["MKXA"]])
+    options = ("--wildtype", "MKXT", "--backbone", backbone, "-o", out)
+    assert call("score", table, *options, "--sequence", "sequence") == 0
+    assert "1 variant at positions where the wild type has none" in capsys.readouterr().out
 
 
 def test_score_refuses_a_heat_map_before_any_work(

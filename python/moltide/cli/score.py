@@ -192,6 +192,7 @@ def _table(
     from moltide.cli.table_output import ranks, write_with_columns
     from moltide.errors import DataError
     from moltide.finetune.results import number
+    from moltide.scoring import RESIDUES
 
     reader = SequenceReader(variants, **options)
     rows: list[int] = []
@@ -222,6 +223,12 @@ def _table(
         cells[row] = [number(one), rank, *([""] if noted else [])]
     for line in [*reader.notes, *reader.left_out()]:
         voice.say(line)
+    against = sum(any(parent[one.position] not in RESIDUES for one in each) for each in changes)
+    if against:
+        voice.say(
+            f"{common.plural(against, 'variant')} at positions where the wild type has none of the "
+            "20 residues: such scores come out too high"
+        )
     write_with_columns(variants, out, ["score", "rank", *(["note"] if noted else [])], cells)
     return len(rows)
 
