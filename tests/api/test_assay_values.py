@@ -212,6 +212,7 @@ def test_exact_copies_of_a_row_are_no_replicates(tmp_path: Path) -> None:
     assert table.n_replicates[:2, 0].tolist() == [1, 2]
     assert f"in every field, no evidence of noise: 1 (row {N + 2})" in said(table)
     alone = {name: cells[: N + 1] for name, cells in columns.items()}
+    alone["part"] = ["train", "test"] * (N // 2) + ["test"]
     assert read(tmp_path, alone, target="y").replicate_sd == [None]
 
 

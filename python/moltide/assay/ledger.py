@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +14,23 @@ class Ledger:
     def __init__(self, rows: int) -> None:
         self.alive: npt.NDArray[np.bool_] = np.ones(rows, dtype=bool)
         self.set_aside: dict[str, list[int]] = {}
+        self._details: dict[int, str] = {}
 
-    def leave_out(self, indices: Iterable[int], reason: str) -> None:
-        """Set rows aside; one already set aside keeps its first reason."""
+    def leave_out(
+        self, indices: Iterable[int], reason: str, details: Mapping[int, str] | None = None
+    ) -> None:
+        """Set rows aside; one already set aside keeps its first reason. `details` say of single
+        rows what `reason` says of all."""
         fresh = [int(index) for index in indices if self.alive[index]]
         if fresh:
             self.alive[fresh] = False
             self.set_aside.setdefault(reason, []).extend(fresh)
+            self._details.update({i: details[i] for i in fresh if i in details} if details else {})
+
+    def reasons(self) -> dict[int, str]:
+        """Why each row is out, in as much detail as there is, by rising index."""
+        found = {i: reason for reason, indices in self.set_aside.items() for i in indices}
+        return {i: self._details.get(i, found[i]) for i in sorted(found)}
 
     def used(self) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self.alive).astype(np.int64)

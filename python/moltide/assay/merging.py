@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 class MergedRows:
     """n entries with k targets; `members` are the 0-based data rows behind each entry.
 
-    `copies` are rows that repeat an earlier one in every field.
+    `copies` are rows that repeat an earlier one in every field but their part of a split.
     """
 
     members: list[list[int]]
@@ -41,11 +41,12 @@ def merge_rows(
     classes: list[str] | None,
     options: ReadOptions,
     ledger: Ledger,
+    parts: Sequence[str] = (),
 ) -> MergedRows:
     """Merge the rows in use by sequence (or keep them apart), for every target.
 
     Entries left without any value (ties between classes, contradictions left out) go to the
-    ledger with their rows.
+    ledger with their rows. `parts` are split columns, in which copies of a row may differ.
 
     Raises:
         DataError: contradicting readings, when `on_conflict` is "error".
@@ -58,7 +59,7 @@ def merge_rows(
     )
     groups = codes.astype(np.int64)
     how = options.replicates
-    cells = pd.DataFrame({i: source.texts(name) for i, name in enumerate(source.columns)})
+    cells = pd.DataFrame({c: source.texts(c) for c in source.columns if c not in parts})
     copies = cells.iloc[used].duplicated().to_numpy(dtype=bool)
     merged = [
         merge_target(one, used, groups, len(uniques), classes, how, copies) for one in readings

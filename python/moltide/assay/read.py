@@ -153,7 +153,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     ledger.leave_out(np.flatnonzero(~measured), measure.NO_VALUE)
     _require_rows(source, ledger)
 
-    merged = merge_rows(source, rows.sequences, readings, classes, options, ledger)
+    merged = merge_rows(source, rows.sequences, readings, classes, options, ledger, roles.splits)
     _require_rows(source, ledger)
     members = merged.members
     sequences = [rows.sequences[group[0]] for group in members]

@@ -30,11 +30,13 @@ EMPTY_ROW = "empty row"
 
 @dataclass
 class RowSequences:
-    """One residue string a row ("" for a row set aside), with what was found on the way."""
+    """One residue string a row ("" for a row set aside), with what was found on the way;
+    `remarks` are on single rows, by index."""
 
     sequences: list[str]
     said: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: dict[int, str] = field(default_factory=dict)
     offset: int | None = None
 
 
@@ -61,7 +63,8 @@ def sequences_from_column(
             f"sequences ({listed}){hint}; correct them, or leave these rows out "
             "(--on-bad-row set_aside)"
         )
-    ledger.leave_out((index for index, _, _ in illegal), ILLEGAL)
+    details = {i: f"{letter!r} at position {place} is no residue" for i, letter, place in illegal}
+    ledger.leave_out(details, ILLEGAL, details)
     result = RowSequences(clean.sequences, notes=clean.notes())
     _handle_stops(source, result, clean.stops, options, ledger)
     return result
@@ -106,7 +109,9 @@ def sequences_from_records(
             f"{len(unknown):,} ({listed}); correct them, or leave these rows out "
             "(--on-bad-row set_aside)"
         )
-    ledger.leave_out(unknown, NO_RECORD)
+    ledger.leave_out(
+        unknown, NO_RECORD, {i: f"{names[i]!r} is no record of {fasta_name}" for i in unknown}
+    )
     texts = [records.get(name, "") for name in names]
     result = sequences_from_column(source, texts, fasta_name, options, ledger)
     unused = len(records) - len(set(names) & records.keys())
@@ -144,7 +149,7 @@ def sequences_from_mutations(
     sequences: list[str] = []
     problems: list[tuple[int, str]] = []
     made: dict[str, str] = {}
-    synonymous = empty = 0
+    synonymous, empty = 0, []
     for index, (text, row) in enumerate(zip(texts, changes, strict=True)):
         if not ledger.alive[index]:
             sequences.append("")
@@ -158,17 +163,19 @@ def sequences_from_mutations(
             made[text] = apply_mutations(parent, placed)
         sequences.append(made[text])
         synonymous += bool(row) and not placed
-        empty += not text
+        if not text:
+            empty.append(index)
     _refuse(source, column, problems, texts, offset, options)
-    ledger.leave_out((index for index, _ in problems), BAD_MUTATION)
+    ledger.leave_out((index for index, _ in problems), BAD_MUTATION, dict(problems))
     result = RowSequences(sequences, said=[said], offset=offset)
     if synonymous:
         result.notes.append(f"synonymous rows, equal to the wild type: {synonymous:,}")
     if empty:
-        rows = [source.row(i) for i, text in enumerate(texts) if not text and ledger.alive[i]]
+        rows = [source.row(i) for i in empty]
         result.notes.append(
-            f"empty mutation cells, read as the wild type: {empty:,} ({rows_text(rows)})"
+            f"empty mutation cells, read as the wild type: {len(empty):,} ({rows_text(rows)})"
         )
+        result.remarks = dict.fromkeys(empty, "empty mutation cell, read as the wild type")
     named = sum(bool(text) and is_wild_type(text) for text in texts)
     if named:
         result.notes.append(f"rows that say wild type: {named:,}")

@@ -39,7 +39,8 @@ class TargetSummary:
         bounds = self.censored_above + self.censored_below
         text = f"{self.name!r}: {self.measured:,} measured"
         if bounds:
-            text += f" ({self.measured - bounds:,} exact and {bounds:,} {'bound' if bounds == 1 else 'bounds'})"
+            many = "bound" if bounds == 1 else "bounds"
+            text += f" ({self.measured - bounds:,} exact and {bounds:,} {many})"
         if self.missing:
             text += f", {self.missing:,} empty"
         if self.class_counts is not None:
