@@ -13,7 +13,6 @@ from moltide.assay.columns import Roles, Wanted, find_sequence_roles
 from moltide.assay.ledger import Ledger
 from moltide.assay.options import ReadOptions
 from moltide.assay.profile import plain_name
-from moltide.assay.residues import clean_sequences
 from moltide.assay.rows import RowSequences, sequences_from_column, sequences_from_mutations
 from moltide.assay.source import Source, read_source, source_chunks, source_from_frame
 from moltide.assay.wildtype import WildType, read_wildtype
@@ -33,7 +32,7 @@ class SequenceBatch:
     """Cleaned sequences with their names and source rows (FASTA: the record's number, from 1).
 
     `skipped` lists (row, name, reason) of what could not be read, when that was allowed;
-    `notes` says what cleaning changed.
+    `notes` says what cleaning changed, `remarks` what there is to say of single rows.
     """
 
     names: list[str]
@@ -41,6 +40,7 @@ class SequenceBatch:
     rows: list[int]
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -106,6 +106,7 @@ def read_sequences(source: Any, **options: Any) -> SequenceBatch:
         whole.rows += batch.rows
         whole.skipped += batch.skipped
         whole.notes += batch.notes
+        whole.remarks.update(batch.remarks)
     if not whole.sequences:
         raise DataError(f"no sequence to use ({len(whole.skipped):,} rows set aside)")
     return whole
@@ -126,13 +127,14 @@ def _batch(
     ledger: Ledger,
 ) -> SequenceBatch:
     used = ledger.used().tolist()
-    reasons = {i: reason for reason, indices in ledger.set_aside.items() for i in indices}
+    reasons = ledger.reasons()
     return SequenceBatch(
         [names[i] for i in used],
         [rows.sequences[i] for i in used],
         [source.row(i) for i in used],
-        [(source.row(i), names[i], reasons[i]) for i in sorted(reasons)],
+        [(source.row(i), names[i], reason) for i, reason in reasons.items()],
         rows.notes,
+        {source.row(i): remark for i, remark in rows.remarks.items()},
     )
 
 
@@ -144,7 +146,7 @@ def _texts_batch(
     # Nothing is refused on the way, so that problems of every kind are told together.
     lenient = replace(options, on_bad_row="set_aside")
     rows = sequences_from_column(source, texts, "the sequences", lenient, ledger)
-    _refuse_skipped(source, names, ledger, options, "record" if first_row else "sequence", texts)
+    _refuse_skipped(source, names, ledger, options, "record" if first_row else "sequence")
     return _batch(source, names, rows, ledger)
 
 
@@ -154,21 +156,16 @@ def _refuse_skipped(
     ledger: Ledger,
     options: ReadOptions,
     what: str = "row",
-    texts: Sequence[str] = (),
 ) -> None:
     """With on_bad_row="error", an empty sequence is an error too: each input needs its output."""
     if options.on_bad_row == "set_aside" or not ledger.set_aside:
         return
-    problems = {i: reason for reason, indices in ledger.set_aside.items() for i in indices}
-    if texts:
-        bad = sorted(problems)
-        for at, letter, place in clean_sequences(texts[i] for i in bad).illegal:
-            problems[bad[at]] = f"{letter!r} at position {place} is no residue"
+    problems = ledger.reasons()
     shown = []
-    for index in sorted(problems)[:_LISTED]:
+    for index, reason in list(problems.items())[:_LISTED]:
         number, name = str(source.row(index)), names[index]
         called = f"{what} {number}" + (f" ({name})" if name != number else "")
-        shown.append(f"{called}: {problems[index]}")
+        shown.append(f"{called}: {reason}")
     if len(problems) > _LISTED:
         shown.append(f"and {len(problems) - _LISTED:,} more")
     raise source.fail(
@@ -254,6 +251,7 @@ def _table_batches(
                 batch.rows[start:stop],
                 batch.skipped if start == 0 else [],
                 batch.notes if start == 0 else [],
+                batch.remarks if start == 0 else {},
             )
 
 

@@ -347,7 +347,7 @@ def test_predict_refuses_or_sets_aside_bad_rows(
     found = read_table(out)
     assert [one["n"] for one in found] == ["1", "2", "3", "4"]
     assert [bool(one["predicted"]) for one in found] == [True, False, False, True]
-    assert "illegal residue" in found[1]["domain_note"]
+    assert "'1' at position 3" in found[1]["domain_note"]
 
 
 def test_predict_refuses_what_is_no_run(
@@ -408,7 +408,7 @@ def test_embed_leaves_out_bad_records(
     captured = capsys.readouterr()
     line = json.loads(captured.out)
     assert (line["sequences"], line["skipped"]) == (2, 2)
-    assert "2 records left out (record 2: no sequence; record 3: illegal" in captured.err
+    assert "2 records left out (record 2: no sequence; record 3: " in captured.err
     assert np.array_equal(np.load(out), load(backbone).embed(NEW[:2]))
     assert ids.read_text() == "record,id\n1,a\n4,d\n"
     flat = tmp_path / "flat.parquet"
@@ -520,7 +520,10 @@ def test_score_leaves_out_bad_rows(
     assert call("score", table, *options, "--on-bad-row", "set_aside", "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["scores"] == 2
-    assert "2 rows left out (row 3: illegal residue; row 4: 21 residues" in captured.err
+    assert (
+        "2 rows left out (row 3: '1' at position 3 is no residue; row 4: 21 residues"
+        in captured.err
+    )
     found = read_table(out)
     assert [bool(one["score"]) for one in found] == [True, False, False, True]
     assert [one["note"][:10] for one in found] == ["", "not scored", "not scored", ""]

@@ -179,3 +179,23 @@ def test_ranks_of_classes_and_several_targets_are_explained(
         assert says in capsys.readouterr().out
         found = [float(row[column]) for row in read_table(tmp_path / "out.csv")]
         assert found == sorted(found, reverse=True)
+
+
+def test_notes_say_why_a_row_has_no_prediction_or_that_of_the_wild_type(
+    zero: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.csv"
+    rows = [[1, "A3W"], [2, ""], [3, "K0A"], [4, "?"], [5, "WT"]]
+    new = write_table(tmp_path / "new.csv", ["n", "change"], rows)
+    assert call("predict", zero, new, "-o", out, "--on-bad-row", "set_aside") == 0
+    found = read_table(out)
+    assert found[1]["predicted"] == found[4]["predicted"]
+    assert "empty mutation cell, read as the wild type" in found[1]["domain_note"]
+    assert found[4]["domain_note"] == ""
+    for row, says in ((found[2], "M"), (found[3], "'?'")):
+        assert row["predicted"] == row["in_domain"] == ""
+        assert row["domain_note"].startswith("not predicted: ")
+        assert says in row["domain_note"]
+    new = write_table(tmp_path / "s.csv", ["sequence"], [[PARENT], ["MK1"], [PARENT]])
+    assert call("predict", run, new, "-o", out, "--on-bad-row", "set_aside") == 0
+    assert read_table(out)[1]["domain_note"] == "not predicted: '1' at position 3 is no residue"

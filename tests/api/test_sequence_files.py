@@ -141,7 +141,7 @@ def test_every_input_needs_its_output(tmp_path: Path) -> None:
     batch = read_sequences(path, sequence="sequence", on_bad_row="set_aside")
     assert batch.sequences == SEQUENCES[:5]
     assert batch.skipped == [
-        (5, "v3", "illegal residue"),
+        (5, "v3", "'1' at position 3 is no residue"),
         (8, "v6", "no sequence"),
         (9, "v7", "stop codon inside the sequence"),
     ]

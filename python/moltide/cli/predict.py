@@ -207,7 +207,8 @@ def _predict(
                 for j in range(len(spec.target_names)):
                     listed += predicted_cells(found, at, j, spec.classes)
                 note = found.notes[at] if found.notes else ""
-                cells[row] = [*listed, "", "no" if note else "yes", note]
+                remark = "; ".join(filter(None, (note, reader.remarks.get(row))))
+                cells[row] = [*listed, "", "no" if note else "yes", remark]
                 if found.probabilities is not None:
                     values[row] = float(found.probabilities[at, 0, -1])
                 else:

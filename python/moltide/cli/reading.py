@@ -25,8 +25,8 @@ class SequenceReader:
 
     `wildtype` and `numbering` come into play only where the table gives mutations and no
     sequences, which `by_mutations` then says; `usual` are columns of the training table. After
-    iteration `skipped` maps row numbers to reasons, `unit` is what they number ("row" or "record"),
-    and `notes` say what cleaning changed.
+    iteration `skipped` maps row numbers to reasons and `remarks` to other things to know, `unit` is
+    what they number ("row" or "record"), and `notes` say what cleaning changed.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class SequenceReader:
         self.by_mutations = False
         self.unit = "row"
         self.skipped: dict[int, str] = {}
+        self.remarks: dict[int, str] = {}
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[SequenceBatch]:
@@ -52,6 +53,7 @@ class SequenceReader:
             options.pop("numbering", None)
         for batch in iter_sequences(self.path, **options):
             self.skipped.update({row: reason for row, _, reason in batch.skipped})
+            self.remarks.update(batch.remarks)
             self.notes += [note for note in batch.notes if note not in self.notes]
             if len(batch):
                 yield batch
