@@ -169,7 +169,12 @@ def test_a_repeated_column_name_is_said(tmp_path: Path) -> None:
         (b"", "the file is empty"),
         (b" \n\n", "the file is empty"),
         (b"sequence,score\n", "no rows"),
-        (b"sequence,score\nMKT,1\nMKV,1,2,3\n", "unreadable as a table"),
+        (b"sequence,score\nMKT,1\nMKV,1,2,3\n", r"as a table \(Expected 2 fields in line 3"),
+        (b"sequence,score\nMKT,1\n", "1 row of data; at least 10"),
+        (
+            b"sequence,y,y\nACDEFGHIKLMNPQRSTVWY,1,2\nMKVAAAAAA,2,1\n",
+            r"'y\.1' stands for the second column called 'y'",
+        ),
         (b">a\nMKT\n", "is FASTA, which carries no measurements"),
         (b"\x00\x01\x02\x03" * 50, "binary content"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"x" * 90, "old Excel file"),

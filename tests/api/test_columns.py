@@ -68,7 +68,7 @@ def test_words_spelt_with_residue_letters_are_no_sequences(tmp_path: Path) -> No
         ("Tranception_L", Y, "is another model's prediction by its name"),
         ("predicted_ddG", Y, "is another model's prediction by its name"),
         ("batch", [1, 2, 3] * (N // 3), "orders or groups the rows by its name"),
-        ("constant", [7.5] * N, "never varies"),
+        ("constant", [7.5] * N, "never varies: 7.5 in every row"),
     ],
 )
 def test_helper_columns_are_not_taken_as_target(
@@ -132,6 +132,8 @@ def test_a_missing_column_names_the_closest(tmp_path: Path) -> None:
     for option in ("sequence", "split", "time", "relation", "mutations"):
         with pytest.raises(DataError, match=r"no column 'zzz'.*Columns: sequence, fitness"):
             read(tmp_path, columns, **{option: "zzz"})
+    with pytest.raises(DataError, match=r"no such method \(auto, random, .*time\)"):
+        read(tmp_path, columns, split="zzz")
 
 
 def test_no_numeric_column(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def not_a_target(source: Source, profile: Profile, profiles: dict[str, Profile])
         return "orders or groups the rows by its name"
     finite = values[~np.isnan(values)]
     if finite.size and (finite == finite[0]).all():
-        return "never varies"
+        return f"never varies: {finite[0]:g} in every row"
     original = _thresholded(source, profile, profiles, values)
     return f"is {original!r} cut into two" if original else ""
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from moltide.errors import ConfigError
 
+# Fewer cannot be dealt out to train, valid and test.
+MIN_SEQUENCES = 10
 SPLIT_METHODS = ("random", "cluster", "position", "mutations", "time")
 _CHOICES = {
     "task": ("auto", "regression", "classification"),

@@ -16,7 +16,7 @@ from moltide.assay.assign import groups_of, split_of, times_of
 from moltide.assay.columns import Roles, Wanted, find_roles
 from moltide.assay.ledger import Ledger, rows_text
 from moltide.assay.merging import merge_rows
-from moltide.assay.options import SPLIT_METHODS, ReadOptions
+from moltide.assay.options import MIN_SEQUENCES, SPLIT_METHODS, ReadOptions
 from moltide.assay.rows import (
     EMPTY_ROW,
     RowSequences,
@@ -115,6 +115,8 @@ def read_frame(frame: Any, *, name: str = "table", **options: Any) -> AssayTable
 
 
 def _build(source: Source, options: ReadOptions) -> AssayTable:
+    if len(source.frame) == 1:
+        raise source.fail(f"1 row of data; at least {MIN_SEQUENCES} sequences are needed")
     ledger = Ledger(len(source.frame))
     blank = [
         all(not cell for cell in row)
@@ -123,7 +125,12 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     ledger.leave_out(np.flatnonzero(blank), EMPTY_ROW)
     records = _records(options)
     split = options.split
-    if split in SPLIT_METHODS and split not in source.columns:
+    if split is not None and split not in source.columns:
+        if split not in SPLIT_METHODS:
+            raise source.fail(
+                f"no column {split!r} (the split), and no such method (auto, "
+                f"{', '.join(SPLIT_METHODS)}). Columns: {', '.join(source.columns)}"
+            )
         split = None
     wanted = Wanted(
         options.sequence,

@@ -29,7 +29,8 @@ class Source:
     """A table before anything is understood.
 
     `first_row` is the number of the first data row as a spreadsheet shows it (the header is
-    row 1, so 2 unless comment lines stand above it).
+    row 1, so 2 unless comment lines stand above it). `renamed` has the headers of columns that
+    share theirs with an earlier one.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Source:
     first_row: int = 2
     format: str = ""
     notes: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     @property
@@ -54,7 +56,12 @@ class Source:
         return index + self.first_row
 
     def fail(self, message: str) -> DataError:
-        return DataError(f"{self.name}: {message}")
+        renamed = [
+            f"; {new!r} stands for the second column called {old!r}"
+            for new, old in self.renamed.items()
+            if repr(new) in message
+        ]
+        return DataError(f"{self.name}: {message}{''.join(renamed)}")
 
 
 def _texts(series: pd.Series) -> list[str]:
@@ -199,6 +206,7 @@ def _read_text(path: Path) -> Source:
     source.first_row = 2 + opened.comments
     source.format = f"{DELIMITER_NAMES[opened.delimiter]}-separated"
     source.notes = notes
+    source.renamed = opened.renamed
     _check_header(source)
     return source
 

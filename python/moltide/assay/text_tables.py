@@ -63,8 +63,11 @@ def reading_table(name: str, what: str = "table") -> Iterator[None]:
         raise DataError(
             f"{name}: the text changes its encoding at byte {error.start}; save it as UTF-8"
         ) from error
+    except pd.errors.ParserError as error:
+        # pandas' own words start with those of its parser.
+        text = first_line(error).rpartition("C error: ")[2]
+        raise DataError(f"{name}: unreadable as a {what} ({text})") from error
     except (
-        pd.errors.ParserError,
         pd.errors.EmptyDataError,
         pd.errors.ParserWarning,
         csv.Error,
@@ -81,6 +84,7 @@ class OpenText:
     header: list[str]
     comments: int
     notes: list[str]
+    renamed: dict[str, str]
 
 
 def _open_text(path: Path) -> OpenText:
@@ -105,7 +109,8 @@ def _open_text(path: Path) -> OpenText:
         notes.append(f"comment lines ('#') above the header, skipped: {comments}")
     delimiter = _delimiter(text)
     header = next(csv.reader(text.splitlines()[:1], delimiter=delimiter), [])
-    for column in sorted({one for one in header if header.count(one) > 1 and one}):
+    twice = sorted({one for one in header if header.count(one) > 1 and one})
+    for column in twice:
         notes.append(f"column {column!r} appears twice; the second is called '{column}.1' here")
     # Windows-1252 leaves five bytes undefined; a damaged name of a sample is no reason to stop.
     errors = "replace" if encoding == "cp1252" else "strict"
@@ -116,7 +121,8 @@ def _open_text(path: Path) -> OpenText:
     except BaseException:
         stream.close()
         raise
-    return OpenText(stream, delimiter, header, comments, notes)
+    renamed = {f"{column}.1": column for column in twice}
+    return OpenText(stream, delimiter, header, comments, notes, renamed)
 
 
 def _encoding(sample: bytes, name: str, notes: list[str]) -> str:

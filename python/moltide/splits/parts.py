@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay.options import MIN_SEQUENCES
 from moltide.errors import ConfigError, DataError
 
 Index = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.str_]
 PARTS = ("train", "valid", "test")
-MIN_SEQUENCES = 10
 _SMALL_TABLE = 100
 
 
