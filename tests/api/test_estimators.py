@@ -445,6 +445,27 @@ def test_an_unwritable_folder_is_an_os_error(fitted: AssayRegressor, tmp_path: P
         fitted.save(tmp_path / "file")
 
 
+def test_other_folders_are_not_written_into(fitted: AssayRegressor, tmp_path: Path) -> None:
+    notes, published = tmp_path / "notes", tiny_backbone(tmp_path / "backbone")
+    notes.mkdir()
+    (notes / "notes.txt").write_text("mine")
+    run = tmp_path / "run"
+    fitted.save(run)
+    document = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**document, "identity": {}}))
+    for folder, says in ((notes, "notes.txt"), (published, "model.safe"), (run, "a run of fine")):
+        before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        with pytest.raises(ConfigError, match=says):
+            fitted.save(folder)
+        after = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        assert after == before
+    # A model saved before, also one whose saving was cut short, is replaced.
+    (run / "config.json").unlink()
+    for _ in range(2):
+        fitted.save(run)
+    assert np.array_equal(load_assay_model(run).predict(X), fitted.predict(X))
+
+
 def test_public_names() -> None:
     assert moltide.AssayRegressor is AssayRegressor
     assert moltide.load_assay_model is load_assay_model

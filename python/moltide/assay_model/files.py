@@ -11,6 +11,7 @@ backbone/                 the backbone, where no name leads to it, or a name tha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -27,10 +28,13 @@ from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text
-from moltide.errors import CheckpointError
+from moltide.errors import CheckpointError, ConfigError
+from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 CONFIG, HEAD, MODEL = "config.json", "head.safetensors", "model"
 FORMAT, VERSION = "moltide-assay-model", 1
+_OURS = (CONFIG, HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL, BACKBONE)
+_SHOWN = 4
 
 
 def save(
@@ -41,11 +45,13 @@ def save(
     A folder whose writing was interrupted has no config.json and does not load.
 
     Raises:
+        ConfigError: the folder holds something else than a saved model.
         OSError: folder not writable, disk full; no file is left half written.
     """
     import moltide
 
     path = Path(folder)
+    _refuse_foreign(path)
     path.mkdir(parents=True, exist_ok=True)
     (path / CONFIG).unlink(missing_ok=True)
     save_weights(model, path)
@@ -57,6 +63,27 @@ def save(
         **(extra or {}),
     }
     atomic_write_text(path / CONFIG, json.dumps(document, indent=2) + "\n")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder of other files. An earlier model may be replaced, whole or left without its
+    config.json by a save that was cut short, but not a run with its report and predictions."""
+    listed = path.iterdir() if path.is_dir() else ()
+    names = sorted(one.name for one in listed if not one.name.startswith("."))
+    other = [name for name in names if name not in _OURS]
+    document: Any = None
+    if CONFIG in names:
+        with contextlib.suppress(ValueError, OSError):
+            document = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        saved = isinstance(document, dict) and document.get("format") == FORMAT
+        fine = saved and "identity" not in document
+    else:
+        saved, fine = False, not other and (not names or HEAD in names)
+    if not fine:
+        what = f"a run of finetune ({CONFIG})" if saved else ", ".join((other or names)[:_SHOWN])
+        raise ConfigError(
+            f"{path} holds {what} and no model of an estimator's save; choose another folder"
+        )
 
 
 def describe(model: AssayModel) -> dict[str, Any]:

@@ -163,6 +163,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
 
         Raises:
             NotFittedError: not fitted.
+            ConfigError: the folder holds other files, and no model that `save` wrote.
             OSError: folder not writable, disk full; no file is left half written.
         """
         from moltide.assay_model.files import save
