@@ -117,7 +117,7 @@ class _Texts(Source):
 
     def __init__(self, name: str, first_row: int) -> None:
         self.name, self.first_row = name, first_row
-        self.notes = []
+        self.notes, self.renamed = [], {}
 
 
 def _batch(
