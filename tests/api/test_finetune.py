@@ -255,7 +255,7 @@ def test_a_dry_run_refuses_the_folder_of_another_run(start: Start, tmp_path: Pat
     rows = list(zip(SEQUENCES, VALUES, strict=True))
     start(["sequence", "y"], rows)
     assert start(["sequence", "y"], rows, dry_run=True).state == "dry run"
-    with pytest.raises(ConfigError, match=r"finished run with other settings.*seed: 0 -> 1"):
+    with pytest.raises(ConfigError, match=r"finished run with other settings.*--seed 0 -> 1"):
         start(["sequence", "y"], rows, dry_run=True, settings={"seed": 1})
 
 
@@ -344,11 +344,15 @@ def test_ridge_on_the_learning_curve_sees_the_rows_of_its_point_alone(tmp_path: 
     assert ridge_point(table, split, part, 0) != point
 
 
-def test_differences_name_the_path_of_a_value() -> None:
-    old = {"a": {"b": 1, "c": [1]}, "d": 2}
-    new = {"a": {"b": 3, "c": [1]}, "e": "x" * 60}
-    assert list(differences(old, new)) == [
-        "a.b: 1 -> 3",
-        "d: 2 -> null",
-        'e: null -> "xxxxxxxxxxxxxxx...',
+def test_differences_are_named_as_options() -> None:
+    same = {"data": {"sha256": "a", "targets": ["y"]}, "split_sha256": "b", "split": "auto"}
+    old = {**same, "settings": {"seed": 0, "max_minutes": None}, "table": {"target": "y"}}
+    new = {**old, "settings": {"seed": 3, "max_minutes": 5}, "split_sha256": "c"}
+    assert differences(old, new) == ["--max-minutes (not given) -> 5", "--seed 0 -> 3"]
+    other_rows = {**same, "data": {"sha256": "d", "targets": ["y"]}, "split_sha256": "c"}
+    assert differences(same, other_rows) == ["other rows or values"]
+    new = {**other_rows, "table": {}, "settings": old["settings"]}
+    assert differences(old, new) == ["--target y -> (not given)"]
+    assert differences({"backbone": "a" * 60}, {"backbone": "b"}) == [
+        f"--backbone {'a' * 37}... -> b"
     ]

@@ -26,6 +26,21 @@ _OURS = (
     *(MODEL, BACKBONE, _CHECKPOINT),
 )
 _SHOWN = 4
+# Names in the identity that are no options.
+_WORDS = {
+    "data.sha256": "other rows or values",
+    "data.targets": "other targets",
+    "split_sha256": "other parts of the split",
+    "backbone_sha256": "other weights of the backbone",
+}
+# Names that follow from others (which may be prefixes): those say what was changed.
+_FOLLOWS = {
+    "settings.alpha": ("settings.rank",),
+    "split_sha256": ("data.", "table.", "split", "settings.seed"),
+    "data.sha256": ("data.targets", "table."),
+    "data.targets": ("table.",),
+    "backbone_sha256": ("backbone",),
+}
 
 
 class RunFolder:
@@ -79,7 +94,7 @@ class RunFolder:
         """
         self.refuse_foreign(overwrite)
         found = self._found()
-        changes = [] if found is None else list(differences(found, self.identity))
+        changes = [] if found is None else differences(found, self.identity)
         if overwrite and (changes or self.state == "finished"):
             self.state = "new"
         elif changes:
@@ -188,16 +203,39 @@ def _check_folder(path: Path) -> None:
         raise NotADirectoryError(f"{path} is a file; --out is a folder")
 
 
-def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """One "name: old -> new" for each value that differs in two JSON documents."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted({*old, *new}):
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One "--option old -> new" for each option that differs in two identities.
+
+    What follows from an option (the parts of the split from --seed, say) is left out beside it.
+    """
+    changed = dict(_changed(old, new))
+    for effect, causes in _FOLLOWS.items():
+        if any(name.startswith(causes) for name in changed if name != effect):
+            changed.pop(effect, None)
+    found = []
+    for name, (before, after) in changed.items():
+        if name in _WORDS:
+            found.append(_WORDS[name])
+            continue
+        option = name.rpartition(".")[2].replace("_", "-")
+        option = option if name == "moltide" else f"--{option}"
+        found.append(f"{option} {_short(before)} -> {_short(after)}")
+    return found
+
+
+def _changed(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """(dotted name, (old, new)) of each value that differs in two JSON documents."""
+    if isinstance(old or new, Mapping) and isinstance(new or old, Mapping):
+        before, after = old or {}, new or {}
+        for key in sorted({*before, *after}):
             inner = f"{name}.{key}" if name else str(key)
-            yield from differences(old.get(key), new.get(key), inner)
+            yield from _changed(before.get(key), after.get(key), inner)
     elif old != new:
-        yield f"{name}: {_short(old)} -> {_short(new)}"
+        yield name, (old, new)
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:16] + "..."
+    if value is None:
+        return "(not given)"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
