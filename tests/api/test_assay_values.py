@@ -290,6 +290,7 @@ def test_many_classes_and_case(tmp_path: Path) -> None:
 
 def test_number_classes_sort_as_numbers() -> None:
     assert order_classes(["10", "9", "1"]) == ["1", "9", "10"]
+    assert order_classes(["high", "low"]) == ["low", "high"]
 
 
 def test_few_integers_are_regression_unless_asked(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ _NEGATIVE = frozenset([
 _POSITIVE = frozenset([
     "1", "yes", "y", "true", "t", "pos", "positive", "active", "on", "alive", "+1",
 ])  # fmt: skip
+# Words that order two classes but do not make a column one of yes and no.
+_LESS = _NEGATIVE | {"low", "weak", "poor", "bad", "slow", "unfolded"}
+_MORE = _POSITIVE | {"high", "strong", "good", "fast", "folded"}
 _PREFIXES = ("non-", "non_", "non ", "not ", "not_", "non", "in", "un", "no ", "dys")
 
 
@@ -37,7 +40,7 @@ def is_yes_no(texts: Sequence[str]) -> bool:
 def order_classes(labels: Sequence[str]) -> list[str]:
     """Classes in the order of their index: for two, the negative one first; else sorted.
 
-    "Negative" is a word such as `no`, `0`, `inactive`, or the one that negates the other
+    "Negative" is a word such as `no`, `0`, `inactive`, `low`, or the one that negates the other
     (`insoluble`, `non-binder`). Numbers sort as numbers.
     """
     classes = sorted(set(labels), key=_sort_key)
@@ -45,11 +48,11 @@ def order_classes(labels: Sequence[str]) -> list[str]:
         return classes
     first, second = (label.lower() for label in classes)
     swapped = (
-        second in _NEGATIVE
-        or (first in _POSITIVE and second not in _POSITIVE)
+        second in _LESS
+        or (first in _MORE and second not in _MORE)
         or any(second == prefix + first for prefix in _PREFIXES)
     )
-    return classes[::-1] if swapped and first not in _NEGATIVE else classes
+    return classes[::-1] if swapped and first not in _LESS else classes
 
 
 def _sort_key(label: str) -> tuple[int, float, str]:
