@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from moltide.assay import AssayTable, read_frame
 from moltide.errors import ConfigError, DataError
+from moltide.finetune.table import zero_shot
 from moltide.splits import Split, make_split
 
 MUTANTS = scan()
@@ -80,6 +81,19 @@ def test_varied_numbers_of_mutations_are_split_by_number() -> None:
     split = make_split(multi_table())
     assert split.method == "mutations"
     assert "further from the wild type" in split.reason
+
+
+def test_a_sequence_of_another_length_leaves_the_zero_shot_scores_of_variants() -> None:
+    class Encoder:
+        config: ClassVar = {"lm_head": True}
+
+        def score_variants(self, parent: str, changes: list[Any]) -> list[float]:
+            return [float(one[0].position) for one in changes]
+
+    sequences = [*(mutate(PARENT, one) for one in MUTANTS), PARENT[:-1]]
+    table = table_of({"sequence": sequences, "y": scores(N + 1)}, wildtype=PARENT)
+    score = zero_shot(table, Encoder())  # type: ignore[arg-type]
+    assert score([sequences[40], PARENT[:-1], sequences[60]]).tolist() == [2, 2, 3]
 
 
 @pytest.mark.parametrize("wildtype", [PARENT, None])

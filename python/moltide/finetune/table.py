@@ -66,21 +66,24 @@ def check_parts(table: AssayTable, split: Split) -> None:
 def zero_shot(table: AssayTable, encoder: Encoder) -> Callable[[list[str]], FloatArray] | str:
     """Scores of sequences from the frozen masked language model, or why there are none.
 
-    Variants of a wild type: masked marginals (one pass a mutated position). Other sequences: the
-    mean log probability of their residues in one unmasked pass.
+    Variants of a wild type: masked marginals (one pass a mutated position), and the lowest of
+    them for the few of another length. Other tables: the mean log probability of the residues in
+    one unmasked pass.
     """
     if not encoder.config["lm_head"]:
         return "the backbone has no masked-LM head"
     wild = table.wildtype
-    if wild is not None and all(len(one) == len(wild) for one in table.sequences):
+    if wild is not None and table.substitutions is not None:
         parent: str = wild
 
         def marginals(sequences: list[str]) -> FloatArray:
             from moltide.assay import diff
 
-            changes = [diff(parent, text) for text in sequences]
-            scores = encoder.score_variants(parent, changes)
-            return np.nan_to_num(np.asarray(scores, np.float64), nan=float(np.nanmin(scores)))
+            fitting = [i for i, text in enumerate(sequences) if len(text) == len(parent)]
+            changes = [diff(parent, sequences[i]) for i in fitting]
+            scores: FloatArray = np.full(len(sequences), np.nan)
+            scores[fitting] = encoder.score_variants(parent, changes)
+            return np.where(np.isnan(scores), np.nanmin(scores), scores)
 
         return marginals
     return lambda sequences: mean_log_probability(encoder, sequences)
