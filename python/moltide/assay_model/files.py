@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text
 from moltide.errors import CheckpointError, ConfigError
 from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
 
 CONFIG, HEAD, MODEL = "config.json", "head.safetensors", "model"
 FORMAT, VERSION = "moltide-assay-model", 1
@@ -172,10 +175,8 @@ def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
         from moltide.pretrained import load as load_encoder
 
         encoder = load_encoder(path / MODEL, device, backbone["dtype"])
-    elif (path / BACKBONE).is_dir():
-        encoder = reload_backbone(backbone, path, device, copied=path / BACKBONE)
     else:
-        encoder = reload_backbone(backbone, path, device)
+        encoder = _reload(path, backbone, device)
     if mode == "lora":
         encoder.load_adapter(path, ADAPTER)
     encoder.set_head(head)
@@ -196,6 +197,29 @@ def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
         Domain.from_arrays(domain) if domain else None,
         backbone,
     )
+
+
+def load_backbone(
+    folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto"
+) -> Encoder:
+    """The backbone that the adapter in `folder` belongs to.
+
+    Args:
+        dtype: "auto": as it was trained.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see `load`.
+    """
+    path = Path(folder)
+    reference = read_config(path)["model"]["backbone"]
+    if dtype != "auto":
+        reference = {**reference, "dtype": dtype}
+    return _reload(path, reference, device)
+
+
+def _reload(path: Path, reference: dict[str, Any], device: str) -> Encoder:
+    copied = path / BACKBONE if (path / BACKBONE).is_dir() else None
+    return reload_backbone(reference, path, device, copied)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import enum
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,14 +30,13 @@ class Dtype(str, enum.Enum):
     bf16 = "bf16"
 
 
-Backbone = Annotated[
-    str,
-    typer.Option(
-        help="Bundled name, folder, or Hub id such as facebook/esm2_t12_35M_UR50D.",
-        metavar="NAME|FOLDER|HUB-ID",
-        rich_help_panel=MODEL_PANEL,
-    ),
-]
+_BACKBONE: Any = typer.Option(
+    help="Bundled name, folder, or Hub id such as facebook/esm2_t12_35M_UR50D.",
+    metavar="NAME|FOLDER|HUB-ID",
+    rich_help_panel=MODEL_PANEL,
+)
+Backbone = Annotated[str, _BACKBONE]
+BackboneOrNone = Annotated[str | None, _BACKBONE]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL_PANEL)
 ]

@@ -61,11 +61,12 @@ def embed(
             rich_help_panel=TABLE_PANEL,
         ),
     ] = "error",
-    backbone: common.Backbone = "protein-mini",
+    backbone: common.BackboneOrNone = None,
     adapter: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a LoRA adapter (a RUN/ of finetune) over the backbone.",
+            help="Folder of a LoRA adapter. A RUN/ of finetune brings its backbone; without either "
+            "the backbone is protein-mini.",
             metavar="FOLDER",
             rich_help_panel=MODEL_PANEL,
         ),
@@ -85,6 +86,7 @@ def embed(
 
     import numpy as np
 
+    from moltide.assay_model.files import CONFIG, load_backbone
     from moltide.cli.reading import SequenceReader
     from moltide.cli.table_output import kind_of, write_rows
     from moltide.cli.voice import TerminalVoice
@@ -105,7 +107,10 @@ def embed(
             common.check_output(path, inputs=[source])
     voice = TerminalVoice(to_stderr=json_line)
     with voice.busy("loading the backbone"):
-        encoder = load(backbone, device.value, dtype.value)
+        if adapter is not None and backbone is None and (adapter / CONFIG).is_file():
+            encoder = load_backbone(adapter, device.value, dtype.value)
+        else:
+            encoder = load(backbone or "protein-mini", device.value, dtype.value)
         if adapter is not None:
             encoder.load_adapter(adapter, "adapter")
     reader = SequenceReader(
