@@ -97,15 +97,15 @@ def test_a_sequence_of_another_length_leaves_the_zero_shot_scores_of_variants() 
 
 
 @pytest.mark.parametrize("wildtype", [PARENT, None])
-def test_a_few_sequences_of_another_length_train_and_leave_the_split_as_it_is(
+def test_a_few_sequences_of_another_length_leave_the_split_as_it_is(
     wildtype: str | None,
 ) -> None:
     sequences = [mutate(PARENT, one) for one in MUTANTS] + [PARENT[:-1], PARENT + "A"]
     table = table_of({"sequence": sequences, "y": scores(N + 2)}, wildtype=wildtype)
     split = make_split(table)
     assert split.method == "position"
-    assert split.labels[-2:].tolist() == ["train", "train"]
-    assert any("all in train: 2" in note for note in split.notes)
+    assert split.labels[-2:].tolist() == ["", ""]
+    assert any("not used: 2" in note for note in split.notes)
 
 
 def test_a_family_is_split_by_cluster() -> None:

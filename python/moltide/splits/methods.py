@@ -53,7 +53,7 @@ def _by_substitutions(
     shares: tuple[float, float, float],
     rng: np.random.Generator,
 ) -> Split | str:
-    """By position or mutations; sequences of another length than the wild type's are train."""
+    """By position or mutations; sequences of another length than the wild type's are unused."""
     if table.substitutions is None:
         lengths = np.array([len(one) for one in table.sequences])
         if table.wildtype is None:
@@ -78,12 +78,13 @@ def _by_substitutions(
         why = "all variants carry the same number of mutations"
     if found is None:
         return f"by {method}: {why}"
-    labels = np.full(len(table), "train", dtype="<U5")
+    # Among train they would leak test positions and turn one-hot baselines into k-mers.
+    labels = np.full(len(table), "", dtype="<U5")
     labels[list(known)] = found.labels
     notes = [found.said]
     others = len(table) - len(known)
     if others:
-        notes.append(f"sequences longer or shorter than the wild type, all in train: {others:,}")
+        notes.append(f"sequences longer or shorter than the wild type, not used: {others:,}")
     return Split(labels, method, "", seed, notes)
 
 

@@ -18,8 +18,8 @@ class Split:
     """Parts of a table.
 
     Attributes:
-        labels: (n,) of "train", "valid", "test"; "" for sequences that a column or time leaves
-            without a part.
+        labels: (n,) of "train", "valid", "test"; "" for sequences that a column, time or
+            another length leaves without a part.
         method: "column", "groups", "random", "cluster", "position", "mutations" or "time".
         reason: one sentence on why this split is the honest one (or was asked for).
         notes: what else a reader should know.
