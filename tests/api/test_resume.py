@@ -249,14 +249,14 @@ def test_other_settings_or_data_do_not_resume(
     assert moltide("finetune", table, *options).returncode == 0
     again = moltide("finetune", table, *options, "--seed", 5)
     assert again.returncode == 2
-    assert "settings.seed: 0 -> 5" in again.stderr
+    assert "--seed 0 -> 5" in again.stderr
     assert "--overwrite" in again.stderr
     changed = tmp_path / "assay.csv"
     lines = table.read_text().splitlines()
     changed.write_text("\n".join([*lines[:-1], lines[-1].split(",")[0] + ",7.5"]) + "\n")
     other = moltide("finetune", changed, *options)
     assert other.returncode == 2
-    assert "data.sha256" in other.stderr
+    assert "other rows or values" in other.stderr
     same = moltide("finetune", table, *options)
     assert same.returncode == 0
     assert "nothing to do" in same.stdout
