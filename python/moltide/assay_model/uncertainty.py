@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 from moltide.assay_model.spec import FloatArray
 
+#: Coverage of the intervals that runs and predictions report.
+INTERVAL = 0.9
 # Fewer residuals than this set a scale but no shape; fewer than the second set nothing.
 _ENOUGH_FOR_SHAPE, _ENOUGH = 40, 5
 _PENALTIES = tuple(10.0**p for p in range(-4, 3))

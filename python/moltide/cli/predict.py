@@ -82,11 +82,10 @@ def predict(
     import json
 
     from moltide.assay_model.files import load, read_config
-    from moltide.assay_model.uncertainty import missing_intervals
+    from moltide.assay_model.uncertainty import INTERVAL, missing_intervals
     from moltide.cli.reading import SequenceReader
     from moltide.cli.table_output import kind_of, write_with_columns
     from moltide.cli.voice import TerminalVoice
-    from moltide.finetune.stages import INTERVAL
 
     to_stdout = str(out) == "-"
     kind_of(out)
@@ -178,9 +177,9 @@ def _predict(
     """(names of the new columns, their cells by row, the value to rank by)."""
     from types import SimpleNamespace
 
+    from moltide.assay_model.uncertainty import INTERVAL
     from moltide.errors import ConfigError
     from moltide.finetune.results import predicted_cells, prediction_columns
-    from moltide.finetune.stages import INTERVAL
 
     spec = model.spec
     if spec.level != "sequence":

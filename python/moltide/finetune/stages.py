@@ -12,7 +12,7 @@ import numpy as np
 from moltide.assay_model import AssayModel, Prediction, fit_assay_model
 from moltide.assay_model.backbone import open_backbone
 from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
-from moltide.assay_model.uncertainty import missing_intervals
+from moltide.assay_model.uncertainty import INTERVAL, missing_intervals
 from moltide.atomic import atomic_write_text
 from moltide.finetune import folder as names
 from moltide.finetune.baseline_stage import run_baselines
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from moltide.baselines import BaselineResult
     from moltide.encoder import Encoder
 
-INTERVAL = 0.9
 # Shares of the time left (max_minutes) for training, and for the learning curve after it.
 _FOR_TRAINING, _FOR_TRAINING_WITH_CURVE = 0.9, 0.6
 
