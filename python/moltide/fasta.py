@@ -25,7 +25,7 @@ def read_fasta(path: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no such FASTA file: {file}")
-    first = _first_character(file)
+    first = _first_character(file, whole=True)
     if not first:
         raise DataError(f"{file.name}: the file is empty")
     if first != ">":
@@ -53,8 +53,8 @@ def _no_record(file: Path, first: str) -> DataError:
     )
 
 
-def _first_character(file: Path) -> str:
-    """The first character that is no white space; a gzip file is checked to its end on the way.
+def _first_character(file: Path, whole: bool = False) -> str:
+    """The first character that is no white space; `whole`: a gzip file is checked to its end.
 
     pyfastx stops at the end of a truncated gzip file without a word, hence the full pass.
     """
@@ -68,7 +68,7 @@ def _first_character(file: Path) -> str:
                 if not block:
                     break
                 head = block.removeprefix(b"\xef\xbb\xbf").lstrip()
-            while packed and stream.read(1 << 20):
+            while whole and packed and stream.read(1 << 20):
                 pass
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, PermissionError):
