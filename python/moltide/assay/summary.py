@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moltide.assay.ledger import rows_text
+from moltide.wording import plural
 
 
 @dataclass
@@ -39,8 +40,7 @@ class TargetSummary:
         bounds = self.censored_above + self.censored_below
         text = f"{self.name!r}: {self.measured:,} measured"
         if bounds:
-            many = "bound" if bounds == 1 else "bounds"
-            text += f" ({self.measured - bounds:,} exact and {bounds:,} {many})"
+            text += f" ({self.measured - bounds:,} exact and {plural(bounds, 'bound')})"
         if self.missing:
             text += f", {self.missing:,} empty"
         if self.class_counts is not None:
@@ -59,8 +59,7 @@ class TargetSummary:
                 f"{self.censored_below:,} below ('<')",
             )
         if self.approximate:
-            readings = "reading" if self.approximate == 1 else "readings"
-            yield "", f"approximate ('~'), taken as exact: {self.approximate:,} {readings}"
+            yield "", f"approximate ('~'), taken as exact: {plural(self.approximate, 'reading')}"
         if self.replicate_sd is not None:
             text = (
                 f"noise: replicate SD {self.replicate_sd:.4g} (sequences repeated: "

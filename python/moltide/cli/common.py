@@ -87,11 +87,6 @@ Json = Annotated[
 ]
 
 
-def plural(count: int, noun: str) -> str:
-    """`1 sequence`, `1,200 sequences`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def numbering_of(text: str) -> str | int:
     """ "auto" or a number.
 

@@ -12,6 +12,7 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, TABLE_PANEL
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.cli.reading import SequenceReader
@@ -139,7 +140,7 @@ def embed(
         _save_parquet(out, names, found.arrays, pool is Pool.none)
     for note in [*reader.notes, *reader.left_out()]:
         voice.say(note)
-    voice.say(f"{out}: {common.plural(len(names), 'sequence')}, width {encoder.width}")
+    voice.say(f"{out}: {plural(len(names), 'sequence')}, width {encoder.width}")
     if ids is not None:
         voice.say(f"{ids}: the {reader.unit} and id of each row of {out.name}")
     if json_line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moltide.cli import common
+from moltide.wording import plural
 
 HELP = """Show version, processor, instruction sets, threads, memory, libraries, bundled models."""
 EPILOG = "Example:  moltide info --json"
@@ -72,7 +73,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
 
     return [
         ("moltide", f"{found['moltide']} (Python {found['python']}, {found['system']})"),
-        ("processor", f"{found['processor']}, {common.plural(found['threads'], 'thread')}"),
+        ("processor", f"{found['processor']}, {plural(found['threads'], 'thread')}"),
         (
             "instructions",
             f"{found['instruction_set']} in use; available: {', '.join(found['instruction_sets'])}",

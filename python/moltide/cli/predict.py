@@ -10,6 +10,7 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.assay_model import AssayModel, ModelSpec
@@ -117,13 +118,13 @@ def predict(
         for line in missing_intervals(model.uncertainty, model.spec.target_names, INTERVAL):
             voice.say(line)
     voice.say(f"rank: by {ranked}; 1 is the {'lowest' if ascending else 'highest'}")
-    predicted = common.plural(len(values), "sequence")
+    predicted = plural(len(values), "sequence")
     voice.say(f"{predicted} predicted, {outside:,} outside the training domain")
     if reader.skipped:
-        skipped = common.plural(len(reader.skipped), reader.unit)
+        skipped = plural(len(reader.skipped), reader.unit)
         voice.say(f"{skipped} without a prediction (see domain_note)")
     if not to_stdout:
-        voice.say(f"{out}: {common.plural(written, 'row')}")
+        voice.say(f"{out}: {plural(written, 'row')}")
     if json_line:
         print(
             json.dumps(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from moltide.assay.columns import Wanted, find_sequence_roles
 from moltide.assay.source import source_chunks
-from moltide.cli.common import plural
 from moltide.fasta import is_fasta
 from moltide.sequence_files import iter_sequences
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.sequence_files import SequenceBatch

@@ -10,6 +10,7 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -125,7 +126,7 @@ def score(
             on_bad_row=on_bad_row,
         )  # fmt: skip
     if not to_stdout:
-        voice.say(f"{out}: {common.plural(count, 'score')} ({method.value}, {backbone})")
+        voice.say(f"{out}: {plural(count, 'score')} ({method.value}, {backbone})")
     if json_line:
         print(json.dumps({"out": str(out), "scores": count, "method": method.value}))
 
@@ -147,7 +148,7 @@ def _scan(
     if unknown:
         listed = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
         voice.say(
-            f"{common.plural(len(unknown), 'position')} of the wild type left out, none of the 20 "
+            f"{plural(len(unknown), 'position')} of the wild type left out, none of the 20 "
             f"residues: {listed}"
         )
     with voice.busy(f"scoring {19 * (len(parent) - len(unknown)):,} substitutions"):
@@ -213,7 +214,7 @@ def _table(
     reader.skipped.update(unfit)
     if not rows:
         raise DataError(f"{variants.name}: no variant to score: {' '.join(reader.left_out())}")
-    with voice.busy(f"scoring {common.plural(len(rows), 'variant')}"):
+    with voice.busy(f"scoring {plural(len(rows), 'variant')}"):
         scores = np.asarray(encoder.score_variants(parent, changes, method), np.float64)
     noted = options["on_bad_row"] == "set_aside"
     cells: dict[int, list[Any]] = {
@@ -226,7 +227,7 @@ def _table(
     against = sum(any(parent[one.position] not in RESIDUES for one in each) for each in changes)
     if against:
         voice.say(
-            f"{common.plural(against, 'variant')} at positions where the wild type has none of the "
+            f"{plural(against, 'variant')} at positions where the wild type has none of the "
             "20 residues: such scores come out too high"
         )
     write_with_columns(variants, out, ["score", "rank", *(["note"] if noted else [])], cells)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moltide.assay.mutations import Mutation
 from moltide.splits.parts import Labels
+from moltide.wording import plural
 
 IntArray = npt.NDArray[np.int64]
 
@@ -129,7 +130,5 @@ def split_by_mutations(
         draw = rng.permutation(rest)[: max(1, round(share * len(rest)))]
         labels[draw] = "valid"
         valid = "valid a random part of these"
-    many = "mutation" if threshold == 1 else "mutations"
-    return VariantSplit(
-        labels, f"train has at most {threshold} {many}, {valid}, test more than {threshold}"
-    )
+    few = f"at most {plural(threshold, 'mutation')}"
+    return VariantSplit(labels, f"train has {few}, {valid}, test more than {threshold}")
