@@ -7,24 +7,19 @@ from there (Kumar et al. 2022, arXiv:2202.10054) skips that, and distorts the re
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
 from moltide.assay_model.preparation import Preparation
 from moltide.assay_model.rows import Rows
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
+from moltide.baselines.linear import Problem, choose_penalty, logistic_fits
 
 _MOST_ROWS = 4000
 # Penalties tried, as shares of the largest squared singular value.
 _PENALTIES = np.logspace(-7, 1, 33)
-# Inverse penalties of the logistic ridge, for columns of unit variance.
-_INVERSE_PENALTIES = np.logspace(-4, 0, 5)
-_FOLDS = 3
+# Penalties of the logistic ridge, for columns of unit variance.
+_LOGISTIC_PENALTIES = np.logspace(0, 4, 5)
+_FEWEST_OF_A_CLASS = 3
 
 
 def start_head(ready: Preparation, train: Rows) -> None:
@@ -102,28 +97,17 @@ def logistic_ridge(
     # A class that no row shows keeps half a row, so that its logit is finite.
     slopes, shares = np.zeros((n_classes, x.shape[1])), np.log(np.maximum(counts, 0.5))
     present = np.unique(y)
-    if len(present) < 2 or np.bincount(y)[present].min() < _FOLDS:
+    if len(present) < 2 or np.bincount(y)[present].min() < _FEWEST_OF_A_CLASS:
         return slopes, shares - shares.mean()
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import StratifiedKFold
-
     centre, scale = x.mean(axis=0), x.std(axis=0)
     scale = np.where(scale > 1e-9 * max(1e-300, float(scale.max())), scale, np.inf)
     z = (x - centre) / scale
-
-    def fitted(penalty: float, rows: npt.NDArray[np.int64]) -> LogisticRegression:
-        model = LogisticRegression(C=penalty, max_iter=300, tol=1e-4)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # not converged to the last digit is good enough
-            return model.fit(z[rows], y[rows], sample_weight=weights[rows])
-
-    losses = np.zeros(len(_INVERSE_PENALTIES))
-    for fit, check in StratifiedKFold(_FOLDS, shuffle=True, random_state=0).split(z, y):
-        for k, penalty in enumerate(_INVERSE_PENALTIES):
-            shown = fitted(penalty, fit).predict_proba(z[check])
-            losses[k] += log_loss(y[check], shown, sample_weight=weights[check], labels=present)
-    best = fitted(float(_INVERSE_PENALTIES[losses.argmin()]), np.arange(len(y)))
+    nothing_held_out = np.zeros(len(y), dtype=bool)
+    problem = Problem(
+        y.astype(np.float64), weights, nothing_held_out, None, "classification", n_classes, 0
+    )
+    index, _ = choose_penalty(z, problem, _LOGISTIC_PENALTIES)
+    best = next(logistic_fits(z, y, weights, _LOGISTIC_PENALTIES[index : index + 1]))
     coefficients, intercepts = best.coef_, best.intercept_
     if len(present) == 2:  # one row, of the second class against the first
         coefficients = np.vstack([-coefficients / 2, coefficients / 2])

@@ -99,17 +99,7 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
     `known` (n_known, p) and `test` (n_test, p) are CSR or dense; `penalties` ascend. Validation
     predictions come from a fit on the training rows alone.
     """
-    pairs, how = problem.choices()
-    losses = np.zeros(len(penalties))
-    for fit, check in pairs:
-        losses += [
-            problem.loss(prediction, check) * len(check)
-            for prediction in _path(known, problem, fit, known[check], penalties)
-        ]
-    # Among equal losses the strongest penalty; with nothing to choose by, the middle one.
-    best = len(penalties) // 2
-    if pairs:
-        best = int(np.flatnonzero(losses <= losses.min() * (1 + 1e-12))[-1])
+    best, how = choose_penalty(known, problem, penalties)
     chosen = penalties[best : best + 1]
     valid = None
     if problem.is_valid.any():
@@ -119,6 +109,21 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
     penalty = float(chosen[0])
     note = f"penalty {penalty:.3g}, {how}; fitted on {_rows_text(problem)}"
     return TargetFit(prediction, valid, note, {"penalty": penalty, "chosen": how})
+
+
+def choose_penalty(known: Any, problem: Problem, penalties: FloatArray) -> tuple[int, str]:
+    """(index of the penalty with the least held-out error, how it was chosen)."""
+    pairs, how = problem.choices()
+    losses = np.zeros(len(penalties))
+    for fit, check in pairs:
+        losses += [
+            problem.loss(prediction, check) * len(check)
+            for prediction in _path(known, problem, fit, known[check], penalties)
+        ]
+    # Among equal losses the strongest penalty; with nothing to choose by, the middle one.
+    if not pairs:
+        return len(penalties) // 2, how
+    return int(np.flatnonzero(losses <= losses.min() * (1 + 1e-12))[-1]), how
 
 
 def most_variable(known: Any) -> IntArray:
@@ -190,18 +195,25 @@ def _ridge_path(
         yield np.asarray(target @ coefficients, np.float64) + (offset - centre @ coefficients)
 
 
-def _logistic_path(
-    x: Any, y: IntArray, weights: FloatArray, target: Any, penalties: FloatArray, n_classes: int
-) -> Iterator[FloatArray]:
+def logistic_fits(x: Any, y: IntArray, weights: FloatArray, penalties: FloatArray) -> Iterator[Any]:
+    """scikit-learn's logistic regression (one object, fitted anew) at each penalty, from the last
+    to the first: from strong to weak each start is close to its solution."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(max_iter=300, tol=1e-4, warm_start=True)
-    fitted = []
-    for penalty in penalties[::-1]:  # from strong to weak: each start is close to its solution
+    for penalty in penalties[::-1]:
         model.C = 1.0 / float(penalty)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # not converged to the last digit is good enough
             model.fit(x, y, sample_weight=weights)
+        yield model
+
+
+def _logistic_path(
+    x: Any, y: IntArray, weights: FloatArray, target: Any, penalties: FloatArray, n_classes: int
+) -> Iterator[FloatArray]:
+    fitted = []
+    for model in logistic_fits(x, y, weights, penalties):
         probability = np.zeros((target.shape[0], n_classes))
         probability[:, model.classes_] = model.predict_proba(target)
         fitted.append(probability)
