@@ -1,4 +1,4 @@
-"""The command: every subcommand, every error one line with exit code 2."""
+"""The command: `finetune`, `predict`, `info`, help, and errors of one line with exit code 2."""
 
 from __future__ import annotations
 
@@ -8,65 +8,22 @@ import os
 import resource
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from command import FAST, NEW, call, one_error
 from tiny_runs import (
     PARENT,
-    assay,
     moltide,
     read_table,
-    tiny_backbone,
     tiny_encoder,
     variants,
     write_table,
 )
 
-from moltide import load, load_assay_model
-from moltide.cli import main
-from moltide.cli.voice import TerminalVoice
-
-FAST = ("--epochs", 1, "--split", "random", "--no-learning-curve")
-NEW = ["A" + PARENT[1:], PARENT, PARENT[:-1] + "W"]
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return assay(tmp_path_factory.mktemp("assay") / "assay.csv")
-
-
-@pytest.fixture(scope="module")
-def run(table: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run."""
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST) == 0
-    return out
-
-
-def call(*arguments: Any) -> int:
-    return main([str(one) for one in arguments])
-
-
-def one_error(capsys: pytest.CaptureFixture[str], *arguments: Any) -> str:
-    """The single line of an error with exit code 2; nothing on standard output but progress."""
-    capsys.readouterr()
-    code = call(*arguments)
-    errors = capsys.readouterr().err.strip()
-    assert code == 2, errors
-    assert errors.startswith("error: ")
-    assert "\n" not in errors
-    assert "Traceback" not in errors
-    return errors
-
+from moltide import load_assay_model
 
 # ---- finetune ---------------------------------------------------------------------------------
 
@@ -364,198 +321,6 @@ def test_predict_refuses_what_is_no_run(
 
 
 # ---- embed, score, info -----------------------------------------------------------------------
-
-
-def test_embed(backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import pandas as pd
-
-    fasta = tmp_path / "in.fasta"
-    fasta.write_text("".join(f">s{i}\n{text}\n" for i, text in enumerate(NEW)))
-    out = tmp_path / "out.npy"
-    assert call("embed", fasta, "-o", out, "--backbone", backbone, "--json") == 0
-    line = json.loads(capsys.readouterr().out)
-    assert (line["sequences"], line["width"]) == (3, 16)
-    encoder = load(backbone)
-    assert np.array_equal(np.load(out), encoder.embed(NEW))
-    table = write_table(tmp_path / "in.csv", ["sequence", "id"], [[t, t[:3]] for t in NEW])
-    flat = tmp_path / "out.parquet"
-    assert call("embed", table, "-o", flat, "--backbone", backbone, "--pool", "cls") == 0
-    found = pd.read_parquet(flat)
-    assert found["id"].tolist() == [text[:3] for text in NEW]
-    assert np.array_equal(np.stack(found["embedding"].to_list()), encoder.embed(NEW, "cls"))
-    assert call("embed", table, "-o", flat, "--backbone", backbone, "--pool", "none") == 0
-    residues = pd.read_parquet(flat)["embedding"][0]
-    assert np.array_equal(np.stack(list(residues)), encoder.embed(NEW[:1], None)[0])
-    assert ".parquet" in one_error(
-        capsys, "embed", table, "-o", out, "--backbone", backbone, "--pool", "none"
-    )
-    assert "neither" in one_error(capsys, "embed", table, "-o", tmp_path / "out.txt")
-
-
-def test_embed_leaves_out_bad_records(
-    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import pandas as pd
-
-    fasta = tmp_path / "in.fasta"
-    fasta.write_text(f">a\n{NEW[0]}\n>b\n\n>c\nMK1\n>d\n{NEW[1]}\n")
-    out, ids = tmp_path / "out.npy", tmp_path / "out.ids.csv"
-    options = ("--backbone", backbone, "-o")
-    assert "record 2 (b): no sequence" in one_error(capsys, "embed", fasta, *options, out)
-    assert not out.exists()
-    leave_out = ("--on-bad-row", "set_aside")
-    assert call("embed", fasta, *options, out, *leave_out, "--json") == 0
-    captured = capsys.readouterr()
-    line = json.loads(captured.out)
-    assert (line["sequences"], line["skipped"]) == (2, 2)
-    assert "2 records left out (record 2: no sequence; record 3: " in captured.err
-    assert np.array_equal(np.load(out), load(backbone).embed(NEW[:2]))
-    assert ids.read_text() == "record,id\n1,a\n4,d\n"
-    flat = tmp_path / "flat.parquet"
-    assert call("embed", fasta, *options, flat, *leave_out) == 0
-    assert pd.read_parquet(flat)["id"].tolist() == ["a", "d"]
-    fasta.write_text(">a\n>b\n\n")
-    assert "no sequence" in one_error(capsys, "embed", fasta, *options, out, *leave_out)
-
-
-def test_a_warning_is_one_note(
-    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fasta = tmp_path / "in.fasta"
-    fasta.write_text(">a\nMKJ\n")
-    assert call("embed", fasta, "-o", tmp_path / "out.npy", "--backbone", backbone) == 0
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("note: 1 of 1 sequences")
-    assert ".py" not in said
-    assert "\n" not in said
-
-
-def test_a_hub_out_of_reach_is_one_line(tmp_path: Path) -> None:
-    fasta = tmp_path / "in.fasta"
-    fasta.write_text(">a\nMKT\n")
-    command = ("embed", fasta, "-o", tmp_path / "out.npy", "--backbone", "lab/none")
-    endpoint = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    quick = "import time; time.sleep = lambda seconds: None"
-    code = f"{quick}; import sys; from moltide.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, command)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **endpoint, "HF_HOME": str(tmp_path)},
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: lab/none: config.json is not available")
-    assert done.stderr.count("\n") == 1
-
-
-def test_embed_says_how_long_a_long_sequence_is(
-    backbone: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from moltide.cli import embed
-
-    monkeypatch.setattr(embed, "_LONG", 30)
-    fasta, out = tmp_path / "in.fasta", tmp_path / "out.npy"
-    fasta.write_text(f">a\n{PARENT}\n>b\n{PARENT * 2}\n")
-    assert call("embed", fasta, "-o", out, "--backbone", backbone) == 0
-    assert f"{2 * len(PARENT)} residues (b)" in capsys.readouterr().out
-    shown: list[str] = []
-    status = SimpleNamespace(update=shown.append)
-    monkeypatch.setattr(TerminalVoice, "busy", lambda *_: nullcontext(status))
-    assert call("embed", fasta, "-o", out, "--backbone", backbone) == 0
-    assert shown == [f"embedding: {3 * len(PARENT)} residues done"]
-
-
-def test_embed_with_the_adapter_of_a_run(run: Path, backbone: Path, tmp_path: Path) -> None:
-    fasta, out = tmp_path / "in.fasta", tmp_path / "out.npy"
-    fasta.write_text(f">a\n{PARENT}\n")
-    expected = load_assay_model(run).model_.represent([PARENT])
-    for named in (("--backbone", backbone), ()):  # the run knows its backbone
-        out.unlink(missing_ok=True)
-        assert call("embed", fasta, "-o", out, *named, "--adapter", run) == 0
-        assert np.array_equal(np.load(out), expected)
-
-
-def test_score_variants_and_scan(
-    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    encoder = load(backbone)
-    names = ["M1A", "K2G:T3V", "WT"]
-    table = write_table(tmp_path / "v.csv", ["mutant", "x"], [[one, 1] for one in names])
-    out = tmp_path / "out.csv"
-    options = ("--wildtype", PARENT, "--backbone", backbone, "-o", out)
-    for method in ("masked", "wildtype", "pseudo"):
-        assert call("score", table, *options, "--method", method) == 0
-        found = read_table(out)
-        expected = encoder.score_variants(PARENT, names, method)
-        np.testing.assert_allclose([float(one["score"]) for one in found], expected, rtol=1e-4)
-        order = np.argsort(-expected)
-        assert [found[i]["rank"] for i in order] == ["1", "2", "3"]
-    heat = tmp_path / "scan.svg"
-    capsys.readouterr()
-    assert call("score", *options, "--heatmap", heat, "--numbering", 24, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == 19 * len(PARENT)
-    scan = read_table(out)
-    assert scan[0]["mutation"] == "M24A"
-    assert scan[0]["position"] == "24"
-    np.testing.assert_allclose(
-        float(scan[0]["score"]), encoder.score_variants(PARENT, ["M1A"])[0], rtol=1e-4
-    )
-    assert heat.read_text().lstrip().startswith("<?xml")
-    short = write_table(tmp_path / "s.csv", ["sequence"], [[PARENT], [PARENT[:-1]]])
-    assert "row 3" in one_error(capsys, "score", short, "--sequence", "sequence", *options)
-    assert "scan" in one_error(capsys, "score", table, *options, "--heatmap", heat)
-    wrong = write_table(tmp_path / "w.csv", ["mutant"], [["M1A"], ["A1W"], ["K2W"]])
-    assert "A1W" in one_error(capsys, "score", wrong, *options)
-
-
-def test_score_leaves_out_bad_rows(
-    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [["A" + PARENT[1:]], ["MK1"], [PARENT[:-1]], [PARENT]]
-    table = write_table(tmp_path / "v.csv", ["sequence"], rows)
-    out = tmp_path / "out.csv"
-    options = ("--wildtype", PARENT, "--backbone", backbone, "-o", out, "--sequence", "sequence")
-    assert "row 3" in one_error(capsys, "score", table, *options)
-    assert call("score", table, *options, "--on-bad-row", "set_aside", "--json") == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out)["scores"] == 2
-    assert (
-        "2 rows left out (row 3: '1' at position 3 is no residue; row 4: 21 residues"
-        in captured.err
-    )
-    found = read_table(out)
-    assert [bool(one["score"]) for one in found] == [True, False, False, True]
-    assert [one["note"][:10] for one in found] == ["", "not scored", "not scored", ""]
-    bad = write_table(tmp_path / "bad.csv", ["sequence"], rows[1:3])
-    found_error = one_error(capsys, "score", bad, *options, "--on-bad-row", "set_aside")
-    assert "no variant to score: 2 rows left out" in found_error
-
-
-def test_a_scan_leaves_out_unknown_residues(
-    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.csv"
-    options = ("--backbone", backbone, "-o", out, "--heatmap", tmp_path / "scan.svg")
-    assert call("score", "--wildtype", "MKXT", *options) == 0
-    assert "1 position of the wild type left out" in capsys.readouterr().out
-    assert {one["position"] for one in read_table(out)} == {"1", "2", "4"}
-    table = write_table(tmp_path / "v.csv", ["sequence"], [["MKAT"], ["MKXA"]])
-    options = ("--wildtype", "MKXT", "--backbone", backbone, "-o", out)
-    assert call("score", table, *options, "--sequence", "sequence") == 0
-    assert "1 variant at positions where the wild type has none" in capsys.readouterr().out
-
-
-def test_score_refuses_a_heat_map_before_any_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.csv"
-    options = ("-o", out, "--heatmap", tmp_path / "scan.pdf", "--backbone", tmp_path / "none")
-    assert "scan.pdf" in one_error(capsys, "score", "--wildtype", PARENT, *options)
-    assert not out.exists()
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

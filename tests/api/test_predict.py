@@ -7,16 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import PARENT, assay, read_table, tiny_backbone, variants, write_table
+from command import FAST, call
+from tiny_runs import PARENT, assay, read_table, variants, write_table
 
-from moltide.cli import main
-
-FAST = ("--epochs", 1, "--split", "random", "--no-learning-curve", "--adapter", "head")
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
+QUICK = (*FAST, "--adapter", "head")
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +34,8 @@ def zero(backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def finished(folder: Path, backbone: Path, table: Path, *options: Any) -> Path:
     out = folder / "run"
-    assert call("finetune", table, "--backbone", backbone, "--out", out, *options, *FAST) == 0
+    assert call("finetune", table, "--backbone", backbone, "--out", out, *options, *QUICK) == 0
     return out
-
-
-def call(*arguments: Any) -> int:
-    return main([str(one) for one in arguments])
 
 
 def test_wild_type_and_numbering_are_those_of_the_run(
