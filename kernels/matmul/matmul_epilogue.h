@@ -1,6 +1,6 @@
 // The last step of a tile: bias, rounding, accumulation or GELU, from float32 sums in scratch.
 #pragma once
-#include "device/gelu.h"
+#include "device/gelu_bf16.h"
 #include "device/simd.h"
 #include "matmul/matmul_params.h"
 
@@ -41,7 +41,8 @@ MOLTIDE_INLINE void finish_vector(vf v, const float* bias, Y* y, Y* pre, int64_t
   const vf u = round_as(v, y);
   if (pre) put(pre, u, n);
   // As the activation op stores it.
-  whole ? store(y, vgelu(u)) : store_n(y, vgelu(u), n);
+  const vf g = vgelu(u, y);
+  whole ? store(y, g) : store_n(y, g, n);
 }
 
 template <int kEpilogue, class Y>

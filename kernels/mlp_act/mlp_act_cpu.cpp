@@ -1,4 +1,4 @@
-#include "device/gelu.h"
+#include "device/gelu_bf16.h"
 #include "device/rows.h"
 #include "mlp_act/mlp_act_params.h"
 
@@ -23,16 +23,19 @@ MOLTIDE_INLINE vf vsigmoid(vf x) {
   return set1(1.0f) / (set1(1.0f) + vexp(-x));
 }
 
-// y of u, and dy/du; swiglu, of two inputs, is apart.
+// y of u, and dy/du, for a result of type T; swiglu, of two inputs, is apart.
+template <class T>
 struct Gelu {
-  MOLTIDE_INLINE vf value(vf u) { return vgelu(u); }
-  MOLTIDE_INLINE vf slope(vf u) { return vgelu_slope(u); }
+  MOLTIDE_INLINE vf value(vf u) { return vgelu(u, static_cast<const T*>(nullptr)); }
+  MOLTIDE_INLINE vf slope(vf u) { return vgelu_slope(u, static_cast<const T*>(nullptr)); }
 };
+template <class T>
 struct Relu {
   // NaN compares false and so comes through.
   MOLTIDE_INLINE vf value(vf u) { return select(u < vf{}, vf{}, u); }
   MOLTIDE_INLINE vf slope(vf u) { return select(u > vf{}, set1(1.0f), vf{}); }
 };
+template <class T>
 struct Tanh {
   MOLTIDE_INLINE vf value(vf u) { return vtanh(u); }
   MOLTIDE_INLINE vf slope(vf u) {
@@ -99,13 +102,13 @@ template <class T>
 static void any_fwd(const ActivationRows& p, int64_t begin, int64_t end) {
   switch (p.activation) {
     case Activation::gelu:
-      return fwd<T, Gelu>(p, begin, end);
+      return fwd<T, Gelu<T>>(p, begin, end);
     case Activation::swiglu:
       return swiglu_fwd<T>(p, begin, end);
     case Activation::relu:
-      return fwd<T, Relu>(p, begin, end);
+      return fwd<T, Relu<T>>(p, begin, end);
     case Activation::tanh:
-      return fwd<T, Tanh>(p, begin, end);
+      return fwd<T, Tanh<T>>(p, begin, end);
   }
 }
 
@@ -113,13 +116,13 @@ template <class T>
 static void any_bwd(const ActivationRows& p, int64_t begin, int64_t end) {
   switch (p.activation) {
     case Activation::gelu:
-      return bwd<T, Gelu>(p, begin, end);
+      return bwd<T, Gelu<T>>(p, begin, end);
     case Activation::swiglu:
       return swiglu_bwd<T>(p, begin, end);
     case Activation::relu:
-      return bwd<T, Relu>(p, begin, end);
+      return bwd<T, Relu<T>>(p, begin, end);
     case Activation::tanh:
-      return bwd<T, Tanh>(p, begin, end);
+      return bwd<T, Tanh<T>>(p, begin, end);
   }
 }
 

@@ -62,6 +62,23 @@ def test_gelu_over_its_whole_range(vector_isa):
     assert np.abs(slope - reference.bwd("gelu", np.ones(u.shape), u)).max() <= 2e-7
 
 
+def test_gelu_of_every_bf16_value(vector_isa):
+    u = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32)
+    u = u[np.isfinite(u) & (np.abs(u) < 1e30)].reshape(1, -1)
+    y = ops.activation_fwd("gelu", u, dtype="bf16")
+    assert_within(y, reference.fwd("gelu", u), "mlp_act", "bf16")
+    slope = ops.activation_bwd("gelu", np.ones_like(u), u, dtype="bf16")
+    assert_within(slope, reference.bwd("gelu", np.ones(u.shape), u), "mlp_act", "bf16")
+
+
+def test_gelu_of_extreme_bf16_values(vector_isa):
+    u = np.array([[np.inf, 2.0**100, 96, 0.0, -0.0, -96, -(2.0**100), np.nan]], np.float32)
+    y = ops.activation_fwd("gelu", u, dtype="bf16")[0]
+    np.testing.assert_array_equal(y, [np.inf, 2.0**100, 96, 0, 0, 0, 0, np.nan])
+    slope = ops.activation_bwd("gelu", np.ones_like(u), u, dtype="bf16")[0, 1:]
+    np.testing.assert_array_equal(slope, [1, 1, 0.5, 0.5, 0, 0, np.nan])
+
+
 def test_tanh_over_its_whole_range(vector_isa):
     u = np.concatenate([np.linspace(-12, 12, 200_001), np.geomspace(1e-30, 1, 1000)])
     u = u.astype(np.float32).reshape(-1, 1)
