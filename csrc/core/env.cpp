@@ -1,32 +1,23 @@
 #include "core/env.h"
 
-#include <sched.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <limits>
-#include <sstream>
+
+#include "core/check.h"
+#include "core/cpus.h"
 
 namespace moltide {
 namespace {
 
-int positive_from_environment(const char* name) {
+// The number `name` says, 0 where it says nothing. OpenMP allows a list, one entry a nesting level.
+long threads_from(const char* name) {
   const char* text = std::getenv(name);
-  if (!text) return 0;
-  const long value = std::strtol(text, nullptr, 10);
-  return value >= 1 && value <= 1024 ? static_cast<int>(value) : 0;
-}
-
-int cgroup_cpus() {
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0)
-    return std::numeric_limits<int>::max();
-  return std::max(1, static_cast<int>(std::ceil(std::atof(quota.c_str()) / period)));
+  if (!text || !*text) return 0;
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  return end != text && (*end == '\0' || *end == ',') && value >= 1 ? value : -1;
 }
 
 int64_t number_in(const char* path) {
@@ -38,14 +29,14 @@ int64_t number_in(const char* path) {
 }  // namespace
 
 int default_num_threads() {
-  for (const char* name : {"MOLTIDE_NUM_THREADS", "OMP_NUM_THREADS"})
-    if (int n = positive_from_environment(name)) return n;
-  int allowed = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) allowed = CPU_COUNT(&set);
-#endif
-  return std::clamp(std::min(allowed, cgroup_cpus()), 1, 1024);
+  const long own = threads_from("MOLTIDE_NUM_THREADS");
+  MOLTIDE_CHECK(own >= 0 && own <= kMaxThreads, "MOLTIDE_NUM_THREADS: got '",
+                std::getenv("MOLTIDE_NUM_THREADS"), "', allowed 1..", kMaxThreads);
+  if (own > 0) return static_cast<int>(own);
+  // Other libraries read this one too: what it says wrongly is theirs to refuse.
+  const long openmp = threads_from("OMP_NUM_THREADS");
+  if (openmp >= 1 && openmp <= kMaxThreads) return static_cast<int>(openmp);
+  return std::clamp(std::min(count_cores(allowed_cpus()), quota_cpus()), 1, kMaxThreads);
 }
 
 int64_t available_memory() {

@@ -5,8 +5,9 @@
 
 namespace moltide {
 
-// MOLTIDE_NUM_THREADS, else OMP_NUM_THREADS, else the processors this process may use (affinity,
-// cgroup).
+constexpr int kMaxThreads = 1024;
+// MOLTIDE_NUM_THREADS (throws std::invalid_argument unless it is 1..kMaxThreads or empty), else the
+// first number of OMP_NUM_THREADS, else the physical cores this process may use (affinity, cgroup).
 int default_num_threads();
 // Bytes this process can still take: the smaller of MemAvailable and what its cgroup leaves.
 int64_t available_memory();

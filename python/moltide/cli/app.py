@@ -89,5 +89,19 @@ def _root(
     ] = False,
 ) -> None:
     del version
+    if "MOLTIDE_NUM_THREADS" in os.environ or "MOLTIDE_ISA" in os.environ:
+        _check_engine()
     # Our error says what was tried; the Hub library's log of every retry is for its own users.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def _check_engine() -> None:
+    """What the environment asks of the engine is there, before anything is computed."""
+    from moltide import _engine
+    from moltide.errors import ConfigError
+
+    try:
+        _engine.num_threads()
+        _engine.active_isa()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
