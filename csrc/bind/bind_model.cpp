@@ -164,7 +164,7 @@ void set_parameter(Model& model, const std::string& name, const FloatArray& valu
   MOLTIDE_CHECK(got == p.shape, "parameter '", name, "' has shape ",
                 py::str(py::cast(p.shape)).cast<std::string>(), ", got ",
                 py::str(py::cast(got)).cast<std::string>());
-  std::lock_guard<std::mutex> lock(model.mutex());
+  std::lock_guard<ForkMutex> lock(model.mutex());
   std::memcpy(p.value, values.data(), static_cast<size_t>(p.size()) * sizeof(float));
   ++p.version;
 }

@@ -217,7 +217,7 @@ const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
 
 void Model::hidden(const PackedBatch& batch, std::vector<AdapterSegment> segments, bool all_layers,
                    float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   const PassContext pass = context(batch, std::move(segments));
   const int64_t t = batch.count(), plane = t * config_.width;
   EncoderSinks sinks;
@@ -231,7 +231,7 @@ void Model::hidden(const PackedBatch& batch, std::vector<AdapterSegment> segment
 
 void Model::pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
                    float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   const PassContext pass = context(batch, std::move(segments));
   const PassActivations& p = encode(pass, false, {});
   const Specials s = specials(config_);
@@ -240,7 +240,7 @@ void Model::pooled(const PackedBatch& batch, std::vector<AdapterSegment> segment
 }
 
 void Model::logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(config_.lm_head, "the model has no masked-LM head");
   const PassContext pass = context(batch, std::move(segments));
   const PassActivations& p = encode(pass, true, {});
@@ -254,7 +254,7 @@ int64_t Model::predict_rows(const PackedBatch& batch) const {
 
 void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out,
                     float* input) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   require_head();
   const PassContext pass = context(batch, std::move(segments));
   const PassActivations& p = encode(pass, false, {});
@@ -265,7 +265,7 @@ void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segmen
 }
 
 void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(config_.contact_head, "the model has no contact head");
   const PassContext pass = context(batch, std::move(segments));
   const Specials s = specials(config_);
@@ -295,7 +295,7 @@ void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segme
 
 void Model::attention(const PackedBatch& batch, std::vector<AdapterSegment> segments,
                       int64_t wanted, float* out) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(wanted >= 0 && wanted < config_.layers, "layer ", wanted, ", allowed 0 .. ",
                 config_.layers - 1);
   const PassContext pass = context(batch, std::move(segments));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/fork_mutex.h"
 #include "model/encoder.h"
 #include "model/head.h"
 
@@ -64,7 +65,7 @@ class Model {
   MemoryPlan plan(int64_t tokens, int64_t batch, bool lm_head);
   int64_t packed_bytes_total(bool backward) const;
 
-  std::mutex& mutex() { return mutex_; }
+  ForkMutex& mutex() { return mutex_; }
 
  private:
   const PassActivations& encode(const PassContext& pass, bool lm_head, const EncoderSinks& sinks);
@@ -80,7 +81,7 @@ class Model {
   Arena arena_;
   PassActivations pass_;
   HeadActivations head_pass_;
-  std::mutex mutex_;
+  ForkMutex mutex_;
 };
 
 // Throws MemoryPlanFailure naming the parts when `plan` needs more than is free; `held` bytes of it

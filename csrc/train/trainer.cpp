@@ -249,7 +249,7 @@ void Trainer::zero_gradients() {
 }
 
 StepResult Trainer::step(const std::vector<int64_t>& rows) {
-  std::lock_guard<std::mutex> lock(model_.mutex());
+  std::lock_guard<ForkMutex> lock(model_.mutex());
   zero_gradients();
   StepResult result;
   result.loss = accumulate(rows, &result.tokens);
@@ -282,7 +282,7 @@ StepResult Trainer::step(const std::vector<int64_t>& rows) {
 
 double Trainer::gradients(const std::vector<int64_t>& rows,
                           const std::function<void(const Param&)>& each) {
-  std::lock_guard<std::mutex> lock(model_.mutex());
+  std::lock_guard<ForkMutex> lock(model_.mutex());
   zero_gradients();
   int64_t tokens = 0;
   const double loss = accumulate(rows, &tokens);
