@@ -1,0 +1,149 @@
+"""The benchmark scripts run, count and judge as they say; no speed is asserted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moltide.tokenizer import ResidueTokenizer
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def path(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_cpu_measures_moltide_alone(tmp_path):
+    out = run(
+        "cpu.py", "--engines", "moltide", "--only", "embed", "--sizes", "8M", "--count", "1",
+        "--rounds", "1", "--budget", "0", "--folder", str(tmp_path),
+    )  # fmt: skip
+    report = out[out.index("# moltide beside its peers") :]
+    assert "### embed 8M, 300 residues, sequences: 1" in report
+    rows = [line.split("|")[1:-1] for line in report.splitlines() if line.startswith("| moltide |")]
+    cells = {row[1].strip(): [c.strip() for c in row] for row in rows}
+    assert float(cells["float32"][-2]) == 0.0
+    assert 0.0 < float(cells["bf16"][-2]) < 0.1
+    assert "best large product" in report
+    assert "| embed 8M, bf16, best peer | 1.35x | no peer |  | not measured |" in report
+    # Finished rows are taken from the folder.
+    again = run(
+        "cpu.py", "--engines", "moltide", "--only", "embed", "--sizes", "8M", "--count", "1",
+        "--rounds", "1", "--budget", "0", "--folder", str(tmp_path), "--resume",
+    )  # fmt: skip
+    assert again[again.index("# moltide beside its peers") :] == report
+
+
+def test_peers_get_the_tokens_that_moltide_makes():
+    from workload import padded, protein_sequences, token_rows
+
+    sequences = protein_sequences(3)
+    tokens, cu = ResidueTokenizer().encode(sequences)
+    rows = token_rows(sequences)
+    np.testing.assert_array_equal(np.concatenate(rows), tokens)
+    ids, mask = padded(rows)
+    np.testing.assert_array_equal(mask.sum(axis=1), np.diff(cu))
+    assert (ids[mask == 0] == 1).all()
+
+
+def test_few_sequences_have_the_mix_of_many():
+    from workload import length_mix
+
+    few, many = length_mix(8), length_mix(400)
+    assert few.min() >= 50
+    assert few.max() <= 1022
+    assert abs(few.mean() / many.mean() - 1) < 0.1
+
+
+def _row(engine, dtype, seconds, size="8M", kind="embed", how="", peak=100.0):
+    from beside.configurations import Case, Configuration
+    from beside.rows import Row
+
+    row = Row(Case(kind, size, 4, 56 if kind.startswith("train") else 0), Configuration(
+        engine, dtype, how
+    ))  # fmt: skip
+    row.add({"seconds": [seconds], "ready_mb": 1.0, "peak_mb": peak})
+    return row
+
+
+def _words(rows, limits=None):
+    from beside.verdict import judge
+
+    return {v.case: v.word for v in judge(rows, limits or {})}
+
+
+def test_verdict_compares_with_the_best_peer_of_each_class():
+    from beside.configurations import SDPA_FILE
+
+    rows = [
+        _row("moltide", "bf16", 1.0), _row("moltide", "float32", 2.0), _row("moltide", "int8", 0.9),
+        _row("Transformers", "float32", 7.0, how=SDPA_FILE), _row("OpenVINO", "float32", 2.3),
+        _row("OpenVINO", "bf16", 1.4), _row("ONNX Runtime", "int8", 1.3),
+    ]  # fmt: skip
+    words = _words(rows)
+    assert words["embed 8M, bf16, best peer"] == "passed"  # 1.4 against 1.35
+    assert words["embed 8M, float32, best float32 peer"] == "**missed**"  # 1.15 against 1.2
+    assert words["embed 8M, bf16, Transformers as most run it"] == "passed"
+    assert words["embed 8M, float32, Transformers as most run it"] == "**missed**"
+    assert words["embed 8M, int8, best int8 peer"] == "**missed**"  # 1.44 against 1.5
+    assert words["embed 8M, int8, our bf16"] == "**missed**"  # 1.11 against 1.2
+    # A peer that failed is no peer.
+    rows[5].seconds.clear()
+    assert _words(rows)["embed 8M, bf16, best peer"] == "passed"
+    assert _words(rows[:1])["embed 8M, bf16, best peer"] == "not measured"
+
+
+def test_verdict_of_training_memory_and_limits():
+    kind = "train-full"
+    rows = [
+        _row("moltide", "bf16", 1.0, kind=kind, peak=49.0), _row("moltide", "float32", 2.0,
+        kind=kind, peak=51.0), _row("Transformers", "float32", 4.0, kind=kind),
+        _row("torch.compile", "bf16", 1.5, kind=kind),
+    ]  # fmt: skip
+    words = _words(rows)
+    assert words["train-full 8M, 56 residues, bf16, best peer"] == "**missed**"
+    assert words["train-full 8M, 56 residues, float32, best float32 peer"] == "passed"
+    assert words["train-full 8M, 56 residues, bf16, peak memory"] == "passed"
+    assert words["train-full 8M, 56 residues, float32, peak memory"] == "**missed**"
+    row = _row("moltide", "bf16", 1.0)
+    share = "embed 8M, bf16, share of the product's limit"
+    assert _words([row], {"gemm": {"bf16": row.flops / 0.76}})[share] == "passed"
+    assert _words([row], {"gemm": {"bf16": row.flops / 0.74}})[share] == "**missed**"
+
+
+def test_profile_groups_symbols_by_their_source():
+    from beside.symbols import KERNEL, OTHER, PYTHON, shares
+
+    table = [(0x100, "matmul_cpu_amx.cpp"), (0x200, "attention_fwd_cpu.cpp"), (0x300, "model.cpp")]
+    listing = """
+    40.00%  /x/_engine.so  0x110  B [.] moltide::amx::blocked<a, b>
+    20.00%  /x/_engine.so  0x1f0  B [.] moltide::amx::finish_rows<2>
+    20.00%  /x/_engine.so  0x2ff  B [.] tile(long)
+    10.00%  /x/_engine.so  0x300  B [.] run
+     5.00%  /x/libm.so  0x110  B [.] logf
+     5.00%  [kernel.kallsyms]  0xfffff  k [k] clear_page
+"""
+    found = shares(listing, "_engine.so", table)
+    assert found["matmul: products"] == pytest.approx(0.4)
+    assert found["matmul: epilogues (bias, GELU, residual, rounding)"] == pytest.approx(0.2)
+    assert found["attention"] == pytest.approx(0.2)
+    assert {found[k] for k in (OTHER, PYTHON, KERNEL)} == {0.1, 0.05}
+
+
+def test_missing_peers_are_named():
+    from beside.configurations import EMBED, NEEDS, TRAIN, Case, needs
+
+    assert {c.engine for c in (*EMBED, *TRAIN)} == set(NEEDS)
+    lora = Case("train-lora", "8M", 16, 56)
+    assert all("peft" in needs(lora, c) for c in TRAIN if c.engine != "moltide")
