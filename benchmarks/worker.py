@@ -1,4 +1,4 @@
-"""One measurement of cpu.py in a process of its own; takes and prints JSON."""
+"""One measurement of cpu.py or scaling.py in a process of its own; takes and prints JSON."""
 
 from __future__ import annotations
 
@@ -116,9 +116,16 @@ def profile(spec: dict) -> dict:
     return profile_embedding(spec)
 
 
+def scale(spec: dict) -> dict:
+    from scaling import measure_point
+
+    return measure_point(spec)
+
+
 KINDS = {
     "embed": embed, "train-full": train, "train-lora": train, "startup": startup, "limits": limits,
     "checkpoint": checkpoint, "export": export, "accuracy": accuracy, "profile": profile,
+    "scale": scale,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -45,6 +45,15 @@ def test_cpu_measures_moltide_alone(tmp_path):
     assert again[again.index("# moltide beside its peers") :] == report
 
 
+def test_scaling_answers_its_four_questions(tmp_path):
+    out = run(
+        "scaling.py", "--counts", "1", "2", "--lengths", "20", "40", "--streamed", "3",
+        "--rounds", "1", "--budget", "0", "--folder", str(tmp_path),
+    )  # fmt: skip
+    for text in ("Dearest over cheapest", "us/residue =", "in one call", "| 3 |"):
+        assert text in out
+
+
 def test_peers_get_the_tokens_that_moltide_makes():
     from workload import padded, protein_sequences, token_rows
 
