@@ -77,11 +77,15 @@ def padded(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return ids, mask
 
 
-def forward_flops(size: str, lengths: np.ndarray) -> float:
-    """Multiply-adds counted twice: projections, feed-forward, attention. No padding."""
+def split_flops(size: str, lengths: np.ndarray) -> tuple[float, float]:
+    """(projections and feed-forward, attention): multiply-adds counted twice, no padding."""
     layers, width, _ = SIZES[size]
-    tokens = float(lengths.sum())
-    return layers * (24 * width**2 * tokens + 4 * width * float((lengths.astype(float) ** 2).sum()))
+    squares = float((lengths.astype(float) ** 2).sum())
+    return layers * 24 * width**2 * float(lengths.sum()), layers * 4 * width * squares
+
+
+def forward_flops(size: str, lengths: np.ndarray) -> float:
+    return sum(split_flops(size, lengths))
 
 
 def parameter_count(size: str) -> int:

@@ -13,6 +13,7 @@ BATCH = 16
 ASSAY_LENGTHS = (56, 237)
 TRAIN_SIZES = ("8M", "35M")
 
+MEASURED = ("embed", "train", "startup")
 SMALL = ("8M", "35M")
 MEDIUM = ("8M", "35M", "150M")
 ALL = SIZES_IN_ORDER = ("8M", "35M", "150M", "650M")
