@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from moltide.assay_model.backbone import BACKBONE
 from moltide.assay_model.files import CONFIG, FORMAT, HEAD, MODEL
@@ -32,6 +32,7 @@ _WORDS = {
     "data.targets": "other targets",
     "split_sha256": "other parts of the split",
     "backbone_sha256": "other weights of the backbone",
+    "valid_sha256": "other validation sequences",
 }
 # Names that follow from others (which may be prefixes): those say what was changed.
 _FOLLOWS = {
@@ -47,8 +48,15 @@ class RunFolder:
     """RUN/ with its files.
 
     `state` is "new", "resume" (an interrupted run of the same identity) or "finished" (the same
-    run, done).
+    run, done). A subclass names the files of another kind of run: `files`, those of the model that
+    have temporary names of their own (`prefixes`), and the one that is written last (`done`), with
+    its `format`.
     """
+
+    files: ClassVar[tuple[str, ...]] = _OURS
+    prefixes: ClassVar[tuple[str, ...]] = ("train", "curve-", "baselines", "vocab", "tokenizer")
+    done: ClassVar[str] = CONFIG
+    format: ClassVar[str] = FORMAT
 
     def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
         self.path = Path(path)
@@ -78,7 +86,7 @@ class RunFolder:
         _check_folder(self.path)
         if overwrite or not self.path.exists() or self._found() is not None:
             return
-        foreign = sorted(one.name for one in self.path.iterdir() if not _is_ours(one.name))
+        foreign = sorted(one.name for one in self.path.iterdir() if self._is_foreign(one.name))
         if foreign:
             raise ConfigError(
                 f"{self.path} is not empty ({', '.join(foreign[:_SHOWN])}) and holds no run; "
@@ -130,7 +138,7 @@ class RunFolder:
         """The identity of the run in the folder; sets `state`."""
         for file, state in (
             (self.checkpoint / _IDENTITY, "resume"),
-            (self.path / CONFIG, "finished"),
+            (self.path / self.done, "finished"),
         ):
             if not file.is_file():
                 continue
@@ -140,7 +148,7 @@ class RunFolder:
                 continue
             if not isinstance(document, dict) or "identity" not in document:
                 continue
-            if state == "finished" and document.get("format") != FORMAT:
+            if state == "finished" and document.get("format") != self.format:
                 continue
             self.state = state
             identity = document["identity"]
@@ -158,13 +166,9 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what a run writes; other files stay."""
-        # config.json first: without it, what is left does not pass for a finished run.
-        for name in _OURS:
-            path = self.path / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        # The last one first: without it, what is left does not pass for a finished run.
+        for name in (self.done, *self.files):
+            _remove(self.path / name)
         self._clear_temporary()
 
     def _clear_temporary(self) -> None:
@@ -172,16 +176,26 @@ class RunFolder:
         for folder in (self.path, self.checkpoint, self.path / MODEL, self.path / BACKBONE):
             if folder.is_dir():
                 for one in folder.iterdir():
-                    if one.name.startswith(".") and _is_ours(one.name):
-                        one.unlink(missing_ok=True)
+                    if one.name.startswith(".") and self._is_ours(one.name):
+                        _remove(one)
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether a folder without a run is refused for a file of this name."""
+        return not self._is_ours(name)
+
+    def _is_ours(self, name: str) -> bool:
+        """Whether a run writes a file of this name, or a temporary one on the way to it."""
+        if name in self.files:
+            return True
+        known = (*self.files, *self.prefixes, _IDENTITY, "moltide-")
+        return name.startswith(tuple(f".{one}" for one in known))
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a run writes a file of this name, or a temporary one on the way to it."""
-    if name in _OURS:
-        return True
-    known = (*_OURS, *("train", "curve-", "baselines", _IDENTITY, "moltide-", "vocab", "tokenizer"))
-    return name.startswith(tuple(f".{one}" for one in known))
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
