@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moltide.cli import embed, finetune, info, predict, score
+from moltide.cli import embed, finetune, info, predict, pretrain, score
 from moltide.cli.errors import Stopped, note
 
 _HELP = """Fine-tune protein language models on assay data, with honest baselines beside them.
@@ -48,7 +48,7 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for module in (finetune, predict, embed, score, info):
+    for module in (finetune, predict, embed, score, pretrain, info):
         app.command(help=module.HELP, epilog=module.EPILOG)(stoppable(module.COMMAND))
     return typer.main.get_command(app)
 

@@ -1,0 +1,221 @@
+"""What can be asked of a pretraining run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moltide.errors import ConfigError
+from moltide.pretraining.corpus import check_bad_row
+from moltide.pretraining.holdout import check_share
+from moltide.pretraining.order import FRAME, OrderSettings
+from moltide.pretraining.reading import Columns
+
+SCHEDULES = ("cosine", "linear", "constant")
+LONG = ("pieces", "crop")
+KEEP = ("best", "last")
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Attributes:
+    train: FASTA, CSV, TSV or Parquet files. out: the folder RUN/.
+    sequence, cluster, weight: columns of tables; the cluster of a record, and what it weighs where
+        records are sampled.
+    on_bad_row: "set_aside" (counted, listed in RUN/skipped.csv) or "error".
+    shortest, longest: residues of a record at least, and of what the model sees of it at most.
+    long: "pieces" (moving cuts, all residues every epoch) or "crop" (one random window).
+    cluster_weight: draw clusters in proportion to their size to this power (0: each once an
+        epoch), then a member; None: every record once an epoch.
+    valid: validation file; None: clusters with a share `holdout` of the records are held out, of
+        the cluster column or at `identity`.
+    valid_tokens: residues validated on while training; the end uses all.
+    layers, width, heads, ffn_width: of a new ESM-2 (ffn_width None: 4 width).
+    config: a published config.json in their place. backbone: go on from this checkpoint.
+    init: standard deviation of initial weights; None: 1 / sqrt(width).
+    steps, epochs, max_minutes: the end; the first to come. None of them: one epoch.
+    batch_tokens: tokens of an update. max_tokens: of them in the engine at once (memory).
+    lr, warmup (steps; None: 2 % of all, 10 to 2,000), schedule, min_lr_ratio, beta1, beta2,
+        weight_decay, clip_norm: of AdamW.
+    mask_rate, mask_token, mask_random: share of residues to predict; of these, the shares
+        replaced by <mask> and by a random residue. Validation hides 15 %, all by <mask>.
+    valid_every, save_every: steps between validations (None: 20 in the run, at least 50 steps
+        apart), and between checkpoints (None: by time).
+    keep: the "best" weights on validation are the result, or the "last".
+    save_dtype: "float32" or "bf16" of model.safetensors.
+    threads: None: as set outside. cache: folder for the corpus in place of one in RUN/ that goes
+        when the run is done. tensorboard: also write TensorBoard events to RUN/tensorboard.
+    """
+
+    train: Sequence[str | os.PathLike[str]]
+    out: str | os.PathLike[str]
+    sequence: str | None = None
+    cluster: str | None = None
+    weight: str | None = None
+    on_bad_row: str = "set_aside"
+    shortest: int = 16
+    longest: int = 1022
+    long: str = "pieces"
+    cluster_weight: float | None = None
+    valid: str | os.PathLike[str] | None = None
+    holdout: float = 0.02
+    identity: float = 0.5
+    valid_tokens: int = 100_000
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    ffn_width: int | None = None
+    config: str | os.PathLike[str] | None = None
+    backbone: str | os.PathLike[str] | None = None
+    init: float | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    steps: int | None = None
+    epochs: float | None = None
+    max_minutes: float | None = None
+    batch_tokens: int = 4096
+    max_tokens: int = 8192
+    lr: float = 1e-3
+    warmup: int | None = None
+    schedule: str = "cosine"
+    min_lr_ratio: float = 0.02
+    beta1: float = 0.9
+    beta2: float = 0.98
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    mask_rate: float = 0.15
+    mask_token: float = 0.8
+    mask_random: float = 0.1
+    recompute: bool = False
+    valid_every: int | None = None
+    save_every: int | None = None
+    keep: str = "best"
+    save_dtype: str = "float32"
+    seed: int = 0
+    threads: int | None = None
+    cache: str | os.PathLike[str] | None = None
+    tensorboard: bool = False
+    report: bool = True
+    dry_run: bool = False
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Refuse what is wrong before anything is read.
+
+        Raises:
+            ConfigError: naming the option, its value, and what is allowed.
+        """
+        if isinstance(self.train, (str, os.PathLike)) or not self.train:
+            raise ConfigError("train is a list of one or more files")
+        for name, allowed in (("long", LONG), ("schedule", SCHEDULES), ("keep", KEEP)):
+            self._choice(name, allowed)
+        self._choice("save_dtype", ("float32", "bf16"))
+        self._choice("dtype", ("auto", "float32", "bf16"))
+        check_bad_row(self.on_bad_row)
+        check_share(self.holdout)
+        for name in ("shortest", "longest", "batch_tokens", "max_tokens", "valid_tokens"):
+            self._integer(name, 1)
+        for name in ("layers", "width", "heads", "ffn_width", "steps", "valid_every"):
+            self._integer(name, 1, optional=True)
+        self._integer("save_every", 1, optional=True)
+        self._integer("threads", 1, optional=True)
+        self._integer("warmup", 0, optional=True)
+        self._integer("seed", 0)
+        for name in ("holdout", "mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
+            self._number(name, 0, 1)
+        self._number("identity", 0.3, 1)
+        self._number("mask_rate", 0, 1, above=True)
+        self._number("cluster_weight", 0, 10, optional=True)
+        for name in ("init", "epochs", "max_minutes"):
+            self._number(name, 0, math.inf, above=True, optional=True)
+        self._number("lr", 0, 10, above=True)
+        for name in ("weight_decay", "clip_norm"):
+            self._number(name, 0, math.inf)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.mask_token + self.mask_random > 1:
+            raise ConfigError(
+                f"mask_token {self.mask_token:g} and mask_random {self.mask_random:g} add up to "
+                "more than 1; the rest stays as it is"
+            )
+        if self.longest < self.shortest:
+            raise ConfigError(f"longest is {self.longest}, below shortest ({self.shortest})")
+        for name in ("batch_tokens", "max_tokens"):
+            if getattr(self, name) < self.longest + FRAME:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}; a sequence of {self.longest} residues "
+                    f"(--longest) takes {self.longest + FRAME} tokens"
+                )
+        if self.cluster_weight is not None and self.cluster is None:
+            raise ConfigError("cluster_weight needs clusters: name their column (--cluster)")
+        shape = [name for name in ("layers", "width", "heads") if getattr(self, name) is not None]
+        sources = [name for name in ("config", "backbone") if getattr(self, name) is not None]
+        if len(sources) == 2 or (sources and (shape or self.ffn_width is not None)):
+            raise ConfigError(
+                "the model comes from one place: --layers, --width and --heads, or --config, or "
+                "--backbone"
+            )
+        if not sources and len(shape) < 3:
+            raise ConfigError(
+                "which model? --layers, --width and --heads of a new one, a published config.json "
+                "(--config), or a checkpoint to go on from (--backbone)"
+            )
+        if self.backbone is not None and self.init is not None:
+            raise ConfigError("init is for new weights; --backbone has its own")
+        if not sources and int(self.width or 0) % int(self.heads or 1):
+            raise ConfigError(f"heads is {self.heads}; allowed: a divisor of width {self.width}")
+
+    def _choice(self, name: str, allowed: tuple[str, ...]) -> None:
+        if getattr(self, name) not in allowed:
+            raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
+
+    def _integer(self, name: str, low: int, optional: bool = False) -> None:
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < low:
+            raise ConfigError(f"{name} is {value!r}; allowed: an integer of {low} or more")
+
+    def _number(
+        self, name: str, low: float, high: float, above: bool = False, optional: bool = False
+    ) -> None:
+        value = getattr(self, name)
+        if optional and value is None:
+            return
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = fits and math.isfinite(value) and (low < value if above else low <= value)
+        if not fits or value > high:
+            floor = f"above {low:g}" if above else f"{low:g} or more"
+            ceiling = f", at most {high:g}" if math.isfinite(high) else ""
+            raise ConfigError(f"{name} is {value!r}; allowed: a number {floor}{ceiling}")
+
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.sequence, self.cluster, self.weight)
+
+    @property
+    def files(self) -> list[Path]:
+        return [Path(path) for path in self.train]
+
+    def order(self) -> OrderSettings:
+        """What decides the order of the data."""
+        return OrderSettings(self.seed, self.longest, self.shortest, self.long, self.cluster_weight)
+
+    def identity_of(self) -> dict[str, Any]:
+        """What decides the result beside the data and the weights, as plain JSON types."""
+        left_out = {
+            *("train", "valid", "out", "threads", "cache", "tensorboard", "report", "dry_run"),
+            *("overwrite", "save_every", "device"),
+        }
+        values = dataclasses.asdict(self)
+        return {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in values.items()
+            if name not in left_out
+        }

@@ -1,0 +1,177 @@
+"""Records of training files as people store them: cleaned, in blocks, what is unusable named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from moltide.assay.columns import Wanted, find_sequence_roles
+from moltide.assay.residues import CleanSequences, clean_sequences
+from moltide.assay.source import Source, source_chunks
+from moltide.errors import ConfigError, DataError
+from moltide.fasta import is_fasta, read_fasta
+
+# Records cleaned at a time: memory depends on it, no result does.
+_BLOCK = 4096
+# What cleaning counts; see CleanSequences.
+COUNTED = ("lower_case", "whitespace", "gaps", "terminal_stop", "ambiguous")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of tables: residues (None: found), cluster and weight (None: not used)."""
+
+    sequence: str | None = None
+    cluster: str | None = None
+    weight: str | None = None
+
+
+@dataclass
+class Records:
+    """A block of usable records of one file, parallel lists, with those left out.
+
+    `rows` are spreadsheet rows, in FASTA the record's number from 1; `skipped` has (row, name,
+    reason); `changes` counts what cleaning changed, by the names in `COUNTED`.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    clusters: list[str] | None = None
+    weights: list[float] | None = None
+    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    changes: dict[str, int] = field(default_factory=dict)
+
+
+def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
+    """Blocks of records of a FASTA file (plain or gzip) or a table, streamed.
+
+    Args:
+        shortest: residues below which a record is left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DataError: empty, damaged, or without the columns.
+        ConfigError: columns asked of a FASTA file.
+    """
+    if path.is_file() and is_fasta(path):
+        for option, value in (("cluster", columns.cluster), ("weight", columns.weight)):
+            if value is not None:
+                raise ConfigError(
+                    f"{path.name} is FASTA and has no column {value!r} (--{option}); give a table "
+                    "(CSV, TSV, Parquet) with such a column"
+                )
+        yield from _fasta(path, shortest)
+    else:
+        yield from _table(path, columns, shortest)
+
+
+def change_notes(changes: dict[str, int]) -> list[str]:
+    """What cleaning changed, one sentence a kind."""
+    counts: dict[str, Any] = {name: changes.get(name, 0) for name in COUNTED}
+    return CleanSequences([], **counts).notes()
+
+
+def _fasta(path: Path, shortest: int) -> Iterator[Records]:
+    names: list[str] = []
+    texts: list[str] = []
+    first = 1
+    for name, text in read_fasta(path):
+        names.append(name)
+        texts.append(text)
+        if len(texts) == _BLOCK:
+            yield _usable(texts, names, range(first, first + len(texts)), None, None, shortest)
+            first += len(texts)
+            names, texts = [], []
+    if texts:
+        yield _usable(texts, names, range(first, first + len(texts)), None, None, shortest)
+
+
+def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
+    sequence = columns.sequence
+    for chunk in source_chunks(path, _BLOCK):
+        if sequence is None:
+            sequence = find_sequence_roles(chunk, Wanted(None, None)).sequence
+            if sequence is None:
+                raise chunk.fail("no column of residues found; name it (--sequence)")
+        rows = range(chunk.row(0), chunk.row(0) + len(chunk.frame))
+        yield _usable(
+            _column(chunk, sequence, "sequence"),
+            [str(row) for row in rows],
+            rows,
+            None if columns.cluster is None else _column(chunk, columns.cluster, "cluster"),
+            None if columns.weight is None else _column(chunk, columns.weight, "weight"),
+            shortest,
+        )
+
+
+def _column(chunk: Source, name: str, option: str) -> list[str]:
+    if name not in chunk.columns:
+        raise chunk.fail(f"no column {name!r} (--{option}). Columns: {', '.join(chunk.columns)}")
+    return chunk.texts(name)
+
+
+def _usable(
+    texts: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[int],
+    clusters: Sequence[str] | None,
+    weights: Sequence[str] | None,
+    shortest: int,
+) -> Records:
+    clean = clean_sequences(texts)
+    reasons = dict.fromkeys(clean.empty, "no sequence")
+    reasons |= dict.fromkeys(clean.stops, "a stop ('*') inside the sequence")
+    reasons |= {i: f"{letter!r} at position {at} is no residue" for i, letter, at in clean.illegal}
+    block = Records(
+        clusters=None if clusters is None else [],
+        weights=None if weights is None else [],
+        changes={name: getattr(clean, name) for name in COUNTED},
+    )
+    for i, text in enumerate(clean.sequences):
+        reason = reasons.get(i)
+        if reason is None and len(text) < shortest:
+            reason = f"{len(text)} residues, fewer than {shortest} (--shortest)"
+        if reason is None and clusters is not None and not clusters[i]:
+            reason = "no cluster"
+        weight = 1.0
+        if reason is None and weights is not None:
+            weight = _weight(weights[i])
+            if math.isnan(weight):
+                reason = f"weight {weights[i]!r} is no number of 0 or more"
+        if reason is not None:
+            block.skipped.append((rows[i], names[i], reason))
+            continue
+        block.texts.append(text)
+        block.names.append(names[i])
+        block.rows.append(rows[i])
+        if block.clusters is not None and clusters is not None:
+            block.clusters.append(clusters[i])
+        if block.weights is not None:
+            block.weights.append(weight)
+    return block
+
+
+def _weight(text: str) -> float:
+    """The number in a cell; NaN for anything that cannot be a weight."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if value >= 0 and math.isfinite(value) else math.nan
+
+
+def check_files(paths: Sequence[Path]) -> None:
+    """Refuse missing files and folders before anything is read.
+
+    Raises:
+        FileNotFoundError, DataError: naming the file.
+    """
+    for path in paths:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder; give FASTA, CSV, TSV or Parquet files")
+        if not path.exists():
+            raise FileNotFoundError(f"no such file: {path}")

@@ -1,0 +1,158 @@
+"""What a run leaves for people and programs: metrics.json, training.json, the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from moltide.pretraining.folder import FORMAT
+from moltide.pretraining.loop import Progress
+from moltide.pretraining.options import PretrainOptions
+from moltide.pretraining.plan import Plan
+
+# Name in metrics.json -> what a reader reads.
+LABELS = {
+    "unigram": "residue frequencies",
+    "kmer": "k-mer model (two residues on each side)",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a finished run did. `data` are sentences about files and split; `identity` is the
+    run's."""
+
+    options: PretrainOptions
+    plan: Plan
+    state: Progress
+    model: dict[str, Any]
+    data: list[str]
+    train_sequences: int
+    train_residues: int
+    valid_sequences: int
+    valid_residues: int
+    hidden: int
+    identity: dict[str, Any]
+
+
+def metrics_document(facts: Facts, final: float, baselines: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of metrics.json."""
+    state = facts.state
+    document: dict[str, Any] = {
+        "task": "masked language model",
+        "n_train": facts.train_sequences,
+        "n_valid": facts.valid_sequences,
+        "hidden_residues": facts.hidden,
+        "steps": state.step,
+        "best_step": state.best_step,
+        "tokens": state.tokens,
+        "model": {"perplexity": final},
+        "baselines": {name: {"perplexity": value} for name, value in baselines["all"].items()},
+    }
+    return {**document, "verdict": verdict(document)}
+
+
+def verdict(metrics: Mapping[str, Any]) -> str:
+    """One sentence: the model's perplexity beside the baselines'."""
+    mine = float(metrics["model"]["perplexity"])
+    others = {name: float(row["perplexity"]) for name, row in metrics["baselines"].items()}
+    listed = ", ".join(f"{LABELS[name]} {value:.2f}" for name, value in others.items())
+    if mine < min(others.values()):
+        return f"validation perplexity {mine:.2f}, better than {listed}"
+    beaten = [name for name, value in others.items() if mine < value]
+    short = "no better than" if not beaten else "not better than all of"
+    return f"validation perplexity {mine:.2f}, {short} {listed}: train longer, or on more"
+
+
+def configuration(facts: Facts, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of training.json."""
+    from moltide.finetune.environment import environment
+
+    return {
+        "format": FORMAT,
+        "format_version": 1,
+        "model": facts.model,
+        "plan": facts.plan.to_dict(),
+        "training": {
+            "steps": facts.state.step,
+            "tokens": facts.state.tokens,
+            "best_step": facts.state.best_step,
+            "stopped": facts.state.stopped,
+            "seconds": round(facts.state.seconds, 1),
+            "history": facts.state.history,
+        },
+        "data": facts.data,
+        "metrics": dict(metrics),
+        "identity": facts.identity,
+        "environment": environment(),
+    }
+
+
+def card(facts: Facts, metrics: Mapping[str, Any]) -> str:
+    """A model card with everything the run knows; what only its author knows is asked for."""
+    options, state, model = facts.options, facts.state, facts.model
+    data = "\n".join(f"- {line}" for line in facts.data)
+    rows = {
+        "this model": metrics["model"],
+        **{LABELS[name]: row for name, row in metrics["baselines"].items()},
+    }
+    table = "\n".join(f"| {name} | {row['perplexity']:.3f} |" for name, row in rows.items())
+    start = "new weights" if options.backbone is None else f"the weights of {options.backbone}"
+    settings = {
+        name: value
+        for name, value in dataclasses.asdict(options).items()
+        if name in _SHOWN and value is not None
+    }
+    shown = ", ".join(f"{name} {value}" for name, value in settings.items())
+    return f"""---
+library_name: moltide
+pipeline_tag: fill-mask
+license: unknown
+tags:
+- protein
+- masked-lm
+---
+# (name of the model)
+
+(What it is for, the licence of the weights, the source and licence of the sequences.)
+
+{model["layers"]} layers, width {model["width"]}, {model["heads"]} heads, \
+{model["parameters"] / 1e6:.2f} M parameters, in the layout of ESM-2 (`EsmForMaskedLM`).
+
+```python
+import moltide as mt
+encoder = mt.load("FOLDER")
+```
+
+## Data
+
+{data}
+
+Training: {facts.train_sequences:,} sequences, {facts.train_residues:,} residues; the model has \
+seen {state.tokens:,} tokens in {state.step:,} steps, from {start}.
+
+## Validation
+
+Perplexity at {facts.hidden:,} hidden residues (15 %, always the same) of \
+{facts.valid_sequences:,} sequences:
+
+| | perplexity |
+|---|---|
+{table}
+
+The baselines were counted on the training part. The k-mer model predicts a residue from the two \
+before and the two after it, hidden at the same rate.
+
+## Training
+
+Masked language model (moltide pretrain): {shown}.
+"""
+
+
+_SHOWN = (
+    *("batch_tokens", "lr", "schedule", "min_lr_ratio", "beta1", "beta2", "weight_decay"),
+    *("clip_norm", "mask_rate", "mask_token", "mask_random", "longest", "long", "cluster_weight"),
+    *("dtype", "keep", "seed"),
+)

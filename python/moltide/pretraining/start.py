@@ -1,0 +1,120 @@
+"""The encoder that training starts from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from moltide.errors import CheckpointError, ConfigError
+from moltide.pretraining.options import PretrainOptions
+from moltide.pretraining.order import FRAME
+from moltide.pretraining.windows import STANDARD
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
+
+_MASKED_LM = "EsmForMaskedLM"
+
+
+def starting_encoder(options: PretrainOptions) -> Encoder:
+    """A new encoder of the shape asked for, or the checkpoint to go on from.
+
+    Raises:
+        ConfigError: a shape the engine refuses, a backbone without masked-LM head, or positions
+            for fewer residues than `longest`.
+        CheckpointError: no such checkpoint or config.json, or one that is not read.
+    """
+    from moltide.random_init import esm2_config, random_encoder
+
+    if options.backbone is not None:
+        encoder = _loaded(options)
+    else:
+        if options.config is not None:
+            config = _published(Path(options.config))
+        else:
+            config = esm2_config(
+                int(options.layers or 0),
+                int(options.width or 0),
+                int(options.heads or 0),
+                options.ffn_width,
+                max(1026, options.longest + FRAME),
+            )
+        # Nothing here trains a contact head.
+        config["contact_head"] = False
+        init = options.init if options.init is not None else 1 / math.sqrt(config["width"])
+        dtype = "float32" if options.dtype == "auto" else options.dtype
+        try:
+            encoder = random_encoder(config, options.seed, dtype, init)
+        except ValueError as error:
+            raise ConfigError(f"the model cannot be made: {error}") from error
+    _check(encoder, options)
+    return encoder
+
+
+def _loaded(options: PretrainOptions) -> Encoder:
+    from moltide.pretrained import load
+
+    return load(os.fspath(options.backbone or ""), options.device, options.dtype)
+
+
+def _published(path: Path) -> dict[str, Any]:
+    from moltide.pretrained.families import family_of
+    from moltide.pretrained.json_files import read_json_object
+
+    if path.is_dir():
+        path = path / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"no such config.json: {path}")
+    published = {**read_json_object(path), "architectures": [_MASKED_LM]}
+    return dict(family_of(published, str(path)).config_from_published(published, str(path)).config)
+
+
+def _check(encoder: Encoder, options: PretrainOptions) -> None:
+    config = encoder.config
+    if not config["lm_head"]:
+        raise ConfigError(f"{encoder.name} has no masked-LM head, which pretraining trains")
+    if config["position"] == "learned":
+        limit = config["max_positions"] - config.get("position_offset", 0) - FRAME
+        if options.longest > limit:
+            raise ConfigError(
+                f"longest is {options.longest}; the model has learned positions for {limit} of them"
+            )
+    unknown = [r for r in STANDARD if encoder.tokenizer.id_of(r) == encoder.tokenizer.unk_id]
+    if unknown or len(encoder.tokenizer) > config["vocab"]:
+        raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
+
+
+def engine_trainer(
+    encoder: Encoder, options: PretrainOptions, steps: int, warmup: int, **changes: Any
+) -> Any:
+    """The engine's trainer of a run of `steps` steps."""
+    from moltide._engine import Trainer
+
+    chosen = dataclasses.replace(options, **changes)
+    values = {
+        "mode": "full",
+        "objective": "mlm",
+        "lr": float(chosen.lr),
+        "beta1": float(chosen.beta1),
+        "beta2": float(chosen.beta2),
+        "weight_decay": float(chosen.weight_decay),
+        "clip_norm": float(chosen.clip_norm),
+        "schedule": chosen.schedule,
+        "warmup_steps": warmup,
+        "total_steps": steps,
+        "min_lr_ratio": float(chosen.min_lr_ratio),
+        "seed": chosen.seed,
+        "max_tokens": chosen.max_tokens,
+        "recompute": chosen.recompute,
+        "mlm_probability": float(chosen.mask_rate),
+        "mlm_mask": float(chosen.mask_token),
+        "mlm_random": float(chosen.mask_random),
+        "mlm_residues": [encoder.tokenizer.id_of(r) for r in STANDARD],
+    }
+    try:
+        return Trainer(encoder.model, values)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
