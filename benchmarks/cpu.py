@@ -32,11 +32,13 @@ def parse() -> argparse.Namespace:
     add("--profile", action="store_true", help="also: share of time by op (as --only profile)")
     add("--sizes", nargs="+", default=list(SIZES_IN_ORDER), choices=SIZES_IN_ORDER)
     add("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
-    add("--count", type=int, help="sequences to embed at 8M (default 48); larger sizes fewer")
+    add("--count", type=int, help="sequences to embed at 8M (default 32); larger sizes fewer")
     add("--threads", type=int, default=1)
     add("--rounds", type=int, default=2, help="times the engines take turns (150M, 650M: once)")
     add("--budget", type=float, default=2.0, help="seconds of each measurement, at least one pass")
-    add("--limit", type=float, default=420.0, help="seconds after which a process is stopped")
+    add("--limit", type=float, default=600.0, help="seconds after which a process is stopped")
+    add("--compile-minutes", type=float, default=6.0,
+        help="time for torch.compile in embedding, and as much in training")  # fmt: skip
     add("--skip-slow", action="store_true", help="leave out eager attention and torch.compile")
     add("--clock", choices=["wall", "cpu"], default="wall",
         help="cpu: processor time, fair to all on a shared machine (one thread only)")  # fmt: skip

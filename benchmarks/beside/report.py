@@ -58,7 +58,7 @@ def accuracy_lines(run: Run) -> list[str]:
         path = run.folder / f"mini-{dtype}.npy"
         spec = {
             "kind": "accuracy", "dtype": dtype, "save": str(path),
-            "count": run.options.count or 48, "threads": run.options.threads,
+            "count": run.options.count or 32, "threads": run.options.threads,
         }  # fmt: skip
         try:
             run_worker(spec, run.env)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ def environment(threads: int, isa: str, folder: Path) -> dict[str, str]:
     settings = dict.fromkeys(names, count) | {
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCHINDUCTOR_COMPILE_THREADS": count,
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
     }
     return {**os.environ, **settings, **({"MOLTIDE_ISA": isa} if isa else {})}
@@ -38,15 +40,22 @@ def environment(threads: int, isa: str, folder: Path) -> dict[str, str]:
 def run_worker(spec: dict, env: dict[str, str], limit: float | None = None) -> dict:
     """What worker.py prints for `spec`; raises WorkerError with its last lines."""
     command = [sys.executable, str(WORKER), json.dumps(spec)]
+    # A session of its own: torch.compile starts compilers, which must end with it.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        start_new_session=True,
+    )  # fmt: skip
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=env, check=False, timeout=limit
-        )
-    except subprocess.TimeoutExpired as error:
-        raise WorkerError(f"stopped after {limit:.0f} s (--limit)") from error
-    if done.returncode != 0:
-        raise WorkerError((done.stderr.strip().splitlines() or ["no message"])[-1][:300])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        out, message = process.communicate(timeout=limit)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise WorkerError(f"stopped after {limit:.0f} s (--limit)") from error
+        raise
+    if process.returncode != 0:
+        raise WorkerError((message.strip().splitlines() or ["no message"])[-1][:300])
+    return json.loads(out.strip().splitlines()[-1])
 
 
 def run_process(command: list[str], env: dict[str, str]) -> tuple[float, resource.struct_rusage]:
