@@ -107,7 +107,7 @@ def test_gradients_are_the_slope_of_the_loss(objective, mode):
         assert slope == pytest.approx(expected, rel=2e-2, abs=2e-4), group
 
 
-def test_masked_lm_gradients_are_the_slope_of_the_loss():
+def test_masked_lm_gradients_are_the_slope_of_the_loss(isa):
     for tied in (True, False):
         model = make_model(tie_lm_head=tied, embed_norm=not tied)
         trainer = _engine.Trainer(
@@ -145,7 +145,7 @@ def test_block_variants_have_right_gradients(activation):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("mode", ["full", "lora"])
-def test_recomputation_gives_the_same_bits(dtype, mode):
+def test_recomputation_gives_the_same_bits(isa, dtype, mode):
     results = []
     for recompute in (False, True):
         model = make_model(dtype, HEADS["mse"], hidden_dropout=0.1, attention_dropout=0.1)
@@ -188,7 +188,7 @@ def run_steps(count, threads=1, dtype="float32", interrupt=None, max_tokens=8192
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_resumed_run_is_the_uninterrupted_run(dtype):
+def test_resumed_run_is_the_uninterrupted_run(isa, dtype):
     whole, resumed = run_steps(6, dtype=dtype), run_steps(6, dtype=dtype, interrupt=3)
     assert whole.keys() == resumed.keys()
     for name, values in whole.items():
@@ -196,14 +196,14 @@ def test_resumed_run_is_the_uninterrupted_run(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_training_does_not_depend_on_threads(dtype):
+def test_training_does_not_depend_on_threads(isa, dtype):
     states = [run_steps(3, threads, dtype) for threads in (1, 2, 3)]
     for other in states[1:]:
         for name, values in states[0].items():
             np.testing.assert_array_equal(values, other[name], err_msg=name)
 
 
-def test_micro_batches_accumulate_the_gradient_of_the_whole():
+def test_micro_batches_accumulate_the_gradient_of_the_whole(isa):
     results = []
     for max_tokens in (10_000, 20):
         model = make_model(head=HEADS["mse"])
@@ -219,7 +219,7 @@ def test_micro_batches_accumulate_the_gradient_of_the_whole():
         np.testing.assert_allclose(results[1][1][name], values, atol=2e-5 * scale, err_msg=name)
 
 
-def test_two_calls_of_gradients_do_not_add_up():
+def test_two_calls_of_gradients_do_not_add_up(isa):
     model = make_model(head=HEADS["mse"])
     trainer = _engine.Trainer(model, config_of(objective="mse"))
     tokens, offsets = tokens_of()
