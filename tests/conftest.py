@@ -21,7 +21,7 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(params=[i for i in _engine.available_isas() if i in ("portable", "avx2", "avx512")])
 def vector_isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """As `isa`, without those that change the matrix product alone."""
+    """As `isa`, without those that have instructions for products of bf16 alone."""
     before = _engine.active_isa()
     _engine.set_isa(request.param)
     yield request.param

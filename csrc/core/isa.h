@@ -5,7 +5,8 @@
 
 namespace moltide {
 
-// Ordered: each includes what is above it. avx512_bf16 and amx change matmul alone.
+// Ordered: each includes what is above it. The last two have products of bf16 only: avx512_bf16
+// changes matmul alone, amx matmul and attention.
 enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
 
 const char* isa_name(Isa isa);
@@ -19,7 +20,7 @@ void set_isa(const std::string& name);
 }  // namespace moltide
 
 // An op's CPU source is compiled once per vector instruction set, each in a namespace of its own.
-// MOLTIDE_CPU_OP declares the three; MOLTIDE_CPU_CALL runs the active one.
+// MOLTIDE_CPU_OP declares the three with vectors; MOLTIDE_CPU_CALL runs the active one.
 #if defined(__x86_64__)
 #define MOLTIDE_CPU_OP(result, name, ...) \
   namespace portable {                    \

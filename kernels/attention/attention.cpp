@@ -13,6 +13,12 @@ namespace moltide {
 
 MOLTIDE_CPU_OP(void, attention_fwd_piece, const AttentionArgs& args, const AttentionPiece& piece)
 MOLTIDE_CPU_OP(void, attention_bwd_piece, const AttentionArgs& args, const AttentionPiece& piece)
+#if defined(__x86_64__)
+namespace amx {
+void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
+void attention_bwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
+}  // namespace amx
+#endif
 MOLTIDE_CPU_OP(void, attention_bwd_delta, const AttentionArgs& args, int64_t begin, int64_t end)
 MOLTIDE_CPU_OP(int64_t, attention_probs_items, const AttentionArgs& args)
 MOLTIDE_CPU_OP(void, attention_probs_item, const AttentionArgs& args, float* probs, int64_t item)
@@ -127,6 +133,16 @@ AttentionPiece piece_of(const Plan& plan, bool backward, int64_t task) {
   return {kind, plan.start, plan.len, head, index % plan.parts, plan.parts};
 }
 
+// amx has instructions for bf16 only; float32 is AVX-512's there.
+void run_piece(const AttentionArgs& args, const AttentionPiece& piece, bool backward) {
+#if defined(__x86_64__)
+  if (args.bf16 && active_isa() == Isa::amx)
+    return backward ? amx::attention_bwd_piece(args, piece) : amx::attention_fwd_piece(args, piece);
+#endif
+  backward ? MOLTIDE_CPU_CALL(attention_bwd_piece, args, piece)
+           : MOLTIDE_CPU_CALL(attention_fwd_piece, args, piece);
+}
+
 // Every thread takes the next task until none is left.
 void run_tasks(const AttentionParams& p, const AttentionArgs& args, bool backward) {
   Plan* plans =
@@ -140,9 +156,7 @@ void run_tasks(const AttentionParams& p, const AttentionArgs& args, bool backwar
                            [](int64_t task, const Plan& plan) { return task < plan.first_task; });
       // Empty sequences come last and own no task.
       const Plan& plan = *(after - 1);
-      const AttentionPiece piece = piece_of(plan, backward, i - plan.first_task);
-      backward ? MOLTIDE_CPU_CALL(attention_bwd_piece, args, piece)
-               : MOLTIDE_CPU_CALL(attention_fwd_piece, args, piece);
+      run_piece(args, piece_of(plan, backward, i - plan.first_task), backward);
     }
   });
 }

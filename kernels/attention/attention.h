@@ -2,7 +2,7 @@
 // L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
 // Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
 //           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
-//           whatever the dtype, everything between arguments and results is float32;
+//           between arguments and results everything is float32, but on amx with bf16 (see Amx);
 //           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1], from 0
 //           to T
 // Writes    fwd o =, lse = (null: not wanted);  bwd dq =, dk =, dv =;  probs =
@@ -13,10 +13,16 @@
 // Needs     D a multiple of 4 in 4..256; sequences of at most 2^20 tokens; else refused in
 //           attention.cpp. Empty sequences and B = 0 are legal
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
-// Memory    tiles, and in the backward O(L * D), per thread (thread_scratch): never L x L
+// Memory    tiles, and in the backward and on amx O(L * D), per thread (thread_scratch): never L x L
+// Amx       bf16 arguments there: scores and all sums in float32; exponentials within 8e-5 of
+//           themselves. Forward: the exponentials, of scores minus their row's first, or, where
+//           that overflows, minus the largest so far, are rounded to bf16 for the product with v;
+//           their sum is of the unrounded. Backward: the probabilities and the gradients of the
+//           scores (without the factor scale) are rounded to bf16 for the products into dv, dq and
+//           dk. Subnormal arguments and results count as 0
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
-// Error     tests/tolerances.py; a probability below 2^-80 of its row's largest counts as 0
+// Error     tests/tolerances.py; a probability below 2^-80 of its row's largest may count as 0
 #pragma once
 #include <cstdint>
 

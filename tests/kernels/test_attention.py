@@ -16,10 +16,30 @@ from reference.finite_differences import gradient
 from tolerances import TOLERANCES
 
 ops = engine.ops
+# avx512_bf16 has no attention of its own; amx has one for bf16.
+ISAS = [i for i in engine.available_isas() if i != "avx512_bf16"]
+needs_amx = pytest.mark.skipif("amx" not in ISAS, reason="needs a processor with AMX")
 DTYPES = ["float32", "bf16"]
-HEAD_DIMS = [4, 8, 16, 20, 24, 32, 64, 128, 256]
+HEAD_DIMS = [4, 8, 12, 16, 20, 24, 32, 36, 64, 100, 128, 256]
 RAGGED = [1, 0, 5, 200, 17, 64, 65, 3, 0, 129]
 NAMES = ["q", "k", "v", "dout"]
+
+
+@pytest.fixture(params=ISAS)
+def kernel_isa(request):
+    """Each instruction set that attention has code for."""
+    before = engine.active_isa()
+    engine.set_isa(request.param)
+    yield request.param
+    engine.set_isa(before)
+
+
+@pytest.fixture
+def amx():
+    before = engine.active_isa()
+    engine.set_isa("amx")
+    yield
+    engine.set_isa(before)
 
 
 def offsets(lengths):
@@ -81,19 +101,22 @@ def ragged(head_dim, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
-def test_matches_reference(vector_isa, head_dim, dtype):
+def test_matches_reference(kernel_isa, head_dim, dtype):
     arguments, exact, _ = ragged(head_dim, dtype)
     close(run(*arguments, dtype=dtype), exact, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [8, 16, 24, 32, 64, 128])
-def test_error_is_at_most_twice_that_of_numpy_in_the_same_precision(vector_isa, head_dim, dtype):
+def test_error_is_at_most_twice_that_of_numpy_in_the_same_precision(kernel_isa, head_dim, dtype):
     arguments, exact, peer = ragged(head_dim, dtype)
     ours = run(*arguments, dtype=dtype)
     for name, a, p, w in zip(["o", "lse", "dq", "dk", "dv"], ours, peer, exact, strict=True):
         error, allowed = np.sqrt(np.mean((a - w) ** 2)), np.sqrt(np.mean((p - w) ** 2))
         one_rounding = 2.0**-24 * np.sqrt(np.mean(w**2))
+        if name == "lse" and kernel_isa == "amx" and dtype == "bf16":
+            # Its exponentials are good to 8e-5, a fraction of bf16's rounding.
+            one_rounding = 8e-5
         assert error <= 2 * allowed + one_rounding, name
 
 
@@ -166,7 +189,7 @@ def test_nan_stays_in_its_sequence_and_is_not_hidden(vector_isa, rng):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [16, 24])
-def test_bits_do_not_depend_on_the_batch(vector_isa, head_dim, dtype, rng):
+def test_bits_do_not_depend_on_the_batch(kernel_isa, head_dim, dtype, rng):
     heads, scale, lengths = 2, 0.3, [33, 1, 150, 0, 64, 100, 7]
     cu = offsets(lengths)
     data = inputs(rng, cu[-1], heads * head_dim, dtype)
@@ -202,7 +225,7 @@ def test_bits_do_not_depend_on_threads(lengths, dropout, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_do_not_depend_on_the_row_stride(vector_isa, dtype, rng):
+def test_bits_do_not_depend_on_the_row_stride(kernel_isa, dtype, rng):
     cu = offsets([40, 3])
     data = inputs(rng, 43, 48, dtype)
     plain = run(*data, cu, 2, 0.2, dtype=dtype)
@@ -245,7 +268,7 @@ def test_dropout_keeps_one_minus_p():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("head_dim", [16, 24, 64])
-def test_dropout_matches_reference(vector_isa, head_dim, dtype, rng):
+def test_dropout_matches_reference(kernel_isa, head_dim, dtype, rng):
     cu, heads, scale = offsets([1, 50, 131]), 2, head_dim**-0.5
     data = inputs(rng, cu[-1], heads * head_dim, dtype)
     keep = reference.dropout_mask(cu, heads, 0.25, 11, 3)
@@ -311,6 +334,133 @@ def test_probabilities(vector_isa, head_dim, length, dtype, rng):
     split = v.reshape(length, heads, head_dim).transpose(1, 0, 2)
     again = (probs @ split).transpose(1, 0, 2).reshape(length, -1)
     np.testing.assert_allclose(again, o, rtol=1e-4, atol=1e-5)
+
+
+@needs_amx
+@pytest.mark.parametrize("head_dim", [8, 24, 32])
+def test_amx_at_every_small_length(amx, head_dim, rng):
+    cu, scale = offsets(range(1, 71)), head_dim**-0.5
+    data = inputs(rng, cu[-1], 2 * head_dim, "bf16")
+    close(run(*data, cu, 2, scale, dtype="bf16"), expect(*data, cu, 2, scale), "bf16")
+
+
+@needs_amx
+@pytest.mark.parametrize("lengths", [[1100], [513, 1, 640]])
+def test_amx_on_many_blocks(amx, lengths, rng):
+    cu, heads = offsets(lengths), 1
+    data = inputs(rng, cu[-1], heads * 32, "bf16")
+    close(run(*data, cu, heads, 0.2, dtype="bf16"), expect(*data, cu, heads, 0.2), "bf16")
+
+
+@needs_amx
+@pytest.mark.parametrize("size", [1e2, 1e4])
+def test_amx_large_scores(amx, size, rng):
+    cu, scale = offsets([1, 70, 300]), 0.25
+    q, k, v, dout = inputs(rng, cu[-1], 32, "bf16")
+    q = stored(q * size, "bf16")
+    results = run(q, k, v, dout, cu, 2, scale, dtype="bf16")
+    assert all(np.isfinite(r).all() for r in results)
+    o, lse = reference.forward(q, k, v, cu, 2, scale)
+    np.testing.assert_allclose(results[1], lse, rtol=1e-6, atol=2e-4)
+    np.testing.assert_allclose(results[0], o, rtol=8e-3, atol=2e-2 + size * 1e-6)
+
+
+@needs_amx
+@pytest.mark.parametrize("first", [-1.0, 1.0])
+@pytest.mark.parametrize("size", [20, 100, 1000])
+def test_amx_first_key_unlike_the_others(amx, first, size, rng):
+    # Exponentials are taken relative to the first key's score, unless that overflows.
+    cu, scale = offsets([200, 33]), 1.0
+    q, k, v, dout = inputs(rng, cu[-1], 16, "bf16")
+    q[:, 0], k[:, 0] = 1, 0
+    k[cu[:-1], 0] = first * size
+    o, lse, *gradients = run(q, k, v, dout, cu, 1, scale, dtype="bf16")
+    wanted = expect(q, k, v, dout, cu, 1, scale)
+    np.testing.assert_allclose(o, wanted[0], rtol=8e-3, atol=2e-2)
+    np.testing.assert_allclose(lse, wanted[1], rtol=1e-6, atol=2e-4)
+    for g, w in zip(gradients, wanted[2:], strict=True):
+        np.testing.assert_allclose(g, w, rtol=2e-2, atol=1e-2 * np.abs(w).max())
+
+
+@needs_amx
+def test_amx_values_that_overflow_only_unnormalised(amx, rng):
+    cu = offsets([100])
+    q, k, v, _ = inputs(rng, 100, 16, "bf16")
+    q[:, 0], k[:, 0], k[0, 0] = 1, 0, -40  # sums of 2^58 times values of 2^110
+    v = stored(np.ldexp(v, 110), "bf16")
+    o, _ = ops.attention_fwd(q, k, v, cu, 1, 1.0, dtype="bf16")
+    wanted, _ = reference.forward(q, k, v, cu, 1, 1.0)
+    np.testing.assert_allclose(o, wanted, rtol=8e-3, atol=2e-2 * 2.0**110)
+
+
+@needs_amx
+def test_amx_scores_far_below_zero(amx, rng):
+    cu = offsets([1, 7, 33, 65])
+    q, k, v, dout = inputs(rng, cu[-1], 32, "bf16")
+    q, k = stored(q + 30, "bf16"), stored(k * 0.01 - 16, "bf16")
+    o, lse, dq, dk, dv = run(q, k, v, dout, cu, 2, 0.25, dtype="bf16")
+    wanted = expect(q, k, v, dout, cu, 2, 0.25)
+    for a, w in zip([o, lse, dv], [wanted[0], wanted[1], wanted[4]], strict=True):
+        np.testing.assert_allclose(a, w, rtol=2e-2, atol=1e-2 * np.abs(w).max())
+    # Rounded to bf16 these keys are all but equal, and the gradients cancel.
+    assert np.isfinite([dq, dk]).all()
+
+
+@needs_amx
+def test_amx_one_token_attends_to_itself(amx, rng):
+    q, k, v, dout = inputs(rng, 3, 48, "bf16")
+    o, _, dq, dk, dv = run(q, k, v, dout, offsets([1, 1, 1]), 2, 0.3, dtype="bf16")
+    np.testing.assert_array_equal(o, v)
+    np.testing.assert_allclose(dv, dout, rtol=8e-3)
+    np.testing.assert_allclose([dq, dk], 0, atol=2e-2)
+
+
+@needs_amx
+def test_amx_nan_stays_in_its_sequence_and_head(amx, rng):
+    q, k, v, dout = inputs(rng, 60, 32, "bf16")
+    k[25, 3] = np.nan  # second sequence, head 0
+    o, lse, dq, dk, dv = run(q, k, v, dout, offsets([20, 30, 10]), 2, 0.25, dtype="bf16")
+    assert np.isnan(o[20:50, :16]).all()
+    assert np.isnan(lse[0, 20:50]).all()
+    for x in (o, dq, dk, dv):
+        assert np.isnan(x[20:50, :16]).any()
+        assert not np.isnan(np.delete(x, slice(20, 50), axis=0)).any()
+        assert not np.isnan(x[:, 16:]).any()
+
+
+@needs_amx
+def test_amx_dropout_drops_what_philox_says(amx):
+    cu, heads, p, seed, stream = offsets([7, 33, 0, 64, 200]), 2, 0.3, 2**40 + 17, 5 << 40
+    zeros = np.zeros((cu[-1], heads * 256), np.float32)
+    v = np.zeros_like(zeros)  # identity: o is the dropped probabilities, dv of the identity too
+    for start, stop in pairwise(cu):
+        for h in range(heads):
+            v[np.arange(start, stop), h * 256 + np.arange(stop - start)] = 1
+    options = {"dropout": p, "seed": seed, "stream": stream, "dtype": "bf16"}
+    o, _, _, _, dv = run(zeros, zeros, v, v, cu, heads, 1.0, **options)
+    mask = reference.dropout_mask(cu, heads, p, seed, stream)
+    for b, (start, stop) in enumerate(pairwise(cu)):
+        for h in range(heads):
+            block = slice(start, stop), slice(h * 256, h * 256 + stop - start)
+            np.testing.assert_array_equal(o[block] != 0, mask[b][h] != 0)
+            np.testing.assert_array_equal(dv[block] != 0, mask[b][h].T != 0)
+            np.testing.assert_allclose(o[block], mask[b][h] / (stop - start), rtol=8e-3)
+
+
+@needs_amx
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("lengths", [[1100], [700, 40, 1, 300]])
+def test_amx_bits_do_not_depend_on_threads(amx, lengths, dropout, rng):
+    cu = offsets(lengths)
+    data = inputs(rng, cu[-1], 48, "bf16")
+    options = {"dropout": dropout, "seed": 3, "stream": 4, "dtype": "bf16"}
+    results = []
+    for threads in (1, 2, 3, 8):
+        engine.set_num_threads(threads)
+        results.append(run(*data, cu, 1, 0.2, **options))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_probabilities_of_nothing():
