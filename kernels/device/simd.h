@@ -45,18 +45,34 @@ MOLTIDE_INLINE void store(float* p, vf v) {
   std::memcpy(p, &v, sizeof(v));
 }
 MOLTIDE_INLINE vf load(const bf16* p) {
+#if defined(__AVX512F__)
+  // The compiler widens in halves.
+  const __m256i h = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16);
+#else
   vh h;
   std::memcpy(&h, p, sizeof(h));
   return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 // Round to nearest even; NaN stays NaN.
 MOLTIDE_INLINE vh to_bf16(vf v) {
   const vu u = (vu)v;
+#if defined(__AVX512BW__)
+  const __m512i bits = (__m512i)(u + 0x7fffu + ((u >> 16) & 1u));
+  const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+  const __m512i quiet = _mm512_set1_epi32(0x400000);
+  const __m512i rounded = _mm512_mask_or_epi32(bits, nan, (__m512i)v, quiet);
+  alignas(64) static const uint16_t kHigh[32] = {1,  3,  5,  7,  9,  11, 13, 15,
+                                                 17, 19, 21, 23, 25, 27, 29, 31};
+  return (vh)_mm512_castsi512_si256(_mm512_permutexvar_epi16(_mm512_load_si512(kHigh), rounded));
+#else
   const vu rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const vu nan = (u >> 16) | 0x40u;
   const vi is_nan = (vi)((u & 0x7fffffffu) > (vu{} + 0x7f800000u));
   const vu bits = (vu)(((vi)nan & is_nan) | ((vi)rounded & ~is_nan));
   return __builtin_convertvector(bits, vh);
+#endif
 }
 MOLTIDE_INLINE void store(bf16* p, vf v) {
   const vh h = to_bf16(v);
@@ -114,11 +130,20 @@ MOLTIDE_INLINE vf fma(vf a, vf b, vf c) {
 MOLTIDE_INLINE vf select(vi mask, vf yes, vf no) {
   return mask ? yes : no;
 }
+// b where either is NaN.
 MOLTIDE_INLINE vf vmax(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#else
   return a > b ? a : b;
+#endif
 }
 MOLTIDE_INLINE vf vmin(vf a, vf b) {
+#if defined(__AVX512F__)
+  return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#else
   return a < b ? a : b;
+#endif
 }
 MOLTIDE_INLINE vf vabs(vf a) {
   return (vf)((vi)a & 0x7fffffff);
