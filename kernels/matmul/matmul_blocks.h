@@ -149,8 +149,9 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   }
 }
 
-template <class Kernel>
-void matmul_blocked(const MatmulParams& p) {
+// block(p, row, rows, first_panel, last_panel): matmul_block or another order of its loops.
+template <class Kernel, class Block>
+void matmul_blocked(const MatmulParams& p, Block&& block) {
   const int64_t panels = div_up(p.n, kPanel);
   const int64_t even = div_up(p.m, div_up(p.m, Kernel::kBlockRows));
   const int64_t rows = div_up(even, Kernel::kRowAlign) * Kernel::kRowAlign;
@@ -166,10 +167,14 @@ void matmul_blocked(const MatmulParams& p) {
     Kernel::begin();
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t / groups * rows, panel = t % groups * group;
-      matmul_block<Kernel>(p, row, smaller(rows, p.m - row), panel, smaller(panel + group, panels));
+      block(p, row, smaller(rows, p.m - row), panel, smaller(panel + group, panels));
     }
     Kernel::end();
   });
+}
+template <class Kernel>
+void matmul_blocked(const MatmulParams& p) {
+  matmul_blocked<Kernel>(p, matmul_block<Kernel>);
 }
 
 }  // namespace moltide::MOLTIDE_ISA

@@ -1,6 +1,6 @@
 // bf16 on AMX tiles: 16 rows of 32 products each, 2 x 2 tiles of sums.
 #include "device/transpose.h"
-#include "matmul/matmul_blocks.h"
+#include "matmul/matmul_amx_rows.h"
 #include "matmul/matmul_dw_blocks.h"
 #include "matmul/matmul_vector.h"
 
@@ -27,10 +27,11 @@ MOLTIDE_INLINE void configure() {
 // Sums of 32 rows by 1 or 2 panels over `steps` of 32 products. Each step adds a tile's own sums to
 // the running ones: where the steps begin along k decides the bits, so it is always at multiples of
 // 32.
-template <int NP>
+// between(): what the vector units do meanwhile, a part of it every step.
+template <int NP, class Between>
 MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes, int64_t a_step,
                              const char* b, int64_t panel_bytes, int64_t steps, float* c,
-                             int64_t ldc, bool first, Ahead ahead) {
+                             int64_t ldc, bool first, Between&& between) {
   const int64_t c_bytes = ldc * 4;
   if (first) {
     _tile_zero(0);
@@ -54,9 +55,7 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(3, 5, 7);
     }
-    // Such a step is sixteen pairs of k.
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i, ahead.at += ahead.step) __builtin_prefetch(ahead.at, 0, 2);
+    between();
     a += a_step;
     a_low += a_step;
     b += kBytes;
@@ -75,22 +74,22 @@ struct AmxKernel {
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
-  static constexpr int64_t kInnerK = 320;
-  static constexpr int64_t kBlockK = 4 * kInnerK;
+  static constexpr int64_t kInnerK = 480;
+  static constexpr int64_t kBlockK = 1280;
 
   static void begin() { configure(); }
   static void end() { _tile_release(); }
-  MOLTIDE_INLINE int rows(int) { return 2 * kTile; }
 
+  template <class Between>
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
                            int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first,
-                           Ahead ahead) {
+                           Between&& between) {
     const char* low = a + kTile * row_bytes;
     const int64_t steps = div_up(k, kTileK);
     if (panels == 2)
-      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, ahead);
+      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, between);
     else
-      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, ahead);
+      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, between);
   }
 };
 
@@ -143,17 +142,25 @@ struct AmxDwKernel {
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
                            int64_t steps, float* c, int64_t ldc, Ahead ahead) {
+    // The share of such a step, sixteen pairs of tokens.
+    const auto between = [&] {
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i, ahead.at += ahead.step) __builtin_prefetch(ahead.at, 0, 2);
+    };
     if (panels == 2)
-      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, ahead);
+      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, between);
     else
-      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, ahead);
+      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, between);
   }
 };
 
 }  // namespace
 
 void matmul_run(const MatmulParams& p) {
-  matmul_blocked<AmxKernel>(p);
+  if (p.y_bf16)
+    matmul_by_rows<AmxKernel, bf16>(p);
+  else
+    matmul_by_rows<AmxKernel, float>(p);
 }
 
 void matmul_dw_run(const DwParams& p) {

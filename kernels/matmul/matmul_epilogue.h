@@ -13,8 +13,11 @@ MOLTIDE_INLINE void put(Y* y, vf v, int64_t n) {
   n >= W ? store(y, v) : store_n(y, v, n);
 }
 #if defined(__AVX512BF16__)
+MOLTIDE_INLINE __m256i rounded_bf16(vf v) {
+  return (__m256i)_mm512_cvtneps_pbh((__m512)v);
+}
 MOLTIDE_INLINE void put(bf16* y, vf v, int64_t n) {
-  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)v);
+  const __m256i rounded = rounded_bf16(v);
   if (n >= W)
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), rounded);
   else
@@ -27,9 +30,13 @@ MOLTIDE_INLINE vf round_as(vf v, const float*) {
   return v;
 }
 MOLTIDE_INLINE vf round_as(vf v, const bf16*) {
+#if defined(__AVX512BF16__)
+  return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded_bf16(v)), 16);
+#else
   bf16 t[W];
   put(t, v, W);
   return load(t);
+#endif
 }
 
 template <int kEpilogue, class Y>

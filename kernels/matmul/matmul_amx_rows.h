@@ -1,0 +1,121 @@
+// A block of rows on a kernel whose products run beside the vector units (AMX): 32 rows of x stay
+// in the L1 cache while a group of panels, kept by the L2 cache, passes by; a tile's last step is
+// taken in parts between the products of the next one. A Kernel says what matmul_blocks.h asks
+// for, but any stop along k at multiples of kPad leaves its bits alone.
+#pragma once
+#include "matmul/matmul_blocks.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+// Bytes of W in a group of panels.
+constexpr int64_t kGroupBytes = 1 << 20;
+
+// The last step of the tile before: rows of sums that are still to be finished.
+struct Unfinished {
+  const MatmulParams& p;
+  int64_t row, rows, col, cols;
+  const float* sum;
+  int64_t ld;
+};
+
+// At most `most` of its rows. Inline, so that constants stay in registers from product to product.
+template <int kEpilogue, class Y>
+MOLTIDE_INLINE void finish_some(Unfinished& u, int64_t most) {
+  const int64_t n = smaller(most, u.rows);
+  if (n <= 0) return;
+  if (u.cols == 2 * kPanel) {
+    const float* bias = u.p.bias ? u.p.bias + u.col : nullptr;
+    for (int64_t i = 0; i < n; ++i) {
+      Y* y = static_cast<Y*>(u.p.y) + (u.row + i) * u.p.y_ld + u.col;
+      Y* pre = u.p.pre ? static_cast<Y*>(u.p.pre) + (u.row + i) * u.p.pre_ld + u.col : nullptr;
+#pragma GCC unroll 2
+      for (int64_t j = 0; j < 2 * kPanel; j += W)
+        finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), bias ? bias + j : nullptr, y + j,
+                                 pre ? pre + j : nullptr, W);
+    }
+  } else {
+    finish_rows<kEpilogue, Y>(u.p, u.row, n, u.col, u.cols, u.sum, u.ld);
+  }
+  u.row += n;
+  u.rows -= n;
+  u.sum += n * u.ld;
+}
+
+// Rows [row, row + rows) of y, panels [first_panel, last_panel).
+template <class Kernel, int kEpilogue, class Y>
+void matmul_block_by_rows(const MatmulParams& p, int64_t row, int64_t rows, int64_t first_panel,
+                          int64_t last_panel) {
+  constexpr int64_t kHeight = Kernel::kRowAlign, kCols = Kernel::kMaxPanels * kPanel;
+  constexpr int64_t kTile = kHeight * kCols;
+  const int64_t aligned = div_up(rows, kHeight) * kHeight;
+  const int64_t block_k = smaller(Kernel::kBlockK, div_up(p.k, kBf16Pad) * kBf16Pad);
+  const int64_t parts = div_up(block_k, Kernel::kInnerK);
+  const int64_t inner_k =
+      parts > 0 ? div_up(div_up(block_k, parts), kBf16Pad) * kBf16Pad : kBf16Pad;
+  const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
+  const int64_t group =
+      smaller(steps, 1 + (kGroupBytes - 1) / (Kernel::kMaxPanels * panel_bytes(block_k, true) + 1));
+  char* a_scratch = static_cast<char*>(thread_scratch(
+      Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * Kernel::kInBytes + 128))));
+  // Sums: two tiles that take turns; where k takes parts, a row of tiles; blocks, all of them.
+  const bool split = p.k > Kernel::kBlockK, whole = p.k <= inner_k;
+  const int64_t tiles = whole ? 2 : split ? steps * (aligned / kHeight) : group;
+  float* sums = static_cast<float*>(
+      thread_scratch(Scratch::matmul_b, static_cast<size_t>(tiles * kTile * 4)));
+  const int64_t w_panel = panel_bytes(p.k, true);
+  Unfinished last{p, 0, 0, 0, 0, sums, kCols};
+  int64_t count = 0;
+
+  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
+    const int64_t k1 = smaller(p.k, k0 + Kernel::kBlockK);
+    const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
+    for (int64_t first = 0; first < steps; first += group) {
+      const int64_t end = smaller(steps, first + group);
+      for (int64_t r = 0; r < rows; r += kHeight) {
+        const bool direct = r < source.direct_rows;
+        const int64_t a_bytes = direct ? source.direct_bytes : source.copied_bytes;
+        const char* a = direct ? source.direct + r * a_bytes
+                               : source.copied + (r - source.direct_rows) * a_bytes;
+        for (int64_t k = k0; k == k0 || k < k1; k += inner_k) {
+          const int64_t kn = smaller(inner_k, k1 - k);
+          for (int64_t step = first; step < end; ++step, ++count) {
+            const int64_t panel = first_panel + step * Kernel::kMaxPanels;
+            const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
+            const int64_t place = whole   ? count % 2
+                                  : split ? step * (aligned / kHeight) + r / kHeight
+                                          : step - first;
+            const char* b = static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * 2;
+            float* sum = sums + place * kTile;
+            const int64_t share = div_up(last.rows, div_up(kn, Kernel::kPad) + (kn == 0));
+            Kernel::tile(panels, a + (k - k0) * 2, a_bytes, b, w_panel, kn, sum, kCols, k == 0,
+                         [&] { finish_some<kEpilogue, Y>(last, share); });
+            if (k + kn < p.k) continue;
+            finish_some<kEpilogue, Y>(last, kHeight);
+            last.row = row + r;
+            last.rows = smaller(kHeight, rows - r);
+            last.col = panel * kPanel;
+            last.cols = smaller(panels * kPanel, p.n - panel * kPanel);
+            last.sum = sum;
+          }
+        }
+        // The next rows may use the same place.
+        if (!whole) finish_some<kEpilogue, Y>(last, kHeight);
+      }
+    }
+  }
+  finish_some<kEpilogue, Y>(last, kHeight);
+}
+
+template <class Kernel, class Y>
+void matmul_by_rows(const MatmulParams& p) {
+  switch (p.epilogue) {
+    case 0:
+      return matmul_blocked<Kernel>(p, matmul_block_by_rows<Kernel, 0, Y>);
+    case 1:
+      return matmul_blocked<Kernel>(p, matmul_block_by_rows<Kernel, 1, Y>);
+    default:
+      return matmul_blocked<Kernel>(p, matmul_block_by_rows<Kernel, 2, Y>);
+  }
+}
+
+}  // namespace moltide::MOLTIDE_ISA
