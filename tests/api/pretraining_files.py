@@ -24,6 +24,13 @@ def proteins(n: int, seed: int = 0, low: int = 16, high: int = 100) -> list[str]
     return ["".join(rng.choice(list(RESIDUES), size, p=shares)) for size in lengths]
 
 
+def repetitive(n: int, seed: int = 0) -> list[str]:
+    """Sequences of three residues each, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    letters = list(RESIDUES)
+    return ["".join(rng.choice(rng.choice(letters, 3, replace=False), 60)) for _ in range(n)]
+
+
 def write_fasta(path: Path, sequences: Sequence[str]) -> Path:
     """Records s1, s2, ... with lines of 30 letters."""
     with path.open("w") as stream:

@@ -118,6 +118,13 @@ def parameter_count(encoder: Encoder) -> int:
     return sum(math.prod(shape) for _, shape in encoder.model.parameters())
 
 
+def count_text(n: float) -> str:
+    """650, 21 k, 2.71 M"""
+    if n >= 1e6:
+        return f"{n / 1e6:,.2f} M"
+    return f"{n / 1e3:.0f} k" if n >= 1000 else f"{n:.0f}"
+
+
 def megabytes(n: float) -> str:
     """3.2 GB, 450 MB"""
     return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(1, round(n / 1e6)):,} MB"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moltide.atomic import atomic_write_text
+from moltide.pretraining.plan import count_text
 from moltide.pretraining.results import LABELS, Facts
 from moltide.report.render import render_page
 from moltide.report.style import ACCENT, BASE, MODEL, drawing, new_figure, to_svg
@@ -36,7 +37,7 @@ def write_pretraining_report(
     title = f"Pretraining: {metrics['verdict'].split(':')[0]}"
     state, model = facts.state, facts.model
     subtitle = (
-        f"{model['parameters'] / 1e6:.2f} M parameters, {state.tokens / 1e6:,.1f} M tokens in "
+        f"{count_text(model['parameters'])} parameters, {count_text(state.tokens)} tokens in "
         f"{state.step:,} steps. " + ". ".join(facts.data)
     )
     caption = (

@@ -10,7 +10,7 @@ from typing import Any
 from moltide.pretraining.folder import FORMAT
 from moltide.pretraining.loop import Progress
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.plan import Plan
+from moltide.pretraining.plan import Plan, count_text
 
 # Name in metrics.json -> what a reader reads.
 LABELS = {
@@ -119,7 +119,7 @@ tags:
 (What it is for, the licence of the weights, the source and licence of the sequences.)
 
 {model["layers"]} layers, width {model["width"]}, {model["heads"]} heads, \
-{model["parameters"] / 1e6:.2f} M parameters, in the layout of ESM-2 (`EsmForMaskedLM`).
+{count_text(model["parameters"])} parameters, in the layout of ESM-2 (`EsmForMaskedLM`).
 
 ```python
 import moltide as mt

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moltide.errors import ConfigError
 from moltide.finetune.folder import check_writable
 from moltide.finetune.voice import SilentVoice, Voice
+from moltide.pretrained.loading import check_device
 from moltide.pretraining import folder as names
 from moltide.pretraining.corpus import Corpus, open_corpus, sha256_of
 from moltide.pretraining.events import require_tensorboard
@@ -167,6 +168,7 @@ def _refuse_early(options: PretrainOptions) -> None:
     """What cannot work is better known before minutes of reading."""
     valid = [] if options.valid is None else [Path(options.valid)]
     check_files([*options.files, *valid])
+    check_device(options.device)
     if options.tensorboard:
         require_tensorboard()
     folder = PretrainFolder(options.out, {})

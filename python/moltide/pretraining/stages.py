@@ -21,6 +21,7 @@ from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order
 from moltide.pretraining.plan import (
     Plan,
+    count_text,
     flops_a_token,
     make_plan,
     megabytes,
@@ -129,9 +130,9 @@ class Stages:
         why = {"time": " (cut to max_minutes)"}.get(plan.why, "")
         return [
             f"{config['layers']} layers, width {config['width']}, {config['heads']} heads, "
-            f"{parameter_count(self.encoder) / 1e6:.2f} M parameters, {self.encoder.dtype}",
+            f"{count_text(parameter_count(self.encoder))} parameters, {self.encoder.dtype}",
             f"{plan.steps:,} steps{why} of {options.batch_tokens:,} tokens: about "
-            f"{plan.steps * options.batch_tokens / 1e6:,.1f} M tokens, {passes:.2f} epochs; "
+            f"{count_text(plan.steps * options.batch_tokens)} tokens, {passes:.2f} epochs; "
             f"learning rate {options.lr:g} ({options.schedule}, {plan.warmup:,} warm-up steps)",
         ]
 
@@ -232,7 +233,7 @@ class Stages:
         kept = state.best_step if options.keep == "best" else state.step
         ended = "; ended early: time is up" if state.stopped == "time" else ""
         voice.say(
-            f"step {kept:,} of {state.step:,} kept; {state.tokens / 1e6:,.1f} M tokens seen{ended}"
+            f"step {kept:,} of {state.step:,} kept; {count_text(state.tokens)} tokens seen{ended}"
         )
         return state
 
