@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -309,3 +310,26 @@ def test_a_single_file_is_not_a_list_of_files(fasta: Path, tmp_path: Path) -> No
         pretrain(PretrainOptions(train=str(fasta), out=tmp_path, layers=1, width=16, heads=2))
     with pytest.raises(DataError, match="is a folder"):
         pretrain(options_of(tmp_path, tmp_path / "run"))
+
+
+def test_the_recipe_of_protein_mini_runs(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Path(__file__).parents[2] / "examples" / "pretrain_protein_mini.py"
+    valid = write_fasta(tmp_path / "valid.fasta", proteins(5, seed=4))
+    files = ["--train", fasta, "--valid", valid, "--out", tmp_path / "run", "--steps", 2]
+    monkeypatch.setattr(sys, "argv", [str(recipe), *map(str, files)])
+    runpy.run_path(str(recipe), run_name="__main__")
+    bundled = mt.load("protein-mini").config
+    made = mt.load(tmp_path / "run").config
+    for name in ("layers", "width", "heads", "ffn_width"):
+        assert made[name] == bundled[name], name
+
+
+def test_too_few_residues_to_validate_on_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fasta = write_fasta(tmp_path / "a.fasta", ["MKTAYIAKQRQISFVKA", "X" * 20])
+    valid = write_fasta(tmp_path / "v.fasta", ["X" * 20])
+    said = one_error(capsys, "pretrain", fasta, "--valid", valid, "--out", tmp_path / "run", *SMALL)
+    assert "20 residues to validate on are too few" in said

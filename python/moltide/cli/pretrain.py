@@ -160,8 +160,13 @@ def pretrain(
     batch_tokens: Annotated[int, _train("Tokens in an update.")] = 4096,
     max_tokens: Annotated[int, _train("Tokens computed at once: less needs less memory.")] = 8192,
     lr: Annotated[
-        float, typer.Option("--lr", help="Peak learning rate.", rich_help_panel=TRAIN_PANEL)
-    ] = 1e-3,
+        float | None,
+        typer.Option(
+            "--lr",
+            help="Peak learning rate; by default 1e-3, with --backbone 1e-4.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = None,
     warmup: Annotated[
         int | None, _train("Steps of rising rate; by default 2 % of all, 10 to 2,000.")
     ] = None,

@@ -173,11 +173,15 @@ class RunFolder:
 
     def _clear_temporary(self) -> None:
         """Remove what a kill left of a file being written."""
-        for folder in (self.path, self.checkpoint, self.path / MODEL, self.path / BACKBONE):
+        for folder in self._written():
             if folder.is_dir():
                 for one in folder.iterdir():
                     if one.name.startswith(".") and self._is_ours(one.name):
                         _remove(one)
+
+    def _written(self) -> tuple[Path, ...]:
+        """Folders in which a kill may leave a file half written."""
+        return (self.path, self.checkpoint, self.path / MODEL, self.path / BACKBONE)
 
     def _is_foreign(self, name: str) -> bool:
         """Whether a folder without a run is refused for a file of this name."""

@@ -32,6 +32,9 @@ class PretrainFolder(RunFolder):
         """Where corpora are kept while the run is unfinished."""
         return self.checkpoint / "corpus"
 
+    def _written(self) -> tuple[Path, ...]:
+        return (self.path, self.checkpoint, self.corpora)
+
     def _is_foreign(self, name: str) -> bool:
         # A published model has files of the same names; it must not pass for an empty folder.
         return name != _CHECKPOINT and not (name.startswith(".") and self._is_ours(name))

@@ -95,6 +95,15 @@ def train(setup: Setup) -> Progress:
     state = _restore(setup)
     plan, view = setup.plan, setup.view
     view.begin(plan.steps, state.step, [_shown(row) for row in state.history])
+    try:
+        _steps(setup, state)
+    finally:
+        view.end()
+    return state
+
+
+def _steps(setup: Setup, state: Progress) -> None:
+    plan = setup.plan
     stream = batches(setup.order, setup.batch_tokens, (state.epoch, state.window))
     while not state.stopped:
         if setup.stop:
@@ -119,7 +128,7 @@ def train(setup: Setup) -> Progress:
         elif _out_of_time(setup, state):
             state.stopped = "time"
         _log(setup, state, result, batch.epoch)
-        view.step(result, state.seconds)
+        setup.view.step(result, state.seconds)
         if state.step % plan.valid_every == 0 or state.stopped:
             _validate(setup, state, batch.epoch)
         due = setup.checkpoint.is_due()
@@ -127,8 +136,6 @@ def train(setup: Setup) -> Progress:
             due = state.step % setup.save_every == 0
         if due or state.stopped:
             _save(setup, state)
-    view.end()
-    return state
 
 
 def _out_of_time(setup: Setup, state: Progress) -> bool:

@@ -19,6 +19,8 @@ from moltide.pretraining.reading import Columns
 SCHEDULES = ("cosine", "linear", "constant")
 LONG = ("pieces", "crop")
 KEEP = ("best", "last")
+# Peak learning rates of new weights, and of a checkpoint that goes on.
+_LR_NEW, _LR_MORE = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class PretrainOptions:
     init: standard deviation of initial weights; None: 1 / sqrt(width).
     steps, epochs, max_minutes: the end; the first to come. None of them: one epoch.
     batch_tokens: tokens of an update. max_tokens: of them in the engine at once (memory).
-    lr, warmup (steps; None: 2 % of all, 10 to 2,000), schedule, min_lr_ratio, beta1, beta2,
-        weight_decay, clip_norm: of AdamW.
+    lr (None: 1e-3, with `backbone` 1e-4), warmup (steps; None: 2 % of all, 10 to 2,000), schedule,
+        min_lr_ratio, beta1, beta2, weight_decay, clip_norm: of AdamW.
     mask_rate, mask_token, mask_random: share of residues to predict; of these, the shares
         replaced by <mask> and by a random residue. Validation hides 15 %, all by <mask>.
     valid_every, save_every: steps between validations (None: 20 in the run, at least 50 steps
@@ -80,7 +82,7 @@ class PretrainOptions:
     max_minutes: float | None = None
     batch_tokens: int = 4096
     max_tokens: int = 8192
-    lr: float = 1e-3
+    lr: float | None = None
     warmup: int | None = None
     schedule: str = "cosine"
     min_lr_ratio: float = 0.02
@@ -133,7 +135,7 @@ class PretrainOptions:
         self._number("cluster_weight", 0, 10, optional=True)
         for name in ("init", "epochs", "max_minutes"):
             self._number(name, 0, math.inf, above=True, optional=True)
-        self._number("lr", 0, 10, above=True)
+        self._number("lr", 0, 10, above=True, optional=True)
         for name in ("weight_decay", "clip_norm"):
             self._number(name, 0, math.inf)
         self._check_together()
@@ -196,6 +198,13 @@ class PretrainOptions:
             raise ConfigError(f"{name} is {value!r}; allowed: a number {floor}{ceiling}")
 
     @property
+    def peak_lr(self) -> float:
+        """`lr`, or what stands for None."""
+        if self.lr is not None:
+            return float(self.lr)
+        return _LR_NEW if self.backbone is None else _LR_MORE
+
+    @property
     def columns(self) -> Columns:
         return Columns(self.sequence, self.cluster, self.weight)
 
@@ -211,7 +220,7 @@ class PretrainOptions:
         """What decides the result beside the data and the weights, as plain JSON types."""
         left_out = {
             *("train", "valid", "out", "threads", "cache", "tensorboard", "report", "dry_run"),
-            *("overwrite", "save_every", "device"),
+            *("overwrite", "save_every", "device", "recompute"),
         }
         values = dataclasses.asdict(self)
         return {

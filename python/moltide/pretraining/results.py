@@ -100,10 +100,9 @@ def card(facts: Facts, metrics: Mapping[str, Any]) -> str:
     }
     table = "\n".join(f"| {name} | {row['perplexity']:.3f} |" for name, row in rows.items())
     start = "new weights" if options.backbone is None else f"the weights of {options.backbone}"
+    values = {**dataclasses.asdict(options), "lr": options.peak_lr}
     settings = {
-        name: value
-        for name, value in dataclasses.asdict(options).items()
-        if name in _SHOWN and value is not None
+        name: value for name, value in values.items() if name in _SHOWN and value is not None
     }
     shown = ", ".join(f"{name} {value}" for name, value in settings.items())
     return f"""---

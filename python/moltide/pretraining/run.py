@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moltide.errors import ConfigError
+from moltide.errors import ConfigError, DataError
 from moltide.finetune.folder import check_writable
 from moltide.finetune.voice import SilentVoice, Voice
 from moltide.pretrained.loading import check_device
@@ -147,6 +147,11 @@ def _prepare(
     with voice.busy("splitting"):
         parts = split_parts(corpus, valid, options.holdout, options.identity, options.seed)
     windows = validation_windows(options, corpus, valid, parts)
+    if not windows.count:
+        raise DataError(
+            f"{windows.lengths.sum():,} residues to validate on are too few to hide any; give more "
+            "with --valid, or raise --holdout"
+        )
     voice.section("split", [*parts.lines, windows_line(windows.count, len(windows))])
     order = Order(corpus, parts.train, options.order())
     return Stages(options, encoder, folder, voice, started, corpus, valid, parts, windows, order)

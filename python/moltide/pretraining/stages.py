@@ -74,7 +74,8 @@ class Stages:
         self.options, self.encoder, self.folder, self.voice = options, encoder, folder, voice
         self.started, self.corpus, self.valid, self.parts = started, corpus, valid, parts
         self.windows, self.order = windows, order
-        self.sample = windows.sample(options.valid_tokens, VALID_SEED)
+        sample = windows.sample(options.valid_tokens, VALID_SEED)
+        self.sample = sample if sample.count else windows
         self.checkpoint = CheckpointFile(folder.checkpoint / "train.safetensors")
         self.plan = Plan(1, 0, 1, 1.0, "steps")
 
@@ -133,7 +134,7 @@ class Stages:
             f"{count_text(parameter_count(self.encoder))} parameters, {self.encoder.dtype}",
             f"{plan.steps:,} steps{why} of {options.batch_tokens:,} tokens: about "
             f"{count_text(plan.steps * options.batch_tokens)} tokens, {passes:.2f} epochs; "
-            f"learning rate {options.lr:g} ({options.schedule}, {plan.warmup:,} warm-up steps)",
+            f"learning rate {options.peak_lr:g} ({options.schedule}, warm-up {plan.warmup:,})",
         ]
 
     def run(self) -> dict[str, Any]:

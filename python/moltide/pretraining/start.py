@@ -97,7 +97,7 @@ def engine_trainer(
     values = {
         "mode": "full",
         "objective": "mlm",
-        "lr": float(chosen.lr),
+        "lr": chosen.peak_lr,
         "beta1": float(chosen.beta1),
         "beta2": float(chosen.beta2),
         "weight_decay": float(chosen.weight_decay),
