@@ -29,7 +29,8 @@ counts 3 forward passes, LoRA 2) as a share of the best large matrix product abo
 of the best products of this model's own shapes. *Of memory*: what reading the weights once a pass
 (training: twice, and AdamW's state) takes of the measured stream. *Ready*: resident memory with the
 model loaded, before the first result. *Difference*: the largest from moltide's float32 embeddings,
-over their root mean square; *1 - cosine*: of the worst sequence."""
+over their root mean square; *1 - cosine*: of the worst sequence. Start-up: a process's start to
+its end with one embedding of 300 residues made (moltide: the command, with its file written)."""
 
 
 def limit_lines(limits: dict) -> list[str]:
