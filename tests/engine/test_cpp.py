@@ -7,11 +7,13 @@ in pytest's temporary folder.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from vector_code import vector_functions
 
 ROOT = Path(__file__).resolve().parents[2]
 # ThreadSanitizer slows most and has something to see only where threads meet.
@@ -41,3 +43,7 @@ def test_cpp(sanitizer: str, tmp_path: Path) -> None:
         pytest.skip("GoogleTest is missing: sudo apt-get install -y libgtest-dev")
     assert result.returncode == 0, (result.stdout + result.stderr)[-8000:]
     assert "[  PASSED  ]" in result.stdout
+    if sanitizer == "none" and platform.machine() == "x86_64" and shutil.which("objdump"):
+        outside, inside = vector_functions(build / "cpp-none" / "moltide_tests")
+        assert inside > 50
+        assert not outside

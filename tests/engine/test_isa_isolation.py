@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from vector_code import vector_functions
 
 ROOT = Path(__file__).resolve().parents[2]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
@@ -126,3 +127,16 @@ def test_shared_code_is_found(line, tmp_path):
     source = tmp_path / "shared.cpp"
     source.write_text(line + "\n")
     assert foreign_symbols(compile_source(source, "avx512", tmp_path / "shared.o"), "avx512")
+
+
+@needs_compiler
+@pytest.mark.skipif(not shutil.which("objdump"), reason="needs objdump (binutils)")
+def test_vector_code_outside_the_kernels_is_found(tmp_path):
+    source = tmp_path / "mixed.cpp"
+    source.write_text(
+        "void everywhere(float* x) { for (int i = 0; i < 64; ++i) x[i] *= 2; }\n"
+        "namespace moltide::avx2 { void kernel(float* x) { x[0] *= 2; } }\n"
+    )
+    wide = vector_functions(compile_source(source, "avx2", tmp_path / "wide.o"))
+    assert wide == ({"_Z10everywherePf"}, 1)
+    assert vector_functions(compile_source(source, "portable", tmp_path / "plain.o")) == (set(), 0)
