@@ -141,12 +141,8 @@ struct AmxDwKernel {
     }
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
-                           int64_t steps, float* c, int64_t ldc, Ahead ahead) {
-    // The share of such a step, sixteen pairs of tokens.
-    const auto between = [&] {
-#pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i, ahead.at += ahead.step) __builtin_prefetch(ahead.at, 0, 2);
-    };
+                           int64_t steps, float* c, int64_t ldc, Ahead) {
+    const auto between = [] {};
     if (panels == 2)
       multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, between);
     else
