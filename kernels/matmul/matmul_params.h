@@ -21,6 +21,16 @@ struct MatmulParams {
   uint8_t epilogue;
 };
 
+struct PackParams {
+  const float* w;
+  int64_t ld;
+  bool transpose;
+  int64_t n, k;
+  float scale;
+  bool bf16;
+  void* out;
+};
+
 struct DwParams {
   const void* dy;
   const void* x;
