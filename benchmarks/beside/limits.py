@@ -14,7 +14,7 @@ import numpy as np
 from workload import SIZES
 
 # (tokens, out, in): ESM-2's larger projections and a square product.
-SHAPES = ((1024, 1280, 1280), (1024, 5120, 1280), (2048, 2048, 2048))
+SHAPES = ((256, 1280, 1280), (1024, 1280, 1280), (1024, 5120, 1280), (2048, 2048, 2048))
 # Rows of x where the model's own shapes are measured: a few sequences.
 TOKENS = 1024
 DTYPES = ("float32", "bf16", "int8")
