@@ -13,7 +13,7 @@
 // Needs     D a multiple of 4 in 4..256; sequences of at most 2^20 tokens; else refused in
 //           attention.cpp. Empty sequences and B = 0 are legal
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
-// Memory    tiles, and in the backward and on amx O(L * D), per thread (thread_scratch): never L x L
+// Memory    tiles, in the backward and on amx O(L * D), per thread (thread_scratch): never L x L
 // Amx       bf16 arguments there: scores and all sums in float32; exponentials within 8e-5 of
 //           themselves. Forward: the exponentials, of scores minus their row's first, or, where
 //           that overflows, minus the largest so far, are rounded to bf16 for the product with v;
