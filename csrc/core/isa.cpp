@@ -22,8 +22,9 @@ bool request_amx() {
   constexpr int kXfeatureTileData = 18;
   unsigned a = 0, b = 0, c = 0, d = 0;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24;
-  if ((d & kAmxBf16) == 0 || (d & kAmxTile) == 0) return false;
+  constexpr unsigned kAmxBf16 = 1u << 22, kAmxTile = 1u << 24, kAmxInt8 = 1u << 25;
+  constexpr unsigned kAll = kAmxBf16 | kAmxTile | kAmxInt8;
+  if ((d & kAll) != kAll) return false;
   return syscall(SYS_arch_prctl, kArchReqXcompPerm, kXfeatureTileData) == 0;
 #else
   return false;
@@ -41,6 +42,8 @@ std::vector<Isa> detect() {
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return found;
   found.push_back(Isa::avx512);
+  if (!__builtin_cpu_supports("avx512vnni")) return found;
+  found.push_back(Isa::avx512_vnni);
   if (!__builtin_cpu_supports("avx512bf16")) return found;
   found.push_back(Isa::avx512_bf16);
   if (request_amx()) found.push_back(Isa::amx);
@@ -78,6 +81,8 @@ const char* isa_name(Isa isa) {
       return "avx2";
     case Isa::avx512:
       return "avx512";
+    case Isa::avx512_vnni:
+      return "avx512_vnni";
     case Isa::avx512_bf16:
       return "avx512_bf16";
     case Isa::amx:

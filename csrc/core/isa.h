@@ -5,9 +5,9 @@
 
 namespace moltide {
 
-// Ordered: each includes what is above it. The last two have products of bf16 only: avx512_bf16
-// changes matmul alone, amx matmul and attention.
-enum class Isa { portable, avx2, avx512, avx512_bf16, amx };
+// Ordered: each includes what is above it. The last three have products of narrow types only:
+// avx512_vnni changes matmul_i8 alone, avx512_bf16 matmul as well, amx attention too.
+enum class Isa { portable, avx2, avx512, avx512_vnni, avx512_bf16, amx };
 
 const char* isa_name(Isa isa);
 // What this processor and operating system can run, best last.

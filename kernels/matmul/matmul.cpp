@@ -42,6 +42,7 @@ Functions functions(DType dtype) {
       if (dtype == DType::bf16)
         return {avx512_bf16::matmul_run, avx512_bf16::matmul_dw_run, avx512_bf16::matmul_peak_loop};
       [[fallthrough]];
+    case Isa::avx512_vnni:
     case Isa::avx512:
       return {avx512::matmul_run, avx512::matmul_dw_run, avx512::matmul_peak_loop};
     case Isa::avx2:

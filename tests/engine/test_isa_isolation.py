@@ -22,12 +22,14 @@ from vector_code import vector_functions
 ROOT = Path(__file__).resolve().parents[2]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+VNNI = [*AVX512, "-mavx512vnni"]
 FLAGS = {
     "portable": [],
     "avx2": AVX2,
     "avx512": AVX512,
-    "avx512_bf16": [*AVX512, "-mavx512bf16"],
-    "amx": [*AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16"],
+    "avx512_vnni": VNNI,
+    "avx512_bf16": [*VNNI, "-mavx512bf16"],
+    "amx": [*VNNI, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 

@@ -16,7 +16,7 @@ VECTOR = re.compile(r"^\s*[0-9a-f]+:\s+(?:v[a-z0-9]+|tile\w+|tdp\w+|ldtilecfg|st
 # Mnemonics of the baseline that begin alike.
 BASELINE = re.compile(r":\s+(?:verr|verw|vmcall|vmfunc)\b")
 # In `moltide::avx2` and the like, or made for a function that is (NS_: moltide, said again).
-KERNEL = re.compile(r"(?:7moltide|NS_)(?:4avx2|6avx512|11avx512_bf16|3amx)")
+KERNEL = re.compile(r"(?:7moltide|NS_)(?:4avx2|6avx512|11avx512_(?:vnni|bf16)|3amx)")
 
 
 def vector_functions(binary: Path) -> tuple[set[str], int]:
