@@ -11,6 +11,7 @@ namespace py = pybind11;
 // Ops are bound for the tests, one file a group.
 void bind_ops_rows(py::module_& ops);
 void bind_ops_matmul(py::module_& ops);
+void bind_ops_int8(py::module_& ops);
 void bind_ops_attention(py::module_& ops);
 void bind_ops_loss(py::module_& ops);
 void bind_model(py::module_& module);
@@ -36,6 +37,7 @@ PYBIND11_MODULE(_engine, module) {
   py::module_ ops = module.def_submodule("ops", "Single operations, for tests.");
   bind_ops_rows(ops);
   bind_ops_matmul(ops);
+  bind_ops_int8(ops);
   bind_ops_attention(ops);
   bind_ops_loss(ops);
   bind_model(module);

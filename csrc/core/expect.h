@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/check.h"
+#include "core/int8_rows.h"
 #include "core/tensor.h"
 
 namespace moltide {
@@ -32,6 +33,14 @@ inline void expect_f32(const char* op, const char* name, const Tensor& t, int64_
                        int64_t cols) {
   expect_dtype(op, name, t, DType::f32);
   expect_shape(op, name, t, rows, cols);
+}
+
+// Memory behind the codes and scales, and rows a multiple of 64 codes apart.
+inline void expect_int8(const char* op, const char* name, const Int8Rows& q) {
+  MOLTIDE_CHECK((q.data && q.scale) || q.rows == 0, op, ": ", name, " of shape (", q.rows, ", ",
+                q.cols, ") has no memory");
+  MOLTIDE_CHECK(q.ld >= q.cols && q.ld % 64 == 0, op, ": ", name, " has rows ", q.ld,
+                " codes apart, expected a multiple of 64, at least ", q.cols);
 }
 
 inline void expect_memory(const char* op, const char* name, const void* data, int64_t count) {

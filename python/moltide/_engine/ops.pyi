@@ -28,14 +28,18 @@ __all__: list[str] = [
     "label_weight",
     "layernorm_bwd",
     "layernorm_fwd",
+    "layernorm_quantize",
     "log_normal_cdf",
     "loss_weight",
     "matmul",
     "matmul_dw",
+    "matmul_i8",
+    "matmul_i8_peak",
     "matmul_peak_flops",
     "mse",
     "pool_bwd",
     "pool_fwd",
+    "quantize",
     "ranking",
     "residual_add",
     "rmsnorm_bwd",
@@ -45,6 +49,7 @@ __all__: list[str] = [
     "sum_squares",
     "target_count",
     "time_matmul",
+    "time_matmul_i8",
     "tobit",
     "token_dropout_scale",
 ]
@@ -249,6 +254,17 @@ def layernorm_fwd(
     (y, mean, rstd)
     """
 
+def layernorm_quantize(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    eps: typing.SupportsFloat | typing.SupportsIndex = 9.999999747378752e-06,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    (codes, scale)
+    """
+
 def log_normal_cdf(z: typing.SupportsFloat | typing.SupportsIndex) -> tuple[float, float]: ...
 def loss_weight(
     target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
@@ -277,6 +293,21 @@ def matmul_dw(
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> tuple: ...
+def matmul_i8(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.int8],
+    x_scale: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    y: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    epilogue: str = "store",
+    out_dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> typing.Any:
+    """
+    y, or (codes, scale) of the epilogue gelu_quantize
+    """
+
+def matmul_i8_peak() -> float: ...
 def matmul_peak_flops(dtype: str = "float32") -> float: ...
 def mse(
     pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
@@ -300,6 +331,15 @@ def pool_fwd(
     skip_last: typing.SupportsInt | typing.SupportsIndex = 1,
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
+def quantize(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    (codes, scale)
+    """
+
 def ranking(
     pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
@@ -370,6 +410,17 @@ def time_matmul(
     n: typing.SupportsInt | typing.SupportsIndex,
     k: typing.SupportsInt | typing.SupportsIndex,
     dtype: str = "float32",
+    what: str = "forward",
+    seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+) -> float:
+    """
+    Seconds of the fastest call on buffers of the engine's own.
+    """
+
+def time_matmul_i8(
+    m: typing.SupportsInt | typing.SupportsIndex,
+    n: typing.SupportsInt | typing.SupportsIndex,
+    k: typing.SupportsInt | typing.SupportsIndex,
     what: str = "forward",
     seconds: typing.SupportsFloat | typing.SupportsIndex = 0.1,
 ) -> float:
