@@ -1,6 +1,7 @@
 #include <cstring>
 
 #include "bind/convert.h"
+#include "core/isa.h"
 #include "model/model.h"
 
 namespace moltide {
@@ -27,6 +28,13 @@ struct Input {
   PackedBatch batch;
   std::vector<AdapterSegment> segments;
 };
+
+// "int8" keeps all but the matrix products in bf16 where there are instructions for it.
+std::unique_ptr<Model> make_model(const py::dict& config, const std::string& dtype) {
+  const bool int8 = dtype == "int8";
+  const DType fast = active_isa() >= Isa::avx512_bf16 ? DType::bf16 : DType::f32;
+  return std::make_unique<Model>(encoder_config(config), int8 ? fast : parse_dtype(dtype), int8);
+}
 
 Param& named(Model& model, const std::string& name) {
   Param* p = model.find(name);
@@ -202,13 +210,12 @@ void bind_model(pybind11::module_& module) {
   py::class_<Model>(module, "Model",
                     "An encoder with its adapters and task head. Arrays are float32; tokens (T) "
                     "int32 and cu_seqlens (B + 1) int32 describe a packed batch.")
-      .def(py::init([](const py::dict& config, const std::string& dtype) {
-             return std::make_unique<Model>(encoder_config(config), parse_dtype(dtype));
-           }),
-           py::arg("config"), py::arg("dtype") = "float32")
+      .def(py::init(&make_model), py::arg("config"), py::arg("dtype") = "float32")
       .def_property_readonly("config",
                              [](const Model& m) { return encoder_config_dict(m.config()); })
-      .def_property_readonly("dtype", [](const Model& m) { return dtype_name(m.act()); })
+      .def_property_readonly("dtype",
+                             [](const Model& m) { return m.int8() ? "int8" : dtype_name(m.act()); })
+      .def_property_readonly("activations", [](const Model& m) { return dtype_name(m.act()); })
       .def("parameters", &parameters, "(name, shape) of every parameter.")
       .def("has_parameter", [](Model& m, const std::string& n) { return m.find(n) != nullptr; })
       .def("get_parameter", &get_parameter, py::arg("name"), "A copy of the values.")

@@ -110,7 +110,7 @@ py::dict head_config_dict(const HeadConfig& config) {
 DType parse_dtype(const std::string& name) {
   if (name == "float32") return DType::f32;
   if (name == "bf16") return DType::bf16;
-  throw std::invalid_argument(concat("dtype '", name, "', allowed float32, bf16"));
+  throw std::invalid_argument(concat("dtype '", name, "', allowed float32, bf16, int8"));
 }
 
 PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 
+#include "core/int8_rows.h"
 #include "core/tensor.h"
 
 namespace moltide {
@@ -38,6 +39,11 @@ class Cursor {
   }
   Tensor tensor(int64_t rows, int64_t cols, DType dtype) {
     return make_tensor(bytes(rows * cols * dtype_bytes(dtype)), rows, cols, dtype);
+  }
+  Int8Rows int8_rows(int64_t rows, int64_t cols) {
+    float* scale = floats(rows);
+    const int64_t ld = int8_ld(cols);
+    return {static_cast<int8_t*>(bytes(rows * ld)), scale, rows, cols, ld};
   }
   float* floats(int64_t n) { return static_cast<float*>(bytes(n * 4)); }
   int32_t* ints(int64_t n) { return static_cast<int32_t*>(bytes(n * 4)); }

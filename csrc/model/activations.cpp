@@ -11,7 +11,14 @@ LayerActivations plan_layer(const EncoderConfig& c, const PassShape& s, Cursor& 
   const int64_t t = s.tokens, inner = c.heads * c.head_dim;
   const int64_t up = c.ffn_width * (c.activation == Activation::swiglu ? 2 : 1);
   LayerActivations a;
-  a.h1 = at.tensor(t, c.width, s.act);
+  // 8-bit projections read codes; adapters and other activations than GELU need the values too.
+  const bool values = !s.int8 || s.lora_rank > 0;
+  if (s.int8) {
+    a.h8 = at.int8_rows(t, c.width);
+    a.ctx8 = at.int8_rows(t, inner);
+    a.g8 = at.int8_rows(t, c.ffn_width);
+  }
+  if (values) a.h1 = at.tensor(t, c.width, s.act);
   a.q = at.tensor(t, inner, s.act);
   a.k = at.tensor(t, inner, s.act);
   a.v = at.tensor(t, inner, s.act);
@@ -27,8 +34,10 @@ LayerActivations plan_layer(const EncoderConfig& c, const PassShape& s, Cursor& 
   } else {
     a.h2 = a.h1;
   }
-  a.g = at.tensor(t, c.ffn_width, s.act);
-  a.u = s.train || up != c.ffn_width ? at.tensor(t, up, s.act) : a.g;
+  if (values || c.activation != Activation::gelu) {
+    a.g = at.tensor(t, c.ffn_width, s.act);
+    a.u = s.train || up != c.ffn_width ? at.tensor(t, up, s.act) : a.g;
+  }
   if (s.lora_rank > 0)
     for (Tensor& lora : a.lora) lora = at.tensor(t, s.lora_rank, s.act);
   return a;
@@ -89,10 +98,14 @@ PassActivations plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at
   if (s.backward) p.dx = at.tensor(t, c.width, DType::f32);
   if (s.train) p.dy = at.tensor(t, c.width, DType::f32);
   if (s.lm_head) {
-    p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
-    p.lm_u = at.tensor(t, c.width, DType::f32);
     p.lm_g = at.tensor(t, c.width, DType::f32);
-    p.lm_h = at.tensor(t, c.width, s.act);
+    if (s.int8) {
+      p.y8 = at.int8_rows(t, c.width);
+    } else {
+      p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
+      p.lm_u = at.tensor(t, c.width, DType::f32);
+      p.lm_h = at.tensor(t, c.width, s.act);
+    }
     p.mean_lm = at.floats(t);
     p.rstd_lm = at.floats(t);
     p.logits = at.tensor(t, c.vocab, DType::f32);

@@ -11,15 +11,17 @@ namespace moltide {
 
 // What one block keeps for its backward. Act = float32 or bf16, the model's compute type.
 struct LayerActivations {
-  Tensor h1;             // (T, C)   Act  attention's normalised input
-  Tensor q, k, v;        // (T, H*D) Act  after the rotary embedding
-  Tensor ctx;            // (T, H*D) Act  attention's output
-  Tensor x_mid;          // (T, C)   f32  residual stream between attention and MLP
-  Tensor h2;             // (T, C)   Act  MLP's normalised input
-  Tensor u;              // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
-  Tensor g;              // (T, F)   Act  after it
-  Tensor lora[7];        // (T, rank) Act of each adapted projection
-  float* lse = nullptr;  // (H, T)
+  Tensor h1;       // (T, C)   Act  attention's normalised input
+  Tensor q, k, v;  // (T, H*D) Act  after the rotary embedding
+  Tensor ctx;      // (T, H*D) Act  attention's output
+  Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP
+  Tensor h2;       // (T, C)   Act  MLP's normalised input
+  Tensor u;        // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
+  Tensor g;        // (T, F)   Act  after it
+  Tensor lora[7];  // (T, rank) Act of each adapted projection
+  // int8 inference: what the projections read of h1 and h2, of ctx, of g
+  Int8Rows h8, ctx8, g8;
+  float* lse = nullptr;                                                          // (H, T)
   float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
 };
 
@@ -41,6 +43,7 @@ struct PassShape {
   int64_t tokens = 0;
   int64_t batch = 0;
   DType act = DType::f32;
+  bool int8 = false;      // 8-bit matrix products; forward alone
   int64_t lora_rank = 0;  // largest rank in use; 0: no adapter
   bool lora_dropout = false;
   bool train = false;      // keep what the backward needs
@@ -64,6 +67,7 @@ struct PassActivations {
   // masked-LM head
   Tensor y_act, lm_h;  // (T, C) Act
   Tensor lm_u, lm_g;   // (T, C) f32 before and after the activation
+  Int8Rows y8;         // (T, C) int8 inference: what the head's projections read
   float *mean_lm = nullptr, *rstd_lm = nullptr;
   Tensor logits;   // (T, V) f32
   Tensor dlogits;  // (T, V) Act

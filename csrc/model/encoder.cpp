@@ -3,6 +3,7 @@
 #include "core/philox.h"
 #include "embedding/embedding.h"
 #include "layernorm/layernorm.h"
+#include "model/int8.h"
 #include "residual/residual.h"
 
 namespace moltide {
@@ -55,7 +56,10 @@ void encoder_forward(const PassContext& pass, const PassActivations& p, const En
   embed(pass, p);
   if (sinks.stream) sinks.stream(0, p.x[0]);
   for (int64_t i = 0; i < c.layers; ++i) {
-    block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws);
+    if (pass.int8)
+      block_forward_int8(pass, i, p.x[i], layer_of(p, i), p.ws);
+    else
+      block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws);
     if (sinks.layer) sinks.layer(i, layer_of(p, i));
     if (sinks.stream) sinks.stream(i + 1, p.x[i + 1]);
   }
@@ -87,6 +91,7 @@ void encoder_backward(const PassContext& pass, const PassActivations& p) {
 }
 
 void lm_head_forward(const PassContext& pass, const PassActivations& p) {
+  if (pass.int8) return lm_head_forward_int8(pass, p);
   EncoderWeights& w = pass.weights;
   if (p.y_act.data != p.y.data) copy_cast(p.y, p.y_act);
   matmul(p.y_act, w.lm_dense.forward.get(*w.lm_dense.weight, false, 1.0f, pass.act),

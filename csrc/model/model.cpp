@@ -48,8 +48,8 @@ void require_memory(const MemoryPlan& plan, int64_t held, const std::string& wha
              mebibytes(free), " are free; ", advice));
 }
 
-Model::Model(const EncoderConfig& config, DType act)
-    : config_(checked(config)), act_(act), weights_(config) {}
+Model::Model(const EncoderConfig& config, DType act, bool int8)
+    : config_(checked(config)), act_(act), int8_(int8), weights_(config) {}
 
 Adapter* Model::adapter(const std::string& name) {
   auto found = adapters_.find(name);
@@ -151,14 +151,15 @@ PassContext Model::context(const PackedBatch& batch, std::vector<AdapterSegment>
       rope_table(rope_length_, config_.head_dim, config_.rope_inv_freq.data(), rope_cos_.data(),
                  rope_sin_.data());
   }
-  return {config_, weights_, batch, std::move(segments), act_, rope_cos_.data(), rope_sin_.data()};
+  return {config_,          weights_,         batch, std::move(segments), act_,
+          rope_cos_.data(), rope_sin_.data(), int8_};
 }
 
 int64_t Model::packed_bytes_total(bool backward) const {
   int64_t bytes = 0;
   auto add = [&](const Linear& l) {
     if (!l.weight) return;
-    bytes += packed_bytes(l.out(), l.in(), act_);
+    bytes += int8_ ? packed_int8_bytes(l.out(), l.in()) : packed_bytes(l.out(), l.in(), act_);
     if (backward) bytes += packed_bytes(l.in(), l.out(), act_);
   };
   for (const LayerWeights& l : weights_.layers)
@@ -171,6 +172,7 @@ MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
   shape.tokens = tokens;
   shape.batch = batch;
   shape.act = act_;
+  shape.int8 = int8_;
   shape.lm_head = lm_head;
   for (auto& entry : adapters_) shape.lora_rank = std::max(shape.lora_rank, entry.second->rank);
   Cursor cursor;
@@ -189,6 +191,7 @@ const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
   shape.tokens = pass.batch.count();
   shape.batch = pass.batch.batch();
   shape.act = act_;
+  shape.int8 = int8_;
   shape.lora_rank = largest_rank(pass.segments);
   shape.lm_head = lm_head;
   auto lay_out = [&](char* base) {

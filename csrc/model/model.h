@@ -20,10 +20,12 @@ struct MemoryPlan {
 
 class Model {
  public:
-  Model(const EncoderConfig& config, DType act);
+  // int8: matrix products of the encoder on 8-bit codes, all else in `act`; inference alone.
+  Model(const EncoderConfig& config, DType act, bool int8 = false);
 
   const EncoderConfig& config() const { return config_; }
   DType act() const { return act_; }
+  bool int8() const { return int8_; }
   EncoderWeights& weights() { return weights_; }
   Head* head() { return head_.get(); }
   Adapter* adapter(const std::string& name);  // null when there is none of that name
@@ -73,6 +75,7 @@ class Model {
 
   EncoderConfig config_;
   DType act_;
+  bool int8_;
   EncoderWeights weights_;
   std::map<std::string, std::unique_ptr<Adapter>> adapters_;
   std::unique_ptr<Head> head_;

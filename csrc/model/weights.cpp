@@ -58,6 +58,16 @@ const PackedMatrix& Packed::get(const Param& w, bool transpose, float scale, DTy
   return matrix_;
 }
 
+const PackedInt8& PackedWeightInt8::get(const Param& w) {
+  if (version_ == w.version && storage_) return matrix_;
+  const int64_t n = w.shape[0], k = w.shape[1];
+  if (!storage_) storage_ = allocate_aligned(packed_int8_bytes(n, k));
+  pack_int8(w.value, k, n, k, storage_.get());
+  matrix_ = {storage_.get(), n, k};
+  version_ = w.version;
+  return matrix_;
+}
+
 EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   const int64_t width = c.width, inner = c.heads * c.head_dim;
   auto norm = [&](NormWeights& n, const std::string& name) {

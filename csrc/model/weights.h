@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "matmul/matmul.h"
+#include "matmul_i8/matmul_i8.h"
 #include "model/config.h"
 
 namespace moltide {
@@ -65,10 +66,22 @@ class Packed {
   float scale_ = 0;
 };
 
+// The same for the 8-bit product, forward alone.
+class PackedWeightInt8 {
+ public:
+  const PackedInt8& get(const Param& w);
+
+ private:
+  AlignedBytes storage_;
+  PackedInt8 matrix_{};
+  uint64_t version_ = ~uint64_t{0};
+};
+
 struct Linear {
   Param* weight = nullptr;  // (out, in)
   Param* bias = nullptr;    // (out), null: none
   Packed forward, backward;
+  PackedWeightInt8 int8;
 
   int64_t in() const { return weight->shape[1]; }
   int64_t out() const { return weight->shape[0]; }

@@ -45,6 +45,8 @@ void check_config(const TrainConfig& c) {
 
 Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), config_(config) {
   check_config(config_);
+  MOLTIDE_CHECK(!model_.int8(),
+                "an int8 model has no backward pass; load it as float32 or bf16 to train it");
   const bool mlm = config_.objective == Objective::mlm;
   MOLTIDE_CHECK(!mlm || model_.config().lm_head, "objective mlm needs a masked-LM head");
   MOLTIDE_CHECK(mlm || model_.head(), "objective ", objective_name(config_.objective),

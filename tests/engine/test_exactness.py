@@ -34,7 +34,7 @@ def packed(parts):
     return np.concatenate(parts) if parts else np.empty(0, np.int32), cu
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16", "int8"])
 @pytest.mark.parametrize("head_dim", [16, 24, 32, 64, 128])
 def test_batched_equals_alone_in_any_order_and_thread_count(isa, dtype, head_dim):
     model, parts = make(dtype, head_dim), sequences()
@@ -69,7 +69,7 @@ def test_empty_batch_and_shortest_sequence():
     assert (model.pooled(only, np.array([0, 2], np.int32)) == 0).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16", "int8"])
 @pytest.mark.parametrize("hidden", [0, 24])
 @pytest.mark.parametrize("pool", ["mean", "cls", "none"])
 def test_one_pass_gives_the_prediction_and_what_the_head_reads(isa, dtype, hidden, pool):

@@ -1,0 +1,136 @@
+#include "model/int8.h"
+
+#include <cmath>
+#include <initializer_list>
+
+#include "attention/attention.h"
+#include "layernorm/layernorm.h"
+#include "layernorm_quantize/layernorm_quantize.h"
+#include "matmul_i8/matmul_i8.h"
+#include "quantize/quantize.h"
+#include "residual/residual.h"
+#include "rope/rope.h"
+
+namespace moltide {
+namespace {
+
+void multiply(Linear& linear, const Int8Rows& x, const Tensor& y,
+              Int8Epilogue epilogue = Int8Epilogue::store) {
+  matmul_i8(x, linear.int8.get(*linear.weight), linear.bias_value(), y, epilogue);
+}
+
+// norm(x) as int8 for the projections, and in the activations' type for adapters at these sites.
+void normalise(const PassContext& pass, int64_t layer, const NormWeights& norm, const Tensor& x,
+               std::initializer_list<Projection> sites, const Int8Rows& codes, const Tensor& h) {
+  const float eps = static_cast<float>(pass.config.norm_eps);
+  layernorm_quantize(x, norm.weight->value, norm.bias->value, eps, codes);
+  bool adapted = false;
+  for (Projection p : sites) adapted = adapted || has_adapter(pass, {layer, p});
+  if (adapted) layernorm_fwd(x, norm.weight->value, norm.bias->value, eps, h, nullptr, nullptr);
+}
+
+// x += scale * projection of the input, given as int8 and, for adapters, in the activations' type.
+void add_branch(const PassContext& pass, Linear& linear, Site site, const Int8Rows& codes,
+                const Tensor& input, const Tensor& x, const LayerActivations& a,
+                const Workspace& ws) {
+  const Tensor& lora = a.lora[static_cast<int>(site.projection)];
+  const bool scaled = pass.config.residual_scale != 1.0;
+  const Tensor& y = scaled ? ws.branch : x;
+  multiply(linear, codes, y, scaled ? Int8Epilogue::store : Int8Epilogue::accumulate);
+  adapters_forward(pass, site, input, y, lora, ws);
+  if (scaled) residual_add(x, y, static_cast<float>(pass.config.residual_scale));
+}
+
+void attention_forward(const PassContext& pass, const LayerActivations& a) {
+  const EncoderConfig& c = pass.config;
+  if (c.position == Position::rotary)
+    for (const Tensor& x : {a.q, a.k})
+      rope(x, pass.batch.position.data(), c.heads, c.head_dim, pass.rope_cos, pass.rope_sin, false);
+  AttentionParams p{};
+  p.cu_seqlens = pass.batch.cu_seqlens.data();
+  p.batch = pass.batch.batch();
+  p.heads = c.heads;
+  p.head_dim = c.head_dim;
+  p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
+  attention_fwd(p, a.q, a.k, a.v, a.ctx, a.lse);
+}
+
+// f(begin, end, adapted) over all rows, in runs whose sequences do or do not adapt the MLP.
+template <class F>
+void for_each_run(const PassContext& pass, int64_t layer, F f) {
+  int64_t at = 0;
+  for (const AdapterSegment& s : pass.segments) {
+    bool adapted = false;
+    for (Projection p : {Projection::gate, Projection::up, Projection::down})
+      adapted = adapted || s.adapter->pair(layer, p);
+    if (!adapted) continue;
+    if (at < s.begin) f(at, s.begin, false);
+    f(s.begin, s.end, true);
+    at = s.end;
+  }
+  if (at < pass.batch.count()) f(at, pass.batch.count(), false);
+}
+
+// a.h8 -> a.g8, the MLP's inner vector, and a.g in the activations' type where an adapter reads it.
+void mlp_inner(const PassContext& pass, int64_t layer, const LayerActivations& a,
+               const Workspace& ws) {
+  LayerWeights& w = pass.weights.layers[layer];
+  const Activation activation = pass.config.activation;
+  const bool swiglu = activation == Activation::swiglu;
+  const int64_t f = pass.config.ffn_width;
+  const auto fused = [&](bool adapted) { return activation == Activation::gelu && !adapted; };
+  const auto up = [&](const Tensor& u) { return swiglu ? u.slice_cols(f, f) : u; };
+  for_each_run(pass, layer, [&](int64_t begin, int64_t end, bool adapted) {
+    const Int8Rows x = a.h8.slice_rows(begin, end);
+    if (fused(adapted))
+      return matmul_i8_gelu(x, w.up.int8.get(*w.up.weight), w.up.bias_value(),
+                            a.g8.slice_rows(begin, end));
+    const Tensor u = a.u.slice_rows(begin, end);
+    if (swiglu) multiply(w.gate, x, u.slice_cols(0, f));
+    multiply(w.up, x, up(u));
+  });
+  const auto adapters = [&](Projection p, const Tensor& y) {
+    if (has_adapter(pass, {layer, p}))
+      adapters_forward(pass, {layer, p}, a.h2, y, a.lora[static_cast<int>(p)], ws);
+  };
+  adapters(Projection::up, up(a.u));
+  if (swiglu) adapters(Projection::gate, a.u.slice_cols(0, f));
+  for_each_run(pass, layer, [&](int64_t begin, int64_t end, bool adapted) {
+    if (fused(adapted)) return;
+    activation_fwd(activation, a.u.slice_rows(begin, end), a.g.slice_rows(begin, end));
+    quantize(a.g.slice_rows(begin, end), a.g8.slice_rows(begin, end));
+  });
+}
+
+}  // namespace
+
+void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
+                        const LayerActivations& a, const Workspace& ws) {
+  LayerWeights& w = pass.weights.layers[layer];
+  normalise(pass, layer, w.attn_norm, x, {Projection::q, Projection::k, Projection::v}, a.h8, a.h1);
+  const auto project = [&](Linear& linear, Projection p, const Tensor& y) {
+    multiply(linear, a.h8, y);
+    adapters_forward(pass, {layer, p}, a.h1, y, a.lora[static_cast<int>(p)], ws);
+  };
+  project(w.q, Projection::q, a.q);
+  project(w.k, Projection::k, a.k);
+  project(w.v, Projection::v, a.v);
+  attention_forward(pass, a);
+  quantize(a.ctx, a.ctx8);
+  add_branch(pass, w.out, {layer, Projection::out}, a.ctx8, a.ctx, x, a, ws);
+
+  normalise(pass, layer, w.mlp_norm, x, {Projection::gate, Projection::up}, a.h8, a.h2);
+  mlp_inner(pass, layer, a, ws);
+  add_branch(pass, w.down, {layer, Projection::down}, a.g8, a.g, x, a, ws);
+}
+
+void lm_head_forward_int8(const PassContext& pass, const PassActivations& p) {
+  EncoderWeights& w = pass.weights;
+  quantize(p.y, p.y8);
+  multiply(w.lm_dense, p.y8, p.lm_g, Int8Epilogue::gelu);
+  layernorm_quantize(p.lm_g, w.lm_norm.weight->value, w.lm_norm.bias->value,
+                     static_cast<float>(pass.config.norm_eps), p.y8);
+  multiply(w.lm_decoder, p.y8, p.logits);
+}
+
+}  // namespace moltide
