@@ -60,7 +60,7 @@ class PackedModel:
 
     @property
     def dtype(self) -> str:
-        """Arithmetic of activations: "float32" or "bf16"."""
+        """Arithmetic: "float32", "bf16", or "int8" (8-bit matrix products)."""
         return str(self.model.dtype)
 
     @property

@@ -23,10 +23,13 @@ def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> E
 
     Raises:
         CheckpointError: no such model.
-        ConfigError: neither a name nor an Encoder, or an Encoder that has adapters.
+        ConfigError: neither a name nor an Encoder, an Encoder that has adapters, or int8, which
+            has no backward pass.
     """
     from moltide.encoder import Encoder
 
+    if dtype == "int8" or (isinstance(backbone, Encoder) and backbone.dtype == "int8"):
+        raise ConfigError("dtype 'int8' is for inference; train in 'float32' or 'bf16'")
     if isinstance(backbone, Encoder):
         if backbone.adapters:
             raise ConfigError(

@@ -155,8 +155,11 @@ def _needs_copy(reference: Mapping[str, Any]) -> bool:
     return False
 
 
-def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
+def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "auto") -> AssayModel:
     """Read what `save` wrote.
+
+    Args:
+        dtype: "auto": as it was trained.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -170,13 +173,14 @@ def load(folder: str | os.PathLike[str], device: str = "auto") -> AssayModel:
         mode, head, backbone = described["adapter"], described["head"], described["backbone"]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path / CONFIG}: the model's {error} is missing") from error
+    used = backbone if dtype == "auto" else {**backbone, "dtype": dtype}
     arrays = _read_head(path)
     if mode == "full":
         from moltide.pretrained import load as load_encoder
 
-        encoder = load_encoder(path / MODEL, device, backbone["dtype"])
+        encoder = load_encoder(path / MODEL, device, used["dtype"])
     else:
-        encoder = _reload(path, backbone, device)
+        encoder = _reload(path, used, device)
     if mode == "lora":
         encoder.load_adapter(path, ADAPTER)
     encoder.set_head(head)

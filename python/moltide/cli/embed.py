@@ -180,6 +180,8 @@ class _Embeddings:
                     f"longest sequence so far: {length:,} residues ({name}), in one pass; time "
                     "grows with the square of the length"
                 )
+            if not self.names:
+                common.say_int8_cost(voice, encoder, batch.sequences, adapter)
             self.names += batch.names
             self.rows += batch.rows
             self.arrays.extend(

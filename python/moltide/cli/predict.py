@@ -78,6 +78,13 @@ def predict(
         bool, typer.Option("--sort", help="Sort rows by rank.", rich_help_panel=OUTPUT_PANEL)
     ] = False,
     device: common.DeviceOption = common.Device.auto,
+    dtype: Annotated[
+        common.Dtype,
+        typer.Option(
+            help="Arithmetic; auto: as trained. int8: 8-bit matrix products, fast and less exact.",
+            rich_help_panel=MODEL_PANEL,
+        ),
+    ] = common.Dtype.auto,
     json_line: common.Json = False,
 ) -> None:
     import json
@@ -95,7 +102,7 @@ def predict(
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
     document = read_config(run)
     with voice.busy("loading the model"):
-        model = load(run, device.value)
+        model = load(run, device.value, dtype.value)
     data = document.get("data", {})
     parent, number, said = _wildtype(data, wildtype, common.numbering_of(numbering))
     reader = SequenceReader(
@@ -201,6 +208,8 @@ def _predict(
     done = 0
     with voice.busy("predicting"):
         for batch in reader:
+            if not done:
+                common.say_int8_cost(voice, model.encoder, batch.sequences, model.adapter)
             found = model.predict(batch.sequences, interval=interval, domain=True)
             for at, row in enumerate(batch.rows):
                 listed: list[Any] = []

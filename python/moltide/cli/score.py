@@ -116,6 +116,7 @@ def score(
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
     with voice.busy("loading the backbone"):
         encoder = load(backbone, device.value, dtype.value)
+    common.say_int8_cost(voice, encoder, [parent])
     if variants is None:
         offset = 1 if number == "auto" else int(number)
         count = _scan(encoder, parent, method.value, offset, out, heatmap, voice)

@@ -26,7 +26,10 @@ def load(
         name_or_path: a folder, the name of a bundled model, or a Hub id ("owner/name").
         device: "auto" or "cpu".
         dtype: arithmetic of activations: "float32", "bf16", or "auto" (float32 on the CPU).
-            Weights are kept in float32 either way, whatever dtype the file has.
+            Weights are kept in float32 either way, whatever dtype the file has. "int8", for
+            inference alone, rounds weights (per output) and inputs (per token) of the matrix
+            products to 8 bits and computes the rest in bf16 where the processor has instructions
+            for it, else in float32; `Encoder.int8_cost` measures what that costs.
         revision: branch, tag or commit on the Hub.
         cache_dir: folder for downloads; default is huggingface_hub's.
         token: access token for gated and private models; default is HF_TOKEN or the stored login.
@@ -39,8 +42,8 @@ def load(
         ConfigError: another device or dtype.
     """
     check_device(device)
-    if dtype not in ("auto", "float32", "bf16"):
-        raise ConfigError(f"dtype is {dtype!r}; allowed: 'auto', 'float32', 'bf16'")
+    if dtype not in ("auto", "float32", "bf16", "int8"):
+        raise ConfigError(f"dtype is {dtype!r}; allowed: 'auto', 'float32', 'bf16', 'int8'")
     files = locate(
         name_or_path,
         revision=revision,
