@@ -62,10 +62,9 @@ def instruction_peak(dtype: str) -> float | None:
     """FLOP/s of a core with all operands in registers; None where the engine has no such path."""
     from moltide._engine import ops
 
-    try:
-        return max(ops.matmul_peak_flops(dtype) for _ in range(3))
-    except (ValueError, TypeError):
-        return None
+    if dtype == "int8":
+        return max(ops.matmul_i8_peak() for _ in range(3)) or None
+    return max(ops.matmul_peak_flops(dtype) for _ in range(3))
 
 
 def _products(
@@ -76,10 +75,10 @@ def _products(
 
     moltide.set_num_threads(threads)
     for shape in shapes:
-        try:
+        if dtype == "int8":
+            yield "moltide", shape, ops.time_matmul_i8(*shape, "forward", budget)
+        else:
             yield "moltide", shape, ops.time_matmul(*shape, dtype, "forward", budget)
-        except (ValueError, TypeError):
-            break
     if dtype == "int8":
         return
     makers = {"PyTorch": _torch_product, "OpenVINO": _openvino_product}

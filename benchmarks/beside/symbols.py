@@ -20,7 +20,7 @@ GROUPS = (
     ("matmul: epilogues (bias, GELU, residual, rounding)", r"^matmul", r"finish|epilogue|gelu"),
     ("matmul: packing weights", r"^matmul_pack", r""),
     ("matmul: packing weights", r"^matmul", r"pack_matrix"),
-    ("matmul: quantising", r"^quantize|^matmul", r"quanti"),
+    ("quantising", r"^quantize", r""),
     ("matmul: products", r"^matmul|^linear", r""),
     ("attention", r"^attention", r""),
     ("LayerNorm", r"^layernorm|^rmsnorm", r""),
