@@ -2,6 +2,7 @@
 
 #include "bind/convert.h"
 #include "core/isa.h"
+#include "io/checkpoint_file.h"
 #include "model/model.h"
 
 namespace moltide {
@@ -34,6 +35,14 @@ std::unique_ptr<Model> make_model(const py::dict& config, const std::string& dty
   const bool int8 = dtype == "int8";
   const DType fast = active_isa() >= Isa::avx512_bf16 ? DType::bf16 : DType::f32;
   return std::make_unique<Model>(encoder_config(config), int8 ? fast : parse_dtype(dtype), int8);
+}
+
+StoredType parse_stored_type(const std::string& name) {
+  if (name == "F32") return StoredType::f32;
+  if (name == "BF16") return StoredType::bf16;
+  if (name == "F16") return StoredType::f16;
+  if (name == "F64") return StoredType::f64;
+  throw std::invalid_argument(concat("dtype '", name, "' of a file, allowed F32, BF16, F16, F64"));
 }
 
 Param& named(Model& model, const std::string& name) {
@@ -162,7 +171,7 @@ py::list parameters(Model& model) {
 FloatArray get_parameter(Model& model, const std::string& name) {
   const Param& p = named(model, name);
   FloatArray out(numpy_shape(p.shape));
-  std::memcpy(out.mutable_data(), p.value, static_cast<size_t>(p.size()) * sizeof(float));
+  p.copy_to(out.mutable_data());
   return out;
 }
 
@@ -173,8 +182,23 @@ void set_parameter(Model& model, const std::string& name, const FloatArray& valu
                 py::str(py::cast(p.shape)).cast<std::string>(), ", got ",
                 py::str(py::cast(got)).cast<std::string>());
   std::lock_guard<ForkMutex> lock(model.mutex());
-  std::memcpy(p.value, values.data(), static_cast<size_t>(p.size()) * sizeof(float));
+  std::memcpy(p.overwrite(), values.data(), static_cast<size_t>(p.size()) * sizeof(float));
   ++p.version;
+}
+
+// tensors: (parameter, name in the file, dtype there, first byte).
+void load_parameters(
+    Model& model, const std::string& path,
+    const std::vector<std::tuple<std::string, std::string, std::string, int64_t>>& tensors) {
+  py::gil_scoped_release release;
+  const auto file = std::make_shared<const CheckpointFile>(path);
+  Model::Sources sources;
+  for (const auto& [parameter, name, dtype, start] : tensors) {
+    const Param& p = named(model, parameter);
+    sources.emplace_back(parameter, std::make_shared<const StoredTensor>(
+                                        file, name, parse_stored_type(dtype), start, p.size()));
+  }
+  model.load(sources);
 }
 
 py::dict adapter_config(Model& model, const std::string& name) {
@@ -220,6 +244,9 @@ void bind_model(pybind11::module_& module) {
       .def("has_parameter", [](Model& m, const std::string& n) { return m.find(n) != nullptr; })
       .def("get_parameter", &get_parameter, py::arg("name"), "A copy of the values.")
       .def("set_parameter", &set_parameter, py::arg("name"), py::arg("values"))
+      .def("load_parameters", &load_parameters, py::arg("path"), py::arg("tensors"),
+           "Takes parameters from a file of weights that stays open: (parameter, name there, dtype "
+           "F32, BF16, F16 or F64, first byte) of each. Their shapes must be those of the model.")
       .def("add_adapter", &Model::add_adapter, py::arg("name"), py::arg("rank"), py::arg("alpha"),
            py::arg("dropout"), py::arg("targets"), py::arg("seed") = 0)
       .def("remove_adapter", &Model::remove_adapter, py::arg("name"))
@@ -263,6 +290,9 @@ void bind_model(pybind11::module_& module) {
       if (p) std::rethrow_exception(p);
     } catch (const MemoryPlanFailure& failure) {
       py::object type = py::module_::import("moltide.errors").attr("MemoryPlanError");
+      PyErr_SetString(type.ptr(), failure.what());
+    } catch (const CheckpointFailure& failure) {
+      py::object type = py::module_::import("moltide.errors").attr("CheckpointError");
       PyErr_SetString(type.ptr(), failure.what());
     }
   });

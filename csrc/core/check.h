@@ -12,6 +12,11 @@ struct MemoryPlanFailure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// moltide.CheckpointError in Python: a file of weights is not what it should be.
+struct CheckpointFailure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;

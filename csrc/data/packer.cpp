@@ -39,9 +39,9 @@ void PackedBatch::assign(const int32_t* new_tokens, int64_t new_count, const int
     append(new_tokens + offsets[b], offsets[b + 1] - offsets[b]);
 }
 
-std::vector<int64_t> micro_batches(const int64_t* order, int64_t n, const int64_t* offsets,
-                                   int64_t max_tokens) {
-  std::vector<int64_t> ends;
+void micro_batches(const int64_t* order, int64_t n, const int64_t* offsets, int64_t max_tokens,
+                   std::vector<int64_t>& ends) {
+  ends.clear();
   int64_t used = 0;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t length = offsets[order[i] + 1] - offsets[order[i]];
@@ -52,7 +52,6 @@ std::vector<int64_t> micro_batches(const int64_t* order, int64_t n, const int64_
     used += length;
   }
   if (n > 0) ends.push_back(n);
-  return ends;
 }
 
 }  // namespace moltide

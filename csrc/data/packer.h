@@ -23,8 +23,8 @@ struct PackedBatch {
 };
 
 // Cuts `order` into runs whose packed tokens stay within max_tokens; a longer sequence runs alone.
-// Returns the ends of the runs.
-std::vector<int64_t> micro_batches(const int64_t* order, int64_t n, const int64_t* offsets,
-                                   int64_t max_tokens);
+// ends = the ends of the runs.
+void micro_batches(const int64_t* order, int64_t n, const int64_t* offsets, int64_t max_tokens,
+                   std::vector<int64_t>& ends);
 
 }  // namespace moltide

@@ -7,45 +7,75 @@
 namespace moltide {
 namespace {
 
-LayerActivations plan_layer(const EncoderConfig& c, const PassShape& s, Cursor& at) {
-  const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  const int64_t up = c.ffn_width * (c.activation == Activation::swiglu ? 2 : 1);
+int64_t up_width(const EncoderConfig& c) {
+  return c.ffn_width * (c.activation == Activation::swiglu ? 2 : 1);
+}
+
+void plan_statistics(const PassShape& s, LayerActivations& a, Cursor& at) {
+  for (float** row : {&a.mean1, &a.rstd1, &a.mean2, &a.rstd2}) *row = at.floats(s.tokens);
+  if (s.lora_rank > 0)
+    for (Tensor& lora : a.lora) lora = at.tensor(s.tokens, s.lora_rank, s.act);
+}
+
+// Inputs of projections without gradients: one copy serves all layers.
+LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor& at) {
   LayerActivations a;
-  // 8-bit projections read codes; adapters and other activations than GELU need the values too.
-  const bool values = !s.int8 || s.lora_rank > 0;
-  if (s.int8) {
-    a.h8 = at.int8_rows(t, c.width);
-    a.ctx8 = at.int8_rows(t, inner);
-    a.g8 = at.int8_rows(t, c.ffn_width);
-  }
-  if (values) a.h1 = at.tensor(t, c.width, s.act);
+  if (!s.qkv_trained) a.h1 = at.tensor(s.tokens, c.width, s.act);
+  if (!s.up_trained) a.h2 = at.tensor(s.tokens, c.width, s.act);
+  if (!s.down_trained) a.g = at.tensor(s.tokens, c.ffn_width, s.act);
+  return a;
+}
+
+LayerActivations plan_trained_layer(const EncoderConfig& c, const PassShape& s,
+                                    const LayerActivations& shared, Cursor& at) {
+  const int64_t t = s.tokens, inner = c.heads * c.head_dim;
+  LayerActivations a;
+  a.h1 = s.qkv_trained ? at.tensor(t, c.width, s.act) : shared.h1;
   a.q = at.tensor(t, inner, s.act);
   a.k = at.tensor(t, inner, s.act);
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
   a.lse = at.floats(c.heads * t);
-  a.mean1 = at.floats(t);
-  a.rstd1 = at.floats(t);
-  a.mean2 = at.floats(t);
-  a.rstd2 = at.floats(t);
-  if (s.train) {
-    a.x_mid = at.tensor(t, c.width, DType::f32);
-    a.h2 = at.tensor(t, c.width, s.act);
-  } else {
-    a.h2 = a.h1;
+  a.x_mid = at.tensor(t, c.width, DType::f32);
+  a.h2 = s.up_trained ? at.tensor(t, c.width, s.act) : shared.h2;
+  a.g = s.down_trained ? at.tensor(t, c.ffn_width, s.act) : shared.g;
+  a.u = at.tensor(t, up_width(c), s.act);
+  plan_statistics(s, a, at);
+  return a;
+}
+
+// The normalised inputs and attention's output follow each other; so do q, k, v and the MLP's.
+LayerActivations plan_passing_layer(const EncoderConfig& c, const PassShape& s, const Tensor& x,
+                                    Cursor& at) {
+  const int64_t t = s.tokens, inner = c.heads * c.head_dim, up = up_width(c);
+  LayerActivations a;
+  plan_statistics(s, a, at);
+  a.x_mid = x;
+  void* passing = at.bytes(t * std::max(c.width, inner) * dtype_bytes(s.act));
+  a.h1 = a.h2 = make_tensor(passing, t, c.width, s.act);
+  a.ctx = make_tensor(passing, t, inner, s.act);
+  if (s.int8) {
+    a.h8 = at.int8_rows(t, c.width);
+    a.ctx8 = at.int8_rows(t, inner);
   }
-  if (values || c.activation != Activation::gelu) {
+  const int64_t mark = at.mark();
+  a.q = at.tensor(t, inner, s.act);
+  a.k = at.tensor(t, inner, s.act);
+  a.v = at.tensor(t, inner, s.act);
+  if (!s.keep_attention) at.release(mark);
+  if (s.int8) a.g8 = at.int8_rows(t, c.ffn_width);
+  // 8-bit products read and write codes; adapters and other activations than GELU need the values.
+  if (!s.int8 || s.lora_rank > 0 || c.activation != Activation::gelu) {
     a.g = at.tensor(t, c.ffn_width, s.act);
-    a.u = s.train || up != c.ffn_width ? at.tensor(t, up, s.act) : a.g;
+    a.u = up != c.ffn_width ? at.tensor(t, up, s.act) : a.g;
   }
-  if (s.lora_rank > 0)
-    for (Tensor& lora : a.lora) lora = at.tensor(t, s.lora_rank, s.act);
+  at.release(mark);
   return a;
 }
 
 Workspace plan_workspace(const EncoderConfig& c, const PassShape& s, Cursor& at) {
   const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  const int64_t up = c.ffn_width * (c.activation == Activation::swiglu ? 2 : 1);
+  const int64_t up = up_width(c);
   const int64_t widest = std::max({c.width, c.ffn_width, inner});
   Workspace w;
   if ((s.train && c.hidden_dropout > 0) || c.residual_scale != 1.0)
@@ -71,29 +101,40 @@ Workspace plan_workspace(const EncoderConfig& c, const PassShape& s, Cursor& at)
 
 }  // namespace
 
-PassActivations plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at) {
+void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActivations& p) {
   const int64_t t = s.tokens;
-  PassActivations p;
+  auto x = std::move(p.x);
+  auto layers = std::move(p.layers);
+  x.clear();
+  layers.clear();
+  p = {};
   p.shape = s;
   p.token_scale = c.token_dropout ? at.floats(t) : nullptr;
-  if (c.embed_norm) {
+  const bool keep = s.train && s.backward;
+  x.push_back(at.tensor(t, c.width, DType::f32));
+  for (int64_t i = 0; i < c.layers; ++i)
+    x.push_back(keep ? at.tensor(t, c.width, DType::f32) : x[0]);
+  p.mean_final = at.floats(t);
+  p.rstd_final = at.floats(t);
+  p.ws = plan_workspace(c, s, at);
+  auto plan_embedding = [&] {
+    if (!c.embed_norm) return;
     p.x_embed = at.tensor(t, c.width, DType::f32);
     p.mean_embed = at.floats(t);
     p.rstd_embed = at.floats(t);
+  };
+  if (keep) {
+    plan_embedding();
+    const int64_t kept = s.recompute ? 1 : c.layers;
+    const LayerActivations shared = plan_shared(c, s, at);
+    for (int64_t i = 0; i < kept; ++i) layers.push_back(plan_trained_layer(c, s, shared, at));
+  } else {
+    layers.push_back(plan_passing_layer(c, s, x[0], at));
+    // Before the first block, as everything below after the last: in the memory of the blocks.
+    const int64_t mark = at.mark();
+    plan_embedding();
+    at.release(mark);
   }
-  p.mean_final = at.floats(t);
-  p.rstd_final = at.floats(t);
-  const bool keep = s.train && s.backward;
-  Tensor x = at.tensor(t, c.width, DType::f32);
-  p.x.push_back(x);
-  for (int64_t i = 0; i < c.layers; ++i)
-    p.x.push_back(keep ? at.tensor(t, c.width, DType::f32) : x);
-  PassShape layer_shape = s;
-  layer_shape.train = keep;
-  const int64_t kept = keep && !s.recompute ? c.layers : 1;
-  for (int64_t i = 0; i < kept; ++i) p.layers.push_back(plan_layer(c, layer_shape, at));
-  if (!keep) p.layers[0].x_mid = x;
-  p.ws = plan_workspace(c, s, at);
   p.y = at.tensor(t, c.width, DType::f32);
   if (s.backward) p.dx = at.tensor(t, c.width, DType::f32);
   if (s.train) p.dy = at.tensor(t, c.width, DType::f32);
@@ -103,7 +144,7 @@ PassActivations plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at
       p.y8 = at.int8_rows(t, c.width);
     } else {
       p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
-      p.lm_u = at.tensor(t, c.width, DType::f32);
+      if (s.train) p.lm_u = at.tensor(t, c.width, DType::f32);
       p.lm_h = at.tensor(t, c.width, s.act);
     }
     p.mean_lm = at.floats(t);
@@ -111,7 +152,8 @@ PassActivations plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at
     p.logits = at.tensor(t, c.vocab, DType::f32);
     if (s.train) p.dlogits = s.act == DType::f32 ? p.logits : at.tensor(t, c.vocab, s.act);
   }
-  return p;
+  p.x = std::move(x);
+  p.layers = std::move(layers);
 }
 
 }  // namespace moltide

@@ -9,7 +9,8 @@
 
 namespace moltide {
 
-// What one block keeps for its backward. Act = float32 or bf16, the model's compute type.
+// What one block keeps for its backward. Act = float32 or bf16, the model's compute type. Inference
+// keeps nothing: tensors that are never alive together share their memory.
 struct LayerActivations {
   Tensor h1;       // (T, C)   Act  attention's normalised input
   Tensor q, k, v;  // (T, H*D) Act  after the rotary embedding
@@ -21,7 +22,7 @@ struct LayerActivations {
   Tensor lora[7];  // (T, rank) Act of each adapted projection
   // int8 inference: what the projections read of h1 and h2, of ctx, of g
   Int8Rows h8, ctx8, g8;
-  float* lse = nullptr;                                                          // (H, T)
+  float* lse = nullptr;                                                          // (H, T), training
   float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
 };
 
@@ -50,6 +51,9 @@ struct PassShape {
   bool backward = false;   // blocks take part in the backward (false: only a head is trained)
   bool recompute = false;  // keep each block's input alone and compute it again
   bool lm_head = false;
+  bool keep_attention = false;  // inference: q and k are read after their block
+  // Training: whose weights or adapters have gradients. The inputs of the others are not kept.
+  bool qkv_trained = true, up_trained = true, down_trained = true;
 };
 
 struct PassActivations {
@@ -66,13 +70,15 @@ struct PassActivations {
   Tensor dy;                                           // (T, C) f32 gradient of y
   // masked-LM head
   Tensor y_act, lm_h;  // (T, C) Act
-  Tensor lm_u, lm_g;   // (T, C) f32 before and after the activation
+  Tensor lm_u, lm_g;   // (T, C) f32 before (training) and after the activation
   Int8Rows y8;         // (T, C) int8 inference: what the head's projections read
   float *mean_lm = nullptr, *rstd_lm = nullptr;
   Tensor logits;   // (T, V) f32
   Tensor dlogits;  // (T, V) Act
 };
 
-PassActivations plan_pass(const EncoderConfig& config, const PassShape& shape, Cursor& cursor);
+// Lays `into` out anew, in the memory its vectors have.
+void plan_pass(const EncoderConfig& config, const PassShape& shape, Cursor& cursor,
+               PassActivations& into);
 
 }  // namespace moltide

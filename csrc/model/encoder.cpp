@@ -95,7 +95,7 @@ void lm_head_forward(const PassContext& pass, const PassActivations& p) {
   EncoderWeights& w = pass.weights;
   if (p.y_act.data != p.y.data) copy_cast(p.y, p.y_act);
   matmul(p.y_act, w.lm_dense.forward.get(*w.lm_dense.weight, false, 1.0f, pass.act),
-         w.lm_dense.bias_value(), p.lm_g, Epilogue::gelu, &p.lm_u);
+         w.lm_dense.bias_value(), p.lm_g, Epilogue::gelu, p.lm_u ? &p.lm_u : nullptr);
   layernorm_fwd(p.lm_g, w.lm_norm.weight->value, w.lm_norm.bias->value,
                 static_cast<float>(pass.config.norm_eps), p.lm_h, p.mean_lm, p.rstd_lm);
   matmul(p.lm_h, w.lm_decoder.forward.get(*w.lm_decoder.weight, false, 1.0f, pass.act),

@@ -1,7 +1,7 @@
 // A projection with whatever LoRA adapters its rows use: forward and backward side by side.
 #pragma once
 #include <cstdint>
-#include <vector>
+#include <span>
 
 #include "core/philox.h"
 #include "data/packer.h"
@@ -21,7 +21,7 @@ struct PassContext {
   const EncoderConfig& config;
   EncoderWeights& weights;
   const PackedBatch& batch;
-  std::vector<AdapterSegment> segments;
+  std::span<const AdapterSegment> segments;
   DType act = DType::f32;
   const float* rope_cos = nullptr;
   const float* rope_sin = nullptr;

@@ -71,6 +71,11 @@ Adapter::Adapter(const EncoderConfig& config, EncoderWeights& weights, std::stri
 }
 
 void merge(Adapter& adapter, EncoderWeights& weights) {
+  // All of them first: a file that cannot be read must not leave half a merge.
+  for (size_t layer = 0; layer < adapter.layers.size(); ++layer)
+    for (int i = 0; i < kProjections; ++i)
+      if (adapter.pair(static_cast<int64_t>(layer), static_cast<Projection>(i)))
+        projection(weights.layers[layer], static_cast<Projection>(i)).weight->resident();
   for (size_t layer = 0; layer < adapter.layers.size(); ++layer) {
     for (int i = 0; i < kProjections; ++i) {
       LoraPair* lora = adapter.pair(static_cast<int64_t>(layer), static_cast<Projection>(i));

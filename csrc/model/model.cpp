@@ -27,7 +27,7 @@ void require_untrained(const ParamTable& table, const std::string& what) {
     MOLTIDE_CHECK(!p.grad, what, " is being trained; drop the trainer first");
 }
 
-int64_t largest_rank(const std::vector<AdapterSegment>& segments) {
+int64_t largest_rank(Segments segments) {
   int64_t rank = 0;
   for (const AdapterSegment& s : segments) rank = std::max(rank, s.adapter->rank);
   return rank;
@@ -78,6 +78,22 @@ Param* Model::find(const std::string& name) {
   return nullptr;
 }
 
+void Model::load(const Sources& sources) {
+  std::lock_guard<ForkMutex> lock(mutex_);
+  for (const auto& [name, source] : sources) {
+    Param* p = find(name);
+    MOLTIDE_CHECK(p, "the model has no parameter '", name, "'");
+    p->load(source);
+  }
+  auto pack = [&](Linear& l) {
+    if (l.weight && l.weight->source) l.forward.get(*l.weight, false, 1.0f, act_);
+  };
+  for (LayerWeights& l : weights_.layers)
+    for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) pack(*linear);
+  pack(weights_.lm_dense);
+  pack(weights_.lm_decoder);
+}
+
 void Model::add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
                         const std::vector<std::string>& targets, uint64_t seed) {
   MOLTIDE_CHECK(!name.empty(), "an adapter needs a name");
@@ -97,7 +113,10 @@ void Model::merge_adapter(const std::string& name) {
   Adapter* found = adapter(name);
   MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
   require_untrained(found->table, concat("adapter '", name, "'"));
-  merge(*found, weights_);
+  {
+    std::lock_guard<ForkMutex> lock(mutex_);
+    merge(*found, weights_);
+  }
   remove_adapter(name);
 }
 
@@ -134,7 +153,7 @@ std::vector<AdapterSegment> Model::segments(const std::vector<std::string>& per_
   return result;
 }
 
-PassContext Model::context(const PackedBatch& batch, std::vector<AdapterSegment> segments) {
+PassContext Model::context(const PackedBatch& batch, Segments segments) {
   MOLTIDE_CHECK(config_.position != Position::learned ||
                     batch.longest + config_.position_offset <= config_.max_positions,
                 "a sequence of ", batch.longest, " tokens; the learned positions reach ",
@@ -151,8 +170,7 @@ PassContext Model::context(const PackedBatch& batch, std::vector<AdapterSegment>
       rope_table(rope_length_, config_.head_dim, config_.rope_inv_freq.data(), rope_cos_.data(),
                  rope_sin_.data());
   }
-  return {config_,          weights_,         batch, std::move(segments), act_,
-          rope_cos_.data(), rope_sin_.data(), int8_};
+  return {config_, weights_, batch, segments, act_, rope_cos_.data(), rope_sin_.data(), int8_};
 }
 
 int64_t Model::packed_bytes_total(bool backward) const {
@@ -176,10 +194,11 @@ MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
   shape.lm_head = lm_head;
   for (auto& entry : adapters_) shape.lora_rank = std::max(shape.lora_rank, entry.second->rank);
   Cursor cursor;
-  plan_pass(config_, shape, cursor);
+  PassActivations laid_out;
+  plan_pass(config_, shape, cursor, laid_out);
   if (head_) plan_head(head_->config, config_.width, tokens, batch, false, cursor);
   MemoryPlan plan;
-  for (Param* p : params()) plan.weights += p->size() * 4;
+  for (Param* p : params()) plan.weights += p->source ? 0 : p->size() * 4;
   plan.packed_weights = packed_bytes_total(false);
   plan.activations = cursor.peak();
   return plan;
@@ -194,9 +213,10 @@ const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
   shape.int8 = int8_;
   shape.lora_rank = largest_rank(pass.segments);
   shape.lm_head = lm_head;
+  shape.keep_attention = static_cast<bool>(sinks.layer);
   auto lay_out = [&](char* base) {
     Cursor cursor(base);
-    pass_ = plan_pass(config_, shape, cursor);
+    plan_pass(config_, shape, cursor, pass_);
     if (head_)
       head_pass_ =
           plan_head(head_->config, config_.width, shape.tokens, shape.batch, false, cursor);
@@ -218,10 +238,9 @@ const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
   return pass_;
 }
 
-void Model::hidden(const PackedBatch& batch, std::vector<AdapterSegment> segments, bool all_layers,
-                   float* out) {
+void Model::hidden(const PackedBatch& batch, Segments segments, bool all_layers, float* out) {
   std::lock_guard<ForkMutex> lock(mutex_);
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const int64_t t = batch.count(), plane = t * config_.width;
   EncoderSinks sinks;
   if (all_layers)
@@ -232,20 +251,19 @@ void Model::hidden(const PackedBatch& batch, std::vector<AdapterSegment> segment
   copy_cast(p.y, f32_tensor(out + (all_layers ? config_.layers * plane : 0), t, config_.width));
 }
 
-void Model::pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
-                   float* out) {
+void Model::pooled(const PackedBatch& batch, Segments segments, Pool pool, float* out) {
   std::lock_guard<ForkMutex> lock(mutex_);
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const PassActivations& p = encode(pass, false, {});
   const Specials s = specials(config_);
   pool_fwd(pool, p.y, batch.cu_seqlens.data(), batch.batch(), s.first, s.last,
            f32_tensor(out, batch.batch(), config_.width));
 }
 
-void Model::logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+void Model::logits(const PackedBatch& batch, Segments segments, float* out) {
   std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(config_.lm_head, "the model has no masked-LM head");
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const PassActivations& p = encode(pass, true, {});
   copy_cast(p.logits, f32_tensor(out, batch.count(), config_.vocab));
 }
@@ -255,11 +273,10 @@ int64_t Model::predict_rows(const PackedBatch& batch) const {
   return head_->config.pool == HeadConfig::Input::residue ? batch.count() : batch.batch();
 }
 
-void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out,
-                    float* input) {
+void Model::predict(const PackedBatch& batch, Segments segments, float* out, float* input) {
   std::lock_guard<ForkMutex> lock(mutex_);
   require_head();
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const PassActivations& p = encode(pass, false, {});
   head_forward(pass, *head_, p.y, head_pass_);
   const int64_t rows = predict_rows(batch);
@@ -267,10 +284,10 @@ void Model::predict(const PackedBatch& batch, std::vector<AdapterSegment> segmen
   if (input) copy_cast(head_pass_.input, f32_tensor(input, rows, config_.width));
 }
 
-void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out) {
+void Model::contacts(const PackedBatch& batch, Segments segments, float* out) {
   std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(config_.contact_head, "the model has no contact head");
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const Specials s = specials(config_);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
   std::vector<float> probs;
@@ -296,12 +313,11 @@ void Model::contacts(const PackedBatch& batch, std::vector<AdapterSegment> segme
   contact_sigmoid(out, offsets.back(), weights_.contact_bias->value[0]);
 }
 
-void Model::attention(const PackedBatch& batch, std::vector<AdapterSegment> segments,
-                      int64_t wanted, float* out) {
+void Model::attention(const PackedBatch& batch, Segments segments, int64_t wanted, float* out) {
   std::lock_guard<ForkMutex> lock(mutex_);
   MOLTIDE_CHECK(wanted >= 0 && wanted < config_.layers, "layer ", wanted, ", allowed 0 .. ",
                 config_.layers - 1);
-  const PassContext pass = context(batch, std::move(segments));
+  const PassContext pass = context(batch, segments);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
   EncoderSinks sinks;
   sinks.layer = [&](int64_t layer, const LayerActivations& a) {

@@ -3,7 +3,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/fork_mutex.h"
@@ -17,6 +19,8 @@ struct MemoryPlan {
   int64_t weights = 0, packed_weights = 0, gradients = 0, optimizer = 0, activations = 0;
   int64_t total() const { return weights + packed_weights + gradients + optimizer + activations; }
 };
+
+using Segments = std::span<const AdapterSegment>;
 
 class Model {
  public:
@@ -34,6 +38,10 @@ class Model {
   std::vector<Param*> params();
   Param* find(const std::string& name);
 
+  // Parameters by name, and where their values lie: read once here, checked and packed.
+  using Sources = std::vector<std::pair<std::string, std::shared_ptr<const ValueSource>>>;
+  void load(const Sources& sources);
+
   void add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
                    const std::vector<std::string>& targets, uint64_t seed);
   void remove_adapter(const std::string& name);
@@ -44,23 +52,19 @@ class Model {
   // One name per sequence of the batch ("" = none) -> runs of rows; throws for an unknown name.
   std::vector<AdapterSegment> segments(const std::vector<std::string>& per_sequence,
                                        const PackedBatch& batch);
-  PassContext context(const PackedBatch& batch, std::vector<AdapterSegment> segments);
+  PassContext context(const PackedBatch& batch, Segments segments);
 
   // Inference. Outputs are the caller's, row-major float32.
-  void hidden(const PackedBatch& batch, std::vector<AdapterSegment> segments, bool all_layers,
-              float* out);
-  void pooled(const PackedBatch& batch, std::vector<AdapterSegment> segments, Pool pool,
-              float* out);
-  void logits(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  void hidden(const PackedBatch& batch, Segments segments, bool all_layers, float* out);
+  void pooled(const PackedBatch& batch, Segments segments, Pool pool, float* out);
+  void logits(const PackedBatch& batch, Segments segments, float* out);
   // input: null, or room for what the head reads, (rows, C): the bits of `pooled` (`hidden` for a
   // residue head).
-  void predict(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out,
-               float* input = nullptr);
+  void predict(const PackedBatch& batch, Segments segments, float* out, float* input = nullptr);
   // out: one (l, l) matrix a sequence, l = its residues, one after the other.
-  void contacts(const PackedBatch& batch, std::vector<AdapterSegment> segments, float* out);
+  void contacts(const PackedBatch& batch, Segments segments, float* out);
   // out: one (H, L, L) array a sequence, one after the other.
-  void attention(const PackedBatch& batch, std::vector<AdapterSegment> segments, int64_t layer,
-                 float* out);
+  void attention(const PackedBatch& batch, Segments segments, int64_t layer, float* out);
   int64_t predict_rows(const PackedBatch& batch) const;
 
   // Bytes of inference over a batch of this shape (training: Trainer::plan).

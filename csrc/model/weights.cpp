@@ -1,16 +1,55 @@
 #include "model/weights.h"
 
 #include <cstring>
-#include <new>
 
 namespace moltide {
+namespace {
 
-AlignedBytes allocate_aligned(int64_t bytes) {
-  const int64_t rounded = (bytes + 63) / 64 * 64;
-  char* data =
-      static_cast<char*>(std::aligned_alloc(64, static_cast<size_t>(rounded ? rounded : 64)));
-  if (!data) throw MemoryPlanFailure(concat("the system refused ", rounded, " bytes for weights"));
-  return AlignedBytes(data);
+// The values of a parameter for as long as it is packed: its own, or a copy from its file.
+class PassingValues {
+ public:
+  explicit PassingValues(const Param& w) : values_(w.value) {
+    if (!w.source) return;
+    // Pages of its own: the heap would keep holes of this size between the packed copies.
+    copy_ = ZeroPages(w.size() * 4);
+    w.copy_to(reinterpret_cast<float*>(copy_.get()));
+    values_ = reinterpret_cast<const float*>(copy_.get());
+  }
+  const float* get() const { return values_; }
+
+ private:
+  ZeroPages copy_;
+  const float* values_;
+};
+
+}  // namespace
+
+float* Param::resident() {
+  if (!source) return value;
+  source->read(room);
+  return overwrite();
+}
+
+float* Param::overwrite() {
+  source.reset();
+  value = room;
+  return value;
+}
+
+void Param::load(std::shared_ptr<const ValueSource> from) {
+  MOLTIDE_CHECK(from->size() == size(), "parameter '", name, "' has ", size(),
+                " values, its source ", from->size());
+  source = std::move(from);
+  value = nullptr;
+  ++version;
+  if (!packed_only) resident();
+}
+
+void Param::copy_to(float* out) const {
+  if (source)
+    source->read(out);
+  else
+    std::memcpy(out, value, static_cast<size_t>(size()) * sizeof(float));
 }
 
 Param* ParamTable::add(std::string name, std::vector<int64_t> shape, bool decay) {
@@ -25,14 +64,15 @@ int64_t ParamTable::size() const {
 }
 
 void ParamTable::allocate() {
-  const int64_t bytes = size() * 4;
-  storage_ = allocate_aligned(bytes);
-  std::memset(storage_.get(), 0, static_cast<size_t>(bytes));
+  storage_ = ZeroPages(size() * 4);
   float* next = reinterpret_cast<float*>(storage_.get());
-  for (Param& p : params_) {
-    p.value = next;
-    next += (p.size() + 15) / 16 * 16;
-  }
+  // What may stay in a file lies together, so that the rest shares no page with it.
+  for (const bool packed_only : {false, true})
+    for (Param& p : params_) {
+      if (p.packed_only != packed_only) continue;
+      p.room = p.value = next;
+      next += (p.size() + 15) / 16 * 16;
+    }
 }
 
 Param* ParamTable::find(const std::string& name) {
@@ -47,11 +87,12 @@ const PackedMatrix& Packed::get(const Param& w, bool transpose, float scale, DTy
   const int64_t rows = w.shape[0], cols = w.shape[1];
   const int64_t n = transpose ? cols : rows, k = transpose ? rows : cols;
   const int64_t bytes = packed_bytes(n, k, dtype);
+  const PassingValues values(w);
   if (!storage_ || bytes != bytes_) {
     storage_ = allocate_aligned(bytes);
     bytes_ = bytes;
   }
-  pack_matrix(w.value, cols, transpose, n, k, scale, dtype, storage_.get());
+  pack_matrix(values.get(), cols, transpose, n, k, scale, dtype, storage_.get());
   matrix_ = {storage_.get(), n, k, dtype};
   version_ = w.version;
   scale_ = scale;
@@ -61,8 +102,9 @@ const PackedMatrix& Packed::get(const Param& w, bool transpose, float scale, DTy
 const PackedInt8& PackedWeightInt8::get(const Param& w) {
   if (version_ == w.version && storage_) return matrix_;
   const int64_t n = w.shape[0], k = w.shape[1];
+  const PassingValues values(w);
   if (!storage_) storage_ = allocate_aligned(packed_int8_bytes(n, k));
-  pack_int8(w.value, k, n, k, storage_.get());
+  pack_int8(values.get(), k, n, k, storage_.get());
   matrix_ = {storage_.get(), n, k};
   version_ = w.version;
   return matrix_;
@@ -76,6 +118,7 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   };
   auto linear = [&](Linear& l, const std::string& name, int64_t in, int64_t out, bool bias) {
     l.weight = table.add(name + ".weight", {out, in}, true);
+    l.weight->packed_only = true;
     if (bias) l.bias = table.add(name + ".bias", {out}, false);
   };
   tokens = table.add("embed.tokens.weight", {c.vocab, width}, true);
@@ -100,8 +143,12 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   if (c.lm_head) {
     linear(lm_dense, "lm_head.dense", width, width, true);
     norm(lm_norm, "lm_head.norm");
-    lm_decoder.weight =
-        c.tie_lm_head ? tokens : table.add("lm_head.decoder.weight", {c.vocab, width}, true);
+    if (c.tie_lm_head) {
+      lm_decoder.weight = tokens;
+    } else {
+      lm_decoder.weight = table.add("lm_head.decoder.weight", {c.vocab, width}, true);
+      lm_decoder.weight->packed_only = true;
+    }
     lm_decoder.bias = table.add("lm_head.bias", {c.vocab}, false);
   }
   if (c.contact_head) {

@@ -1,30 +1,30 @@
 // Weights: float32 master parameters by name, and their packed copies for the matmuls.
 #pragma once
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "core/aligned.h"
 #include "core/check.h"
+#include "core/value_source.h"
 #include "matmul/matmul.h"
 #include "matmul_i8/matmul_i8.h"
 #include "model/config.h"
 
 namespace moltide {
 
-struct FreeDeleter {
-  void operator()(void* p) const { std::free(p); }
-};
-using AlignedBytes = std::unique_ptr<char, FreeDeleter>;
-AlignedBytes allocate_aligned(int64_t bytes);
-
+// A parameter loaded from a checkpoint that matmuls alone read (`packed_only`) stays in its file:
+// the packed copy is made from there, and the values come into memory when somebody needs them.
 struct Param {
   std::string name;
   std::vector<int64_t> shape;  // one or two sizes
   bool decay = true;           // weight decay applies (not to norms and biases)
-  float* value = nullptr;
+  bool packed_only = false;
+  float* value = nullptr;  // null while the values lie in `source` alone
+  float* room = nullptr;   // where `value` points otherwise
+  std::shared_ptr<const ValueSource> source{};
   float* grad = nullptr;  // set while a trainer trains this parameter, else null
   uint64_t version = 0;   // grows with every change, so that packed copies know they are stale
 
@@ -33,9 +33,17 @@ struct Param {
     for (int64_t s : shape) n *= s;
     return n;
   }
+  // The values in memory; `source` is dropped. Throws CheckpointFailure when it cannot be read.
+  float* resident();
+  // Takes the values from `from`, or leaves them there until they are needed.
+  void load(std::shared_ptr<const ValueSource> from);
+  // As if written by the caller through the result: whatever was there is forgotten.
+  float* overwrite();
+  void copy_to(float* out) const;
 };
 
-// Owns the values of its parameters in one block; addresses are stable.
+// Owns the values of its parameters in one block; addresses are stable. Pages that no value was
+// written to take no memory.
 class ParamTable {
  public:
   Param* add(std::string name, std::vector<int64_t> shape, bool decay);
@@ -47,7 +55,7 @@ class ParamTable {
 
  private:
   std::deque<Param> params_;
-  AlignedBytes storage_;
+  ZeroPages storage_;
 };
 
 // A parameter packed for matmul; repacked only when the parameter, or how it is wanted, has

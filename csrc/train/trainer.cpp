@@ -75,6 +75,10 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
   gradients_.assign(static_cast<size_t>(total), 0.0f);
   moments_first_.assign(static_cast<size_t>(total), 0.0f);
   moments_second_.assign(static_cast<size_t>(total), 0.0f);
+  {
+    std::lock_guard<ForkMutex> lock(model_.mutex());
+    for (Param* p : trained_) p->resident();
+  }
   for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->grad = gradients_.data() + offset_[i];
 }
 
@@ -144,17 +148,24 @@ PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
     const Adapter* adapter = model_.adapter(config_.adapter);
     shape.lora_rank = adapter->rank;
     shape.lora_dropout = adapter->dropout > 0;
+    auto adapts = [&](Projection p) {
+      return adapter->layers[0][static_cast<int>(p)].a != nullptr;
+    };
+    shape.qkv_trained = adapts(Projection::q) || adapts(Projection::k) || adapts(Projection::v);
+    shape.up_trained = adapts(Projection::up) || adapts(Projection::gate);
+    shape.down_trained = adapts(Projection::down);
   }
   return shape;
 }
 
 MemoryPlan Trainer::plan(int64_t tokens, int64_t batch) {
   Cursor cursor;
-  plan_pass(model_.config(), pass_shape(tokens, batch), cursor);
+  PassActivations laid_out;
+  plan_pass(model_.config(), pass_shape(tokens, batch), cursor, laid_out);
   if (model_.head())
     plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
   MemoryPlan plan;
-  for (Param* p : model_.params()) plan.weights += p->size() * 4;
+  for (Param* p : model_.params()) plan.weights += p->source ? 0 : p->size() * 4;
   plan.packed_weights = model_.packed_bytes_total(config_.mode != TrainMode::head);
   plan.gradients = static_cast<int64_t>(gradients_.size()) * 4;
   plan.optimizer = 2 * plan.gradients;
@@ -164,7 +175,7 @@ MemoryPlan Trainer::plan(int64_t tokens, int64_t batch) {
 
 int64_t Trainer::lay_out(const PackedBatch& batch, char* base) {
   Cursor cursor(base);
-  pass_ = plan_pass(model_.config(), pass_shape(batch.count(), batch.batch()), cursor);
+  plan_pass(model_.config(), pass_shape(batch.count(), batch.batch()), cursor, pass_);
   if (config_.objective != Objective::mlm)
     head_pass_ = plan_head(model_.head()->config, model_.config().width, batch.count(),
                            batch.batch(), true, cursor);
@@ -173,10 +184,9 @@ int64_t Trainer::lay_out(const PackedBatch& batch, char* base) {
 
 double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale) {
   const bool mlm = config_.objective == Objective::mlm;
-  std::vector<AdapterSegment> segments;
-  if (config_.mode == TrainMode::lora)
-    segments.push_back({0, micro.batch.count(), model_.adapter(config_.adapter)});
-  PassContext pass = model_.context(micro.batch, std::move(segments));
+  AdapterSegment segment{0, micro.batch.count(), nullptr};
+  if (config_.mode == TrainMode::lora) segment.adapter = model_.adapter(config_.adapter);
+  PassContext pass = model_.context(micro.batch, {&segment, segment.adapter ? 1u : 0u});
   pass.train = true;
   pass.seed = config_.seed;
   pass.draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep + index);
@@ -206,8 +216,8 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
   for (int64_t row : rows)
     MOLTIDE_CHECK(row >= 0 && row < data_.size(), "row ", row, " of a dataset of ", data_.size());
   const int64_t n = static_cast<int64_t>(rows.size());
-  const std::vector<int64_t> ends =
-      micro_batches(rows.data(), n, data_.offsets.data(), config_.max_tokens);
+  std::vector<int64_t>& ends = micro_ends_;
+  micro_batches(rows.data(), n, data_.offsets.data(), config_.max_tokens, ends);
   MOLTIDE_CHECK(static_cast<int64_t>(ends.size()) <= kMicroBatchesPerStep, "a step of ",
                 ends.size(), " micro-batches, allowed ", kMicroBatchesPerStep,
                 "; raise max_tokens or use smaller batches");

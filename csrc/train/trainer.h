@@ -73,6 +73,7 @@ class Trainer {
   std::vector<int64_t> offset_;  // of each trained parameter in the flat buffers
   std::vector<float> gradients_, moments_first_, moments_second_;
   std::vector<MicroBatch> micro_;
+  std::vector<int64_t> micro_ends_;
   Arena arena_;
   PassActivations pass_;
   HeadActivations head_pass_;

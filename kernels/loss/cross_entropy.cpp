@@ -19,7 +19,8 @@ double cross_entropy(const Tensor& logits, const int32_t* label, const float* we
   expect_f32(op, "logits", logits, n, classes);
   if (dlogits) expect_shape(op, "gradient", dlogits, n, classes);
   expect_memory(op, "label", label, n);
-  std::vector<double> row_loss(static_cast<size_t>(n));
+  static thread_local std::vector<double> row_loss;  // kept from step to step
+  row_loss.assign(static_cast<size_t>(n), 0.0);
   for (int64_t i = 0; i < n; ++i) {
     MOLTIDE_CHECK(label[i] >= -1 && label[i] < classes, op, ": label of row ", i, " is ", label[i],
                   ", allowed: 0 to ", classes - 1, ", or -1 for none");

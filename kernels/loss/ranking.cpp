@@ -15,8 +15,18 @@ namespace {
 struct Column {
   std::vector<double> low, high, weight;
 
-  Column(const char* op, const Tensor& target, const int8_t* censor, const float* row_weight,
-         int64_t column) {
+  // The caller's, kept from step to step, with the values of this column.
+  static const Column& of(const char* op, const Tensor& target, const int8_t* censor,
+                          const float* row_weight, int64_t column) {
+    static thread_local Column kept;
+    kept.fill(op, target, censor, row_weight, column);
+    return kept;
+  }
+  void fill(const char* op, const Tensor& target, const int8_t* censor, const float* row_weight,
+            int64_t column) {
+    low.clear();
+    high.clear();
+    weight.clear();
     constexpr double kInfinity = std::numeric_limits<double>::infinity();
     for (int64_t i = 0; i < target.rows; ++i) {
       const double y = loss::target_at(op, target, i, column);
@@ -44,6 +54,13 @@ void for_rows(size_t n, F&& f) {
   });
 }
 
+// n zeros of the caller's, kept from step to step.
+std::vector<double>& kept_rows(int which, size_t n) {
+  static thread_local std::vector<double> kept[2];
+  kept[which].assign(n, 0.0);
+  return kept[which];
+}
+
 double sum_in_order(const std::vector<double>& values) {
   double total = 0.0;
   for (const double value : values) total += value;
@@ -55,7 +72,7 @@ double sum_in_order(const std::vector<double>& values) {
 int64_t ranking_pairs(const Tensor& target, const int8_t* censor) {
   int64_t pairs = 0;
   for (int64_t c = 0; c < target.cols; ++c) {
-    const Column column("ranking_pairs", target, censor, nullptr, c);
+    const Column& column = Column::of("ranking_pairs", target, censor, nullptr, c);
     std::vector<int64_t> row(column.low.size());
     for_rows(row.size(), [&](size_t i) {
       for (size_t j = 0; j < row.size(); ++j) row[i] += column.above(i, j);
@@ -68,8 +85,8 @@ int64_t ranking_pairs(const Tensor& target, const int8_t* censor) {
 double ranking_weight(const Tensor& target, const int8_t* censor, const float* weight) {
   double total = 0.0;
   for (int64_t c = 0; c < target.cols; ++c) {
-    const Column column("ranking_weight", target, censor, weight, c);
-    std::vector<double> row(column.low.size());
+    const Column& column = Column::of("ranking_weight", target, censor, weight, c);
+    std::vector<double>& row = kept_rows(0, column.low.size());
     for_rows(row.size(), [&](size_t i) {
       double sum = 0.0;
       for (size_t j = 0; j < row.size(); ++j)
@@ -86,9 +103,9 @@ double ranking(const Tensor& pred, const Tensor& target, const int8_t* censor, c
   loss::check_shapes("ranking", pred, target, dpred);
   double total = 0.0;
   for (int64_t c = 0; c < pred.cols; ++c) {
-    const Column column("ranking", target, censor, weight, c);
+    const Column& column = Column::of("ranking", target, censor, weight, c);
     const size_t n = column.low.size();
-    std::vector<double> x(n), row_loss(n);
+    std::vector<double>&x = kept_rows(0, n), &row_loss = kept_rows(1, n);
     for (size_t i = 0; i < n; ++i)
       x[i] = static_cast<const float*>(pred.at(static_cast<int64_t>(i)))[c];
     // A pair is met twice, once from each row, so that no two threads write one gradient.

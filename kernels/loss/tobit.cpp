@@ -42,7 +42,9 @@ double tobit(const Tensor& pred, const Tensor& target, const int8_t* censor, con
              const float* weight, double scale, const Tensor& dpred, float* dlog_sigma) {
   expect_memory("tobit", "log_sigma", log_sigma, pred.cols);
   const size_t columns = static_cast<size_t>(pred.cols);
-  std::vector<double> sigma(columns), dlog(columns);
+  static thread_local std::vector<double> sigma, dlog;  // kept from step to step
+  sigma.assign(columns, 0.0);
+  dlog.assign(columns, 0.0);
   for (size_t c = 0; c < columns; ++c) sigma[c] = std::exp(static_cast<double>(log_sigma[c]));
   const double total = loss::sum_terms(
       "tobit", pred, target, weight, scale, dpred,

@@ -21,16 +21,19 @@ double sum_squares(const float* g, int64_t n) {
   if (n <= 0) return 0.0;
   expect_memory("sum_squares", "g", g, n);
   const int64_t chunks = (n + kChunk - 1) / kChunk;
-  std::vector<double> partial(static_cast<size_t>(chunks));
+  // The caller's, kept from step to step; workers write through the pointer.
+  static thread_local std::vector<double> kept;
+  kept.assign(static_cast<size_t>(chunks), 0.0);
+  double* const partial = kept.data();
   parallel_for(chunks, 4, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i * kChunk;
       const int64_t count = n - first < kChunk ? n - first : kChunk;
-      MOLTIDE_CPU_CALL(sum_squares_chunk, g + first, count, partial.data() + i);
+      MOLTIDE_CPU_CALL(sum_squares_chunk, g + first, count, partial + i);
     }
   });
   double total = 0.0;
-  for (const double p : partial) total += p;
+  for (const double p : kept) total += p;
   return total;
 }
 

@@ -12,13 +12,13 @@ from moltide import scoring
 from moltide.errors import ConfigError
 from moltide.packed import (
     DEFAULT_BATCH_TOKENS,
-    FRAME,
     Adapter,
+    Compute,
     PackedModel,
     checked_batch,
     spans,
 )
-from moltide.sequences import ProgressCallback, as_texts, packs
+from moltide.sequences import ProgressCallback
 from moltide.tokenizer import ResidueTokenizer
 
 if TYPE_CHECKING:
@@ -40,14 +40,19 @@ class Encoder(PackedModel):
     def from_checkpoint(
         cls, checkpoint: Checkpoint, tokenizer: ResidueTokenizer, *, name: str, dtype: str
     ) -> Encoder:
-        """Build the engine's model and fill it, one parameter in memory beside it at a time."""
+        """Build the engine's model over the checkpoint's files, which it keeps open: weights that
+        only matmuls read are packed from there, and again when they are needed otherwise.
+
+        Raises:
+            CheckpointError: a weight is NaN or infinite, or a file cannot be read.
+        """
         from moltide import _engine
 
         model = _engine.Model(checkpoint.config, dtype)
         if checkpoint.head is not None:
             model.set_head(checkpoint.head, 0)
-        for parameter, values in checkpoint.arrays():
-            model.set_parameter(parameter, values)
+        for path, tensors in checkpoint.by_file().items():
+            model.load_parameters(path, tensors)
         return cls(
             model,
             tokenizer,
@@ -94,39 +99,44 @@ class Encoder(PackedModel):
             DataError: an empty or illegal sequence, or one beyond the model's positions.
             ConfigError: another `pool`, or an adapter that is not there.
         """
+        compute = self._embedding(pool)
+        passes = self._passes(
+            sequences, compute, adapter, batch_tokens, on_illegal, progress, "embed"
+        )
+        if pool is None:
+            return [rows for listed in passes for rows in listed]
+        blocks = [np.asarray(block) for block in passes]
+        return np.concatenate(blocks) if blocks else np.empty((0, self.width), dtype=np.float32)
+
+    def _embedding(self, pool: str | None) -> Compute:
         if pool not in ("mean", "cls", None):
             raise ConfigError(f"pool is {pool!r}; allowed: 'mean', 'cls', None")
-        if pool is None:
 
-            def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
-                hidden = self.model.hidden(tokens, cu, use, False)
-                return [hidden[a + 1 : b - 1].copy() for a, b in spans(cu)]
-
-            return list(
-                self._run(sequences, residues, adapter, batch_tokens, on_illegal, progress, "embed")
-            )
+        def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
+            hidden = self.model.hidden(tokens, cu, use, False)
+            return [hidden[a + 1 : b - 1].copy() for a, b in spans(cu)]
 
         def pooled(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
-            return np.asarray(self.model.pooled(tokens, cu, pool, use))
+            return np.asarray(self.model.pooled(tokens, cu, str(pool), use))
 
-        rows = self._run(sequences, pooled, adapter, batch_tokens, on_illegal, progress, "embed")
-        listed = list(rows)
-        return np.stack(listed) if listed else np.empty((0, self.width), dtype=np.float32)
+        return residues if pool is None else pooled
 
     def embed_iter(
         self,
         sequences: Any,
         pool: str | None = "mean",
         *,
-        adapter: str | None = None,
+        adapter: Adapter = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
         on_illegal: str = "error",
+        progress: bool | ProgressCallback | None = None,
     ) -> Iterator[np.ndarray]:
-        """`embed`, one result at a time, for streams that do not fit in memory."""
-        for pack in packs(as_texts(sequences), checked_batch(batch_tokens), FRAME):
-            yield from self.embed(
-                pack, pool, adapter=adapter, batch_tokens=batch_tokens, on_illegal=on_illegal
-            )
+        """`embed`, one result at a time, for streams that do not fit in memory.
+
+        No more than one pass of `batch_tokens` is held: its sequences and their results.
+        """
+        compute = self._embedding(pool)
+        return self._run(sequences, compute, adapter, batch_tokens, on_illegal, progress, "embed")
 
     def hidden_states(
         self,

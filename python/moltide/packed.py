@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from moltide.peft_format import AdapterSettings
 
 # One pass over so many tokens keeps the engine busy and its buffers small.
-DEFAULT_BATCH_TOKENS = 8192
+DEFAULT_BATCH_TOKENS = 4096
 FRAME = 2  # <cls> and <eos>
 
 # One adapter for all sequences, one (or None) for each, or none at all.
 Adapter = str | Sequence[str | None] | None
+# From tokens, cu_seqlens and adapter to one array a sequence.
+Compute = Callable[[np.ndarray, np.ndarray, Adapter], Iterable[np.ndarray]]
 
 
 class PackedModel:
@@ -45,6 +47,7 @@ class PackedModel:
         notes: Iterable[str] = (),
     ) -> None:
         self.model = model
+        self._config: dict[str, Any] = model.config
         self.tokenizer = tokenizer
         self.name = name
         self.notes = list(notes)
@@ -56,7 +59,7 @@ class PackedModel:
     @property
     def config(self) -> dict[str, Any]:
         """The engine's EncoderConfig as a dict (a copy)."""
-        return dict(self.model.config)
+        return dict(self._config)
 
     @property
     def dtype(self) -> str:
@@ -66,7 +69,7 @@ class PackedModel:
     @property
     def width(self) -> int:
         """Length of an embedding, C."""
-        return int(self.model.config["width"])
+        return int(self._config["width"])
 
     @property
     def adapters(self) -> list[str]:
@@ -80,13 +83,13 @@ class PackedModel:
         return config
 
     def _need(self, part: str, name: str) -> None:
-        if not self.model.config[part]:
+        if not self._config[part]:
             raise ConfigError(f"{self.name or 'this model'} has no {name}")
 
     def _run(
         self,
         sequences: Any,
-        compute: Callable[[np.ndarray, np.ndarray, Adapter], Iterable[np.ndarray]],
+        compute: Compute,
         adapter: Adapter,
         batch_tokens: int,
         on_illegal: str,
@@ -94,12 +97,29 @@ class PackedModel:
         what: str,
     ) -> Iterator[np.ndarray]:
         """Tokenize, pack and compute run by run; yields one array a sequence, in order."""
+        for rows in self._passes(
+            sequences, compute, adapter, batch_tokens, on_illegal, progress, what
+        ):
+            yield from rows
+
+    def _passes(
+        self,
+        sequences: Any,
+        compute: Compute,
+        adapter: Adapter,
+        batch_tokens: int,
+        on_illegal: str,
+        progress: bool | ProgressCallback | None,
+        what: str,
+    ) -> Iterator[Iterable[np.ndarray]]:
+        """`_run`, the arrays of one run at a time."""
         texts = as_texts(sequences)
-        if not isinstance(adapter, str | None):
+        each = not isinstance(adapter, str | None)
+        if each:
             texts = list(texts)
         total = len(texts) if isinstance(texts, Sequence | np.ndarray) else _length_of(texts)
         self._check_adapter(adapter)
-        if not isinstance(adapter, str | None) and total != len(adapter):
+        if adapter is not None and each and total != len(adapter):
             raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
         done = 0
         with Progress(progress, total, what) as bar:
@@ -107,9 +127,9 @@ class PackedModel:
                 tokens, cu_seqlens = self.tokenizer.encode(pack, on_illegal, done)
                 self._check_lengths(cu_seqlens, done)
                 use = adapter
-                if not isinstance(adapter, str | None):
+                if adapter is not None and each:
                     use = list(adapter[done : done + len(pack)])
-                yield from compute(tokens, cu_seqlens, use)
+                yield compute(tokens, cu_seqlens, use)
                 done += len(pack)
                 bar.add(len(pack))
 
@@ -125,7 +145,7 @@ class PackedModel:
         lengths = np.diff(cu_seqlens)
         if lengths.size and lengths.min() <= FRAME:
             raise DataError(f"sequence {first + int(lengths.argmin())} is empty")
-        config = self.model.config
+        config = self._config
         if config["position"] != "learned":
             return
         limit = config["max_positions"] - config.get("position_offset", 0)

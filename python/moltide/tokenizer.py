@@ -133,13 +133,13 @@ class ResidueTokenizer:
         """
         if on_illegal not in ("error", "unknown"):
             raise ConfigError(f"on_illegal is {on_illegal!r}; allowed: 'error', 'unknown'")
-        bodies = self._fast_bodies(sequences)
-        if bodies is None:
-            strict = on_illegal == "error"
-            bodies = self._checked_bodies(sequences, first_index, strict)
-        lengths = np.fromiter((len(body) + 2 for body in bodies), dtype=np.int64, count=len(bodies))
-        cu_seqlens = np.zeros(len(bodies) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=cu_seqlens[1:])
+        found = self._fast_ids(sequences)
+        if found is None:
+            bodies = self._checked_bodies(sequences, first_index, on_illegal == "error")
+            found = np.concatenate(bodies), np.array([len(body) for body in bodies])
+        ids, lengths = found
+        cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths + 2, out=cu_seqlens[1:])
         if cu_seqlens[-1] > np.iinfo(np.int32).max:
             raise DataError(f"{cu_seqlens[-1]} tokens in one batch; at most 2147483647 are allowed")
         tokens = np.empty(int(cu_seqlens[-1]), dtype=np.int32)
@@ -148,12 +148,12 @@ class ResidueTokenizer:
         inside[cu_seqlens[1:] - 1] = False
         tokens[cu_seqlens[:-1]] = self.cls_id
         tokens[cu_seqlens[1:] - 1] = self.eos_id
-        if bodies:
-            tokens[inside] = np.concatenate(bodies)
+        tokens[inside] = ids
         return tokens, cu_seqlens.astype(np.int32)
 
-    def _fast_bodies(self, sequences: Sequence[str]) -> list[np.ndarray] | None:
-        """Ids by table if all text is plain non-empty residues; None if any needs a closer look."""
+    def _fast_ids(self, sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ids end to end by table, and lengths, if all text is plain non-empty residues; None if
+        any needs a closer look."""
         if not all(isinstance(text, str) and text for text in sequences):
             return None
         try:
@@ -163,8 +163,7 @@ class ResidueTokenizer:
         ids = self._lookup[np.frombuffer(text, dtype=np.uint8)]
         if ids.size and ids.min() < 0:
             return None
-        ends = np.cumsum([len(text) for text in sequences])
-        return np.split(ids, ends[:-1]) if len(ends) else []
+        return ids, np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
 
     def _checked_bodies(
         self, sequences: Sequence[str], first_index: int, strict: bool

@@ -72,6 +72,16 @@ class Model:
         """
         (T, C), or (layers + 1, T, C) from the embedding output to the final norm's output.
         """
+    def load_parameters(
+        self,
+        path: str,
+        tensors: collections.abc.Sequence[
+            tuple[str, str, str, typing.SupportsInt | typing.SupportsIndex]
+        ],
+    ) -> None:
+        """
+        Takes parameters from a file of weights that stays open: (parameter, name there, dtype F32, BF16, F16 or F64, first byte) of each. Their shapes must be those of the model.
+        """
     def logits(
         self,
         tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],

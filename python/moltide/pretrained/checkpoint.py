@@ -42,6 +42,14 @@ class Checkpoint:
         for name, stored in self.tensors.items():
             yield name, stored.read_finite()
 
+    def by_file(self) -> dict[str, list[tuple[str, str, str, int]]]:
+        """File -> (canonical name, name there, dtype, first byte) of each tensor, in file order."""
+        found: dict[str, list[tuple[str, str, str, int]]] = {}
+        for name, stored in sorted(self.tensors.items(), key=lambda item: item[1].start):
+            entry = (name, stored.name, stored.dtype, stored.start)
+            found.setdefault(str(stored.path), []).append(entry)
+        return found
+
 
 def read_checkpoint(files: Files) -> Checkpoint:
     """Read config.json and the headers of the weights, and check one against the other.
