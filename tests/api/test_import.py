@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import moltide
 
+TINY = Path(__file__).parent.parent / "data" / "esm2_tiny_random"
 HEAVY = (
     "torch", "transformers", "numpy", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow",
     "huggingface_hub", "safetensors", "typer", "rich", "moltide._engine",
@@ -42,3 +44,26 @@ def test_every_public_name_is_there(name):
 def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = moltide.nonsense
+
+
+# What `moltide embed one.fasta -o out.npy` from a folder has no use for.
+NOT_FOR_EMBEDDING = (
+    "torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "rich",
+    "huggingface_hub", "tqdm", "rapidfuzz", "jinja2", "moltide.training", "moltide.estimators",
+    "moltide.assay_model", "moltide.finetune", "moltide.baselines", "moltide.report",
+    "moltide.assay.read", "moltide.cli.finetune", "moltide.cli.predict",
+)  # fmt: skip
+
+
+def test_the_embed_command_imports_what_it_needs(tmp_path):
+    fasta, out = tmp_path / "one.fasta", tmp_path / "out.npy"
+    fasta.write_text(">a\nMKTVRQERL\n")
+    command = ["embed", str(fasta), "-o", str(out), "--backbone", str(TINY)]
+    loaded = modules_after(f"from moltide.cli import main; assert main({command!r}) == 0")
+    assert out.is_file()
+    assert not loaded.intersection(NOT_FOR_EMBEDDING)
+
+
+def test_help_needs_no_arrays():
+    loaded = modules_after("from moltide.cli import main; main(['--help'])")
+    assert loaded.isdisjoint({"numpy", "pandas", "sklearn", "moltide._engine"})

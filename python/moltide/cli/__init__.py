@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        code = build()(given, standalone_mode=False, prog_name="moltide")
+        code = build(given[0] if given else None)(given, standalone_mode=False, prog_name="moltide")
     except SystemExit as stop:
         return int(stop.code) if isinstance(stop.code, int) else 1
     except BaseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import warnings
@@ -11,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from moltide.cli import embed, finetune, info, predict, pretrain, score
 from moltide.cli.errors import Stopped, note
 
 _HELP = """Fine-tune protein language models on assay data, with honest baselines beside them.
@@ -35,8 +35,13 @@ _EPILOG = """Examples:
 )
 
 
-def build() -> Any:
-    """The click command."""
+# In the order of the help.
+COMMANDS = ("finetune", "predict", "embed", "score", "pretrain", "info")
+
+
+def build(first: str | None = None) -> Any:
+    """The click command. With the name of a subcommand as the `first` argument it has that one
+    alone: the others' options take time to make."""
     app = typer.Typer(
         name="moltide",
         help=_HELP,
@@ -48,7 +53,8 @@ def build() -> Any:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    for module in (finetune, predict, embed, score, pretrain, info):
+    for name in (first,) if first in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"moltide.cli.{name}")
         app.command(help=module.HELP, epilog=module.EPILOG)(stoppable(module.COMMAND))
     return typer.main.get_command(app)
 

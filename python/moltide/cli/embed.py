@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,8 @@ from moltide.cli.common import MODEL_PANEL, TABLE_PANEL
 from moltide.wording import plural
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from moltide.cli.reading import SequenceReader
     from moltide.encoder import Encoder
 
@@ -85,14 +87,11 @@ def embed(
 ) -> None:
     import json
 
-    import numpy as np
-
-    from moltide.assay_model.files import CONFIG, load_backbone
+    from moltide.cli.embedding_output import NpyOutput, ParquetOutput
     from moltide.cli.reading import SequenceReader
-    from moltide.cli.table_output import kind_of, write_rows
+    from moltide.cli.table_output import kind_of
     from moltide.cli.voice import TerminalVoice
     from moltide.errors import ConfigError, DataError
-    from moltide.pretrained import load
 
     suffix = out.suffix.lower()
     if suffix not in (".npy", ".parquet"):
@@ -108,12 +107,7 @@ def embed(
             common.check_output(path, inputs=[source])
     voice = TerminalVoice(to_stderr=json_line)
     with voice.busy("loading the backbone"):
-        if adapter is not None and backbone is None and (adapter / CONFIG).is_file():
-            encoder = load_backbone(adapter, device.value, dtype.value)
-        else:
-            encoder = load(backbone or "protein-mini", device.value, dtype.value)
-        if adapter is not None:
-            encoder.load_adapter(adapter, "adapter")
+        encoder = _encoder(backbone, adapter, device.value, dtype.value)
     reader = SequenceReader(
         source,
         sequence=sequence,
@@ -123,100 +117,73 @@ def embed(
         id=id,
         on_bad_row=on_bad_row,
     )
-    found = _Embeddings([], [], [])
-    with voice.busy("embedding") as status:
-        found.compute(
-            encoder, reader, pool, "adapter" if adapter is not None else None, voice, status
-        )
-    names = found.names
-    if not names and reader.skipped:
-        raise DataError(f"{source}: no sequence to use: {reader.left_out()[0]}")
-    if suffix == ".npy":
-        table = np.stack(found.arrays) if names else np.empty((0, encoder.width), np.float32)
-        if ids is not None:
-            write_rows(ids, [reader.unit, "id"], zip(found.rows, found.rows, names, strict=True))
-        _save_npy(out, table)
-    else:
-        _save_parquet(out, names, found.arrays, pool is Pool.none)
+    output = (
+        NpyOutput(out, encoder.width, ids, reader.unit)
+        if suffix == ".npy"
+        else ParquetOutput(out, encoder.width, pool is Pool.none)
+    )
+    with voice.busy("embedding") as status, output:
+        embedded = _embed_all(encoder, reader, pool, adapter is not None, voice, status)
+        for name, row, values in embedded:
+            output.add(name, row, values)
+        if not output.count and reader.skipped:
+            raise DataError(f"{source}: no sequence to use: {reader.left_out()[0]}")
     for note in [*reader.notes, *reader.left_out()]:
         voice.say(note)
-    voice.say(f"{out}: {plural(len(names), 'sequence')}, width {encoder.width}")
+    voice.say(f"{out}: {plural(output.count, 'sequence')}, width {encoder.width}")
     if ids is not None:
         voice.say(f"{ids}: the {reader.unit} and id of each row of {out.name}")
     if json_line:
-        line = {"out": str(out), "sequences": len(names), "width": encoder.width}
+        line = {"out": str(out), "sequences": output.count, "width": encoder.width}
         print(json.dumps({**line, "skipped": len(reader.skipped)}))
 
 
-@dataclass
-class _Embeddings:
-    """One array a sequence, with the sequence's name and its row in the input."""
+def _encoder(backbone: str | None, adapter: Path | None, device: str, dtype: str) -> Encoder:
+    if adapter is None:
+        from moltide.pretrained import load
 
-    names: list[str]
-    rows: list[int]
-    arrays: list[Any]
+        return load(backbone or "protein-mini", device, dtype)
+    from moltide.assay_model.files import CONFIG, load_backbone
+    from moltide.pretrained import load
 
-    def compute(
-        self,
-        encoder: Encoder,
-        reader: SequenceReader,
-        pool: Pool,
-        adapter: str | None,
-        voice: Any,
-        status: Any,
-    ) -> None:
-        """Embed all that `reader` gives; `status` shows the residues done (None: no terminal)."""
-        residues, longest = 0, _LONG - 1
-        for batch in reader:
-            ends = list(accumulate(map(len, batch.sequences), initial=residues))
+    if backbone is None and (adapter / CONFIG).is_file():
+        encoder = load_backbone(adapter, device, dtype)
+    else:
+        encoder = load(backbone or "protein-mini", device, dtype)
+    encoder.load_adapter(adapter, "adapter")
+    return encoder
 
-            def show(done: int, total: int | None, ends: list[int] = ends) -> None:
-                status.update(f"embedding: {ends[done]:,} residues done")
 
-            length, name = max(zip(map(len, batch.sequences), batch.names, strict=True))
-            if length > longest:
-                longest = length
-                voice.say(
-                    f"longest sequence so far: {length:,} residues ({name}), in one pass; time "
-                    "grows with the square of the length"
-                )
-            if not self.names:
-                common.say_int8_cost(voice, encoder, batch.sequences, adapter)
-            self.names += batch.names
-            self.rows += batch.rows
-            self.arrays.extend(
-                encoder.embed(
-                    batch.sequences,
-                    None if pool is Pool.none else pool.value,
-                    adapter=adapter,
-                    progress=show if status is not None else None,
-                )
+def _embed_all(
+    encoder: Encoder, reader: SequenceReader, pool: Pool, adapter: bool, voice: Any, status: Any
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Name, row and embedding of each sequence that `reader` gives, one pass in memory at a time;
+    `status` shows the residues done (None: no terminal)."""
+    residues, longest = 0, _LONG - 1
+    use = "adapter" if adapter else None
+    for batch in reader:
+        if not residues:
+            common.say_int8_cost(voice, encoder, batch.sequences, use)
+        ends = list(accumulate(map(len, batch.sequences), initial=residues))
+
+        def show(done: int, total: int | None, ends: list[int] = ends) -> None:
+            status.update(f"embedding: {ends[done]:,} residues done")
+
+        length, name = max(zip(map(len, batch.sequences), batch.names, strict=True))
+        if length > longest:
+            longest = length
+            voice.say(
+                f"longest sequence so far: {length:,} residues ({name}), in one pass; time "
+                "grows with the square of the length"
             )
-            residues = ends[-1]
-
-
-def _save_npy(out: Path, table: Any) -> None:
-    import numpy as np
-
-    from moltide.atomic import atomic_path
-
-    with atomic_path(out) as temporary, temporary.open("wb") as stream:
-        np.save(stream, table)
-
-
-def _save_parquet(out: Path, names: list[str], rows: list[Any], residues: bool) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as parquet
-
-    from moltide.atomic import atomic_path
-
-    vector = pa.list_(pa.float32())
-    column = pa.array(
-        [list(row) for row in rows] if residues else rows,
-        type=pa.list_(vector) if residues else vector,
-    )
-    with atomic_path(out) as temporary:
-        parquet.write_table(pa.table({"id": names, "embedding": column}), temporary)
+        arrays = encoder.embed_iter(
+            batch.sequences,
+            None if pool is Pool.none else pool.value,
+            adapter=use,
+            progress=show if status is not None else None,
+        )
+        yield from zip(batch.names, batch.rows, arrays, strict=True)
+        residues = ends[-1]
 
 
 COMMAND = embed

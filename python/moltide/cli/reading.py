@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moltide.assay.columns import Wanted, find_sequence_roles
-from moltide.assay.source import source_chunks
 from moltide.fasta import is_fasta
 from moltide.sequence_files import iter_sequences
 from moltide.wording import plural
@@ -72,6 +70,9 @@ class SequenceReader:
         if self.path.is_file() and is_fasta(self.path):
             self.unit = "record"
             return {}
+        from moltide.assay.columns import Wanted, find_sequence_roles
+        from moltide.assay.source import source_chunks
+
         wanted = Wanted(
             self.options.get("sequence"),
             self.options.get("mutations"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moltide.training.progress import LineView, ProgressView, RichView, SilentView
+if TYPE_CHECKING:
+    from moltide.training.progress import ProgressView
 
 
 class TerminalVoice:
@@ -18,9 +20,7 @@ class TerminalVoice:
     """
 
     def __init__(self, to_stderr: bool = False) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=to_stderr, highlight=False, soft_wrap=True)
+        self.console = _console(to_stderr)
         self._first = True
 
     def section(self, title: str, lines: Iterable[str] = ()) -> None:
@@ -37,9 +37,12 @@ class TerminalVoice:
     def busy(self, what: str) -> AbstractContextManager[Any]:
         if not self.console.is_terminal:
             return nullcontext()
-        return self.console.status(what, spinner="dots")
+        spinner: AbstractContextManager[Any] = self.console.status(what, spinner="dots")
+        return spinner
 
     def training(self, metric: str, label: str) -> ProgressView:
+        from moltide.training.progress import LineView, RichView, SilentView
+
         if self.console.is_terminal:
             return RichView(metric, self.console, label)
         if label != "training":
@@ -52,3 +55,26 @@ class TerminalVoice:
         self.console.print(text, style="bold", markup=False)
         for line in details:
             self.say(line)
+
+
+class _PlainConsole:
+    """The lines alone: where there is no terminal, rich would add nothing but its start-up."""
+
+    is_terminal = False
+
+    def __init__(self, stderr: bool) -> None:
+        self.stderr = stderr
+
+    def print(self, line: str = "", style: str = "", markup: bool = False) -> None:
+        del style, markup
+        print(line, file=sys.stderr if self.stderr else sys.stdout)
+
+
+def _console(stderr: bool) -> Any:
+    stream = sys.stderr if stderr else sys.stdout
+    wished = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE"))
+    if not (wished or stream.isatty()):
+        return _PlainConsole(stderr)
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
