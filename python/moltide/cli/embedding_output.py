@@ -13,8 +13,8 @@ import numpy as np
 
 from moltide.atomic import atomic_path
 
-# Values held before they are written: 4 MiB of float32.
-_HELD = 1 << 20
+# Values held before they are written: 1 MiB of float32.
+_HELD = 1 << 18
 _NPY_HEADER = 128
 
 
