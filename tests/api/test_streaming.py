@@ -164,7 +164,7 @@ def test_peak_memory_is_flat(tmp_path: Path, kind: str, out: str, few: int, many
     """More sequences: the results grow by twice what the peak may grow by, at least."""
     backbone = tmp_path / "backbone"
     random_encoder(esm2_config(1, 256, 4, 64)).save(backbone)
-    texts = [text[:6] for text in sequences(many)]
+    texts = [text[:8] for text in sequences(many)]
     sources = [write_input(tmp_path / f"{n}.{kind}", texts[:n]) for n in (few, many)]
     target = tmp_path / ("out.npy" if out == "npy" else "out.parquet")
     pool = ["--pool", "none"] if out == "none" else []

@@ -23,8 +23,8 @@ class SequenceReader:
 
     `wildtype` and `numbering` come into play only where the table gives mutations and no
     sequences, which `by_mutations` then says; `usual` are columns of the training table. After
-    iteration `skipped` maps row numbers to reasons and `remarks` to other things to know, `unit` is
-    what they number ("row" or "record"), and `notes` say what cleaning changed.
+    iteration `skipped` maps row numbers to reasons and `remarks` to other things to know, and
+    `notes` say what cleaning changed; `unit` is what the numbers count ("row" or "record").
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SequenceReader:
         self.usual = usual
         self.options = {name: value for name, value in options.items() if value is not None}
         self.by_mutations = False
-        self.unit = "row"
+        self.unit = "record" if path.is_file() and is_fasta(path) else "row"
         self.skipped: dict[int, str] = {}
         self.remarks: dict[int, str] = {}
         self.notes: list[str] = []
@@ -67,8 +67,7 @@ class SequenceReader:
 
     def _columns(self) -> dict[str, str]:
         """The columns in use, by their options."""
-        if self.path.is_file() and is_fasta(self.path):
-            self.unit = "record"
+        if self.unit == "record":
             return {}
         from moltide.assay.columns import Wanted, find_sequence_roles
         from moltide.assay.source import source_chunks
