@@ -10,6 +10,9 @@ namespace moltide {
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
                    const LayerActivations& a, const Workspace& ws, bool inner_only = false);
 
+// a.ctx = attention of a.q, a.k, a.v, of which q and k are rotated in place.
+void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a);
+
 // dx: gradient of the block's output in, of its input out. Weight gradients +=. With `stop` the
 // gradient of the input is not wanted (nothing before this block is trained): dx is left undefined.
 void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& dx,

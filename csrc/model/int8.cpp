@@ -1,15 +1,13 @@
 #include "model/int8.h"
 
-#include <cmath>
 #include <initializer_list>
 
-#include "attention/attention.h"
 #include "layernorm/layernorm.h"
 #include "layernorm_quantize/layernorm_quantize.h"
 #include "matmul_i8/matmul_i8.h"
+#include "model/block.h"
 #include "quantize/quantize.h"
 #include "residual/residual.h"
-#include "rope/rope.h"
 
 namespace moltide {
 namespace {
@@ -39,20 +37,6 @@ void add_branch(const PassContext& pass, Linear& linear, Site site, const Int8Ro
   multiply(linear, codes, y, scaled ? Int8Epilogue::store : Int8Epilogue::accumulate);
   adapters_forward(pass, site, input, y, lora, ws);
   if (scaled) residual_add(x, y, static_cast<float>(pass.config.residual_scale));
-}
-
-void attention_forward(const PassContext& pass, const LayerActivations& a) {
-  const EncoderConfig& c = pass.config;
-  if (c.position == Position::rotary)
-    for (const Tensor& x : {a.q, a.k})
-      rope(x, pass.batch.position.data(), c.heads, c.head_dim, pass.rope_cos, pass.rope_sin, false);
-  AttentionParams p{};
-  p.cu_seqlens = pass.batch.cu_seqlens.data();
-  p.batch = pass.batch.batch();
-  p.heads = c.heads;
-  p.head_dim = c.head_dim;
-  p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
-  attention_fwd(p, a.q, a.k, a.v, a.ctx, a.lse);
 }
 
 // f(begin, end, adapted) over all rows, in runs whose sequences do or do not adapt the MLP.
@@ -115,7 +99,7 @@ void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
   project(w.q, Projection::q, a.q);
   project(w.k, Projection::k, a.k);
   project(w.v, Projection::v, a.v);
-  attention_forward(pass, a);
+  attention_forward(pass, layer, a);
   quantize(a.ctx, a.ctx8);
   add_branch(pass, w.out, {layer, Projection::out}, a.ctx8, a.ctx, x, a, ws);
 
