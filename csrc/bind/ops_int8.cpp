@@ -2,12 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <memory>
 #include <new>
 #include <optional>
 
 #include "bind/op_buffer.h"
+#include "core/timing.h"
 #include "layernorm_quantize/layernorm_quantize.h"
 #include "matmul_i8/matmul_i8.h"
 #include "quantize/quantize.h"
@@ -162,17 +162,7 @@ double time_matmul_i8(int64_t m, int64_t n, int64_t k, const std::string& what, 
         concat("what: got '", what, "', allowed: forward, gelu, accumulate, quantize, pack"));
   };
   py::gil_scoped_release release;
-  using Clock = std::chrono::steady_clock;
-  double best = 1e30;
-  call();
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  do {
-    const auto begin = Clock::now();
-    call();
-    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = took < best ? took : best;
-  } while (Clock::now() < end);
-  return best;
+  return fastest_call(seconds, call);
 }
 
 }  // namespace

@@ -2,13 +2,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 
 #include "bind/op_buffer.h"
 #include "core/isa.h"
+#include "core/timing.h"
 #include "matmul/matmul.h"
 
 namespace py = pybind11;
@@ -132,17 +132,7 @@ double time_matmul(int64_t m, int64_t n, int64_t k, const std::string& dtype,
         concat("what: got '", what, "', allowed: forward, gelu, accumulate, dx, dw, pack"));
   };
   py::gil_scoped_release release;
-  using Clock = std::chrono::steady_clock;
-  double best = 1e30;
-  call();
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  do {
-    const auto begin = Clock::now();
-    call();
-    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = took < best ? took : best;
-  } while (Clock::now() < end);
-  return best;
+  return fastest_call(seconds, call);
 }
 
 }  // namespace

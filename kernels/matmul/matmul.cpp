@@ -1,10 +1,9 @@
 #include "matmul/matmul.h"
 
-#include <chrono>
-
 #include "core/check.h"
 #include "core/expect.h"
 #include "core/isa.h"
+#include "core/timing.h"
 #include "matmul/matmul_params.h"
 
 namespace moltide {
@@ -105,22 +104,8 @@ void matmul_dw(const Tensor& dy, const Tensor& x, const Tensor& dw, float* db, f
 }
 
 double matmul_peak_flops(DType dtype) {
-  using Clock = std::chrono::steady_clock;
   alignas(64) float values[256] = {};
-  double best = 0;
-  int64_t n = 1000;
-  // The best of many short runs: other work on the machine only takes away.
-  for (const auto end = Clock::now() + std::chrono::milliseconds(10); Clock::now() < end;) {
-    const auto begin = Clock::now();
-    const int64_t operations = functions(dtype).peak_loop(n, values);
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    if (seconds < 2e-4) {
-      n *= 2;
-      continue;
-    }
-    best = best > operations / seconds ? best : operations / seconds;
-  }
-  return best;
+  return highest_rate([&](int64_t n) { return functions(dtype).peak_loop(n, values); });
 }
 
 }  // namespace moltide

@@ -1,9 +1,8 @@
 #include "matmul_i8/matmul_i8.h"
 
-#include <chrono>
-
 #include "core/expect.h"
 #include "core/isa.h"
+#include "core/timing.h"
 #include "matmul_i8/matmul_i8_params.h"
 
 namespace moltide {
@@ -104,22 +103,8 @@ void matmul_i8_gelu(const Int8Rows& x, const PackedInt8& w, const float* bias, c
 }
 
 double matmul_i8_peak() {
-  using Clock = std::chrono::steady_clock;
   alignas(64) char values[1024] = {};
-  double best = 0;
-  int64_t n = 1000;
-  // The best of many short runs: other work on the machine only takes away.
-  for (const auto end = Clock::now() + std::chrono::milliseconds(10); Clock::now() < end;) {
-    const auto begin = Clock::now();
-    const double operations = static_cast<double>(functions().loop(n, values));
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    if (seconds < 2e-4) {
-      n *= 2;
-      continue;
-    }
-    best = best > operations / seconds ? best : operations / seconds;
-  }
-  return best;
+  return highest_rate([&](int64_t n) { return functions().loop(n, values); });
 }
 
 }  // namespace moltide
