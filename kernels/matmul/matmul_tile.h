@@ -2,16 +2,10 @@
 // A step is one k in float32, one pair of k in bf16: in both an element of A is 32 bits, and a
 // panel of B holds 16 x 32 bits a step. Everything lives in the instruction set's namespace.
 #pragma once
+#include "device/integers.h"
 #include "device/simd.h"
 
 namespace moltide::MOLTIDE_ISA {
-
-MOLTIDE_INLINE int64_t div_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-MOLTIDE_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
 
 struct FloatStep {
   MOLTIDE_INLINE vf apply(vf acc, vf a, vf b) { return fma(a, b, acc); }

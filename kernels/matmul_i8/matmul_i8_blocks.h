@@ -5,19 +5,10 @@
 // tile(...), which may finish the previous tile on its way (kOverlap).
 #pragma once
 #include "core/parallel.h"
+#include "device/integers.h"
 #include "matmul_i8/matmul_i8_epilogue.h"
 
 namespace moltide::MOLTIDE_ISA {
-
-MOLTIDE_INLINE int64_t div_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-MOLTIDE_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-MOLTIDE_INLINE int64_t bigger(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
 
 // Rows [row, row + rows) of y, panels [first_panel, last_panel).
 template <class Kernel>
