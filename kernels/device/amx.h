@@ -1,12 +1,12 @@
-// AMX tiles for bf16: 16 rows of 32 values on the left, 16 pairs of rows by 16 columns on the
-// right, 16 x 16 float32 sums. Registers are named in the instructions, so callers number them.
+// AMX tiles: 16 rows of 64 bytes each; 32 bf16 values on the left, 16 pairs of rows by 16 columns
+// on the right, 16 x 16 float32 sums. Registers are named in the instructions: callers number them.
 #pragma once
 #include "device/simd.h"
 
 namespace moltide::MOLTIDE_ISA {
 
 constexpr int kTile = 16;         // rows of a tile, and its columns of sums
-constexpr int kTileDepth = 32;    // products a tile adds to a sum
+constexpr int kTileDepth = 32;    // bf16 products a tile adds to a sum
 constexpr int kTileBytes = 1024;  // of a tile
 
 struct alignas(64) AmxConfig {
@@ -26,8 +26,13 @@ MOLTIDE_INLINE void amx_end() {
   _tile_release();
 }
 
-// The instructions, by number of register. The compilers' own forms do not say that a load reads
-// memory, so that a vector stored before it might arrive after it.
+// The compilers' own forms of the instructions do not say what memory they read and write: between
+// vectors and them this keeps the order.
+MOLTIDE_INLINE void amx_order() {
+  __asm__ volatile("" ::: "memory");
+}
+
+// The instructions, by number of register, in that order by themselves.
 template <int R>
 MOLTIDE_INLINE void tile_zero() {
   __asm__ volatile("tilezero %%tmm%c0" ::"i"(R));

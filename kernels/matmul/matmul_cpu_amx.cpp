@@ -1,4 +1,5 @@
 // bf16 on AMX tiles: 16 rows of 32 products each, 2 x 2 tiles of sums.
+#include "device/amx.h"
 #include "device/transpose.h"
 #include "matmul/matmul_amx_rows.h"
 #include "matmul/matmul_dw_blocks.h"
@@ -6,23 +7,6 @@
 
 namespace moltide::MOLTIDE_ISA {
 namespace {
-
-constexpr int kTile = 16;     // rows of a tile, and its columns of sums
-constexpr int kTileK = 32;    // bf16 values in a row of a tile
-constexpr int kBytes = 1024;  // of a tile
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-MOLTIDE_INLINE void configure() {
-  const TileConfig config;
-  _tile_loadconfig(&config);
-}
 
 // Sums of 32 rows by 1 or 2 panels over `steps` of 32 products. Each step adds a tile's own sums to
 // the running ones: where the steps begin along k decides the bits, so it is always at multiples of
@@ -33,6 +17,7 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
                              const char* b, int64_t panel_bytes, int64_t steps, float* c,
                              int64_t ldc, bool first, Between&& between) {
   const int64_t c_bytes = ldc * 4;
+  amx_order();
   if (first) {
     _tile_zero(0);
     _tile_zero(2);
@@ -58,34 +43,35 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
     between();
     a += a_step;
     a_low += a_step;
-    b += kBytes;
+    b += kTileBytes;
   }
   _tile_stored(0, c, c_bytes);
   _tile_stored(2, c + kTile * ldc, c_bytes);
   if (NP == 2) _tile_stored(1, c + kTile, c_bytes);
   if (NP == 2) _tile_stored(3, c + kTile * ldc + kTile, c_bytes);
+  amx_order();
 }
 
 struct AmxKernel {
   using In = bf16;
   static constexpr int kInBytes = 2;
   static constexpr bool kConvert = false;
-  static constexpr int kPad = kTileK;
+  static constexpr int kPad = kTileDepth;
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
   static constexpr int64_t kInnerK = 480;
   static constexpr int64_t kBlockK = 1280;
 
-  static void begin() { configure(); }
-  static void end() { _tile_release(); }
+  static void begin() { amx_begin(); }
+  static void end() { amx_end(); }
 
   template <class Between>
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
                            int64_t panel_bytes, int64_t k, float* c, int64_t ldc, bool first,
                            Between&& between) {
     const char* low = a + kTile * row_bytes;
-    const int64_t steps = div_up(k, kTileK);
+    const int64_t steps = div_up(k, kTileDepth);
     if (panels == 2)
       multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, between);
     else
@@ -108,14 +94,14 @@ struct AmxDwKernel {
   using In = bf16;
   static constexpr int kInBytes = 2;
   static constexpr int64_t kTokens = 512;
-  static constexpr int64_t kPackTokens = kTileK;
-  static constexpr int kStepTokens = kTileK;
+  static constexpr int64_t kPackTokens = kTileDepth;
+  static constexpr int kStepTokens = kTileDepth;
   static constexpr int kTokenBytes = 2;
   static constexpr int kHeight = 2 * kTile;
   static constexpr int kMaxPanels = 2;
 
-  static void begin() { configure(); }
-  static void end() { _tile_release(); }
+  static void begin() { amx_begin(); }
+  static void end() { amx_end(); }
 
   // dy^T: a tile's row is one output, so pairs of tokens are transposed.
   MOLTIDE_INLINE void pack_a(const char* dy, int64_t ld_bytes, int64_t tokens, int64_t cols,
@@ -130,7 +116,7 @@ struct AmxDwKernel {
         transpose(row);
       }
 #pragma GCC unroll 16
-      for (int i = 0; i < kTile; ++i) std::memcpy(to + half * kBytes + i * 64, &row[i], 64);
+      for (int i = 0; i < kTile; ++i) std::memcpy(to + half * kTileBytes + i * 64, &row[i], 64);
     }
   }
   MOLTIDE_INLINE void pack_b(const char* x, int64_t ld_bytes, int64_t tokens, int64_t cols,
@@ -144,9 +130,11 @@ struct AmxDwKernel {
                            int64_t steps, float* c, int64_t ldc, Ahead) {
     const auto between = [] {};
     if (panels == 2)
-      multiply<2>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, between);
+      multiply<2>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc, true,
+                  between);
     else
-      multiply<1>(a, a + kBytes, 64, 2 * kBytes, b, panel_bytes, steps, c, ldc, true, between);
+      multiply<1>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc, true,
+                  between);
   }
 };
 
@@ -164,7 +152,7 @@ void matmul_dw_run(const DwParams& p) {
 }
 
 int64_t matmul_peak_loop(int64_t n, float* sink) {
-  configure();
+  amx_begin();
   _tile_loadd(4, sink, 64);
   _tile_loadd(5, sink, 64);
   _tile_loadd(6, sink, 64);
@@ -180,8 +168,8 @@ int64_t matmul_peak_loop(int64_t n, float* sink) {
     _tile_dpbf16ps(3, 5, 7);
   }
   _tile_stored(0, sink, 64);
-  _tile_release();
-  return n * 4 * 2 * kTile * kTile * kTileK;
+  amx_end();
+  return n * 4 * 2 * kTile * kTile * kTileDepth;
 }
 
 }  // namespace moltide::MOLTIDE_ISA

@@ -1,20 +1,11 @@
 // AMX tiles: 16 rows of 64 products each, signed by signed, 2 x 2 tiles of sums.
+#include "device/amx.h"
 #include "matmul_i8/matmul_i8_blocks.h"
 
 namespace moltide::MOLTIDE_ISA {
 namespace {
 
-constexpr int kTile = 16;     // rows of a tile, and its columns of sums
-constexpr int kTileK = 64;    // codes in a row of a tile
-constexpr int kBytes = 1024;  // of a tile
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
+constexpr int kTileCodes = 64;  // in a row of a tile
 
 // Sums of 32 rows by 1 or 2 panels; with each step of 64 products goes a part of the tile before,
 // whose vector instructions run beside the tile instructions.
@@ -22,6 +13,7 @@ template <int NP>
 MOLTIDE_INLINE void multiply(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
                              int64_t steps, int32_t* c, const Pending& pending) {
   const char* low = a + kTile * row_bytes;
+  amx_order();
   _tile_zero(0);
   _tile_zero(2);
   if (NP == 2) _tile_zero(1);
@@ -38,14 +30,15 @@ MOLTIDE_INLINE void multiply(const char* a, int64_t row_bytes, const char* b, in
       _tile_dpbssd(3, 5, 7);
     }
     Pending::run(pending, s, steps);
-    a += kTileK;
-    low += kTileK;
-    b += kBytes;
+    a += kTileCodes;
+    low += kTileCodes;
+    b += kTileBytes;
   }
   _tile_stored(0, c, kSumsLd * 4);
   _tile_stored(2, c + kTile * kSumsLd, kSumsLd * 4);
   if (NP == 2) _tile_stored(1, c + kTile, kSumsLd * 4);
   if (NP == 2) _tile_stored(3, c + kTile * kSumsLd + kTile, kSumsLd * 4);
+  amx_order();
 }
 
 struct AmxKernel {
@@ -56,11 +49,8 @@ struct AmxKernel {
   static constexpr bool kDirect = true;
   static constexpr bool kOverlap = true;
 
-  static void begin() {
-    const TileConfig config;
-    _tile_loadconfig(&config);
-  }
-  static void end() { _tile_release(); }
+  static void begin() { amx_begin(); }
+  static void end() { amx_end(); }
 
   MOLTIDE_INLINE void copy_row(const int8_t* from, int64_t k, char* to) {
     std::memcpy(to, from, static_cast<size_t>(k));
@@ -72,9 +62,9 @@ struct AmxKernel {
       Pending::run(pending, 0, 1);
       std::memset(c, 0, kRows * kSumsLd * 4);
     } else if (panels == 2) {
-      multiply<2>(a, row_bytes, b, panel_bytes, k / kTileK, c, pending);
+      multiply<2>(a, row_bytes, b, panel_bytes, k / kTileCodes, c, pending);
     } else {
-      multiply<1>(a, row_bytes, b, panel_bytes, k / kTileK, c, pending);
+      multiply<1>(a, row_bytes, b, panel_bytes, k / kTileCodes, c, pending);
     }
   }
 };
@@ -103,7 +93,7 @@ int64_t matmul_i8_loop(int64_t n, char* sink) {
   }
   _tile_stored(0, sink, 64);
   AmxKernel::end();
-  return n * 4 * 2 * kTile * kTile * kTileK;
+  return n * 4 * 2 * kTile * kTile * kTileCodes;
 }
 
 }  // namespace moltide::MOLTIDE_ISA
