@@ -194,6 +194,16 @@ def test_weights_decide_which_member_and_which_record(tmp_path: Path) -> None:
         assert plain[record] / 5000 == pytest.approx(weight / 6, abs=0.025)
 
 
+@pytest.mark.parametrize("power", [None, 0.0, 1.0])
+def test_weights_that_are_all_0_are_refused(tmp_path: Path, power: float | None) -> None:
+    clusters = ["a", "a", "b", "b", "c"]
+    corpus = corpus_of(tmp_path, proteins(5), cluster=clusters, weight=[0, 0, 0, 0, 1])
+    settings = OrderSettings(cluster_weight=power)
+    with pytest.raises(DataError, match=r"corpus.csv: all 4 training records have the weight 0"):
+        Order(corpus, np.arange(4), settings)
+    assert Order(corpus, np.arange(5), settings).epoch(0).order.tolist().count(4) >= 1
+
+
 def test_batches_are_full_endless_and_begin_anywhere(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, proteins(60))
     order = order_of(corpus, longest=40)

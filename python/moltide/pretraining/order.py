@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.errors import DataError
 from moltide.pretraining.corpus import Corpus
 
 Longs = npt.NDArray[np.int64]
@@ -43,7 +44,11 @@ class OrderSettings:
 
 
 class Order:
-    """The windows of each epoch over the records `records` of a corpus."""
+    """The windows of each epoch over the records `records` of a corpus.
+
+    Raises:
+        DataError: all of them weigh nothing.
+    """
 
     def __init__(self, corpus: Corpus, records: Longs, settings: OrderSettings) -> None:
         self.corpus, self.records, self.settings = corpus, records, settings
@@ -70,6 +75,12 @@ class Order:
         before = np.concatenate([[0.0], self.member_sum])
         # A cluster whose members all weigh nothing is never visited.
         alive = before[self.ends] - before[self.ends - sizes] > 0
+        if not alive.any():
+            # No record would ever be drawn, and no batch ever be full.
+            raise DataError(
+                f"{', '.join(self.corpus.info['sources'])}: all {n:,} training records have the "
+                "weight 0 (--weight); at least one must be above 0"
+            )
         self.cluster_sum = np.cumsum(np.where(alive, sizes ** float(power or 0.0), 0.0))
         self.each_once = np.flatnonzero(alive) if power == 0 else None
         self.visits = int(alive.sum()) if power is not None else n
