@@ -19,7 +19,7 @@ from moltide.cli import main
 from moltide.errors import ConfigError, DataError, MemoryPlanError
 from moltide.finetune import FinetuneOptions, RunSummary, finetune
 from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
-from moltide.finetune.folder import differences
+from moltide.finetune.folder import RunFolder, differences
 from moltide.finetune.voice import SilentVoice
 from moltide.splits import make_split
 from moltide.training import TrainSettings
@@ -342,6 +342,25 @@ def test_ridge_on_the_learning_curve_sees_the_rows_of_its_point_alone(tmp_path: 
     assert ridge_point(table, split, part, 0) == point
     table.targets[part] = table.targets[part][::-1]
     assert ridge_point(table, split, part, 0) != point
+
+
+def test_a_run_killed_while_it_drops_its_checkpoint_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = {"seed": 0}
+    folder = RunFolder(tmp_path / "run", identity)
+    folder.open(overwrite=False)
+    document = {"format": RunFolder.format, "identity": identity}
+    folder.file(RunFolder.done).write_text(json.dumps(document))
+    (folder.checkpoint / "train.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)
+    folder.finish()
+    monkeypatch.undo()
+    assert folder.checkpoint.is_dir()
+    again = RunFolder(tmp_path / "run", identity)
+    again.open(overwrite=False)
+    assert again.state == "finished"
+    assert not again.checkpoint.exists()
 
 
 def test_differences_are_named_as_options() -> None:

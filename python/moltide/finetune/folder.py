@@ -109,7 +109,8 @@ class RunFolder:
             raise self._refusal(changes)
 
     def open(self, overwrite: bool) -> None:
-        """`check`, and for a new or resumed run make the folder and its checkpoint folder.
+        """`check`, and for a new or resumed run make the folder and its checkpoint folder; of a
+        finished one, what a kill left of the checkpoint is removed.
 
         An interrupted run of the same identity is resumed, `overwrite` or not: the command that
         started it by overwriting another is the command that resumes it.
@@ -120,6 +121,7 @@ class RunFolder:
         """
         self.check(overwrite)
         if self.state == "finished":
+            self.finish()
             return
         check_writable(self.path)
         if self.state == "new":
@@ -132,6 +134,9 @@ class RunFolder:
 
     def finish(self) -> None:
         """Drop the checkpoint of a run whose results are all written."""
+        # The identity first: after a kill, what is left does not pass for an interrupted run.
+        with contextlib.suppress(OSError):
+            (self.checkpoint / _IDENTITY).unlink()
         shutil.rmtree(self.checkpoint, ignore_errors=True)
 
     def _found(self) -> dict[str, Any] | None:
