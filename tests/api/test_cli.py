@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -24,6 +25,7 @@ from tiny_runs import (
 )
 
 from moltide import load_assay_model
+from moltide.cli.voice import TerminalVoice
 
 # ---- finetune ---------------------------------------------------------------------------------
 
@@ -353,6 +355,14 @@ def test_help_and_version_are_quick_and_light() -> None:
 def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     assert "finetune" in capsys.readouterr().out
+
+
+def test_lines_reach_a_pipe_as_they_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    with io.TextIOWrapper(pipe, encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        TerminalVoice().section("data", ["120 sequences"])
+        assert pipe.getvalue().decode() == "data\n  120 sequences\n"
 
 
 def test_a_closed_pipe_is_no_error(run: Path, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ class _PlainConsole:
 
     def print(self, line: str = "", style: str = "", markup: bool = False) -> None:
         del style, markup
-        print(line, file=sys.stderr if self.stderr else sys.stdout)
+        # Through a pipe, too, each line is there when it is said.
+        print(line, file=sys.stderr if self.stderr else sys.stdout, flush=True)
 
 
 def _console(stderr: bool) -> Any:
