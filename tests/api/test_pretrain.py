@@ -179,6 +179,35 @@ def test_dry_run_shows_the_plan_and_writes_nothing(
     assert not (tmp_path / "deep").exists()
 
 
+@pytest.mark.parametrize("built", [False, True])
+def test_dry_run_writes_into_no_run_and_no_cache(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise RuntimeError("stopped here")
+
+    out, cache = tmp_path / "run", tmp_path / "cache"
+    valid = write_fasta(tmp_path / "valid.fasta", proteins(9, seed=3))
+    if built:
+        # Runs that ended before their clusters were found: a dry run has to find them itself.
+        with monkeypatch.context() as patched:
+            patched.setattr("moltide.pretraining.run.split_parts", stop)
+            for kept in (None, cache):
+                with pytest.raises(RuntimeError, match="stopped here"):
+                    pretrain(options_of(fasta, out, cache=kept))
+        assert len(list(tmp_path.rglob("letters"))) == 2
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for changes in (
+        {},
+        {"cache": cache},
+        {"longest": 50, "overwrite": True},
+        {"valid": valid, "overwrite": True, "cache": cache},
+    ):
+        summary = pretrain(options_of(fasta, out, dry_run=True, **changes))
+        assert summary.state == "dry run"
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 def test_max_minutes_plans_fewer_steps(fasta: Path, tmp_path: Path) -> None:
     options = options_of(fasta, tmp_path / "run", steps=10**7, max_minutes=0.05)
     summary = pretrain(options)

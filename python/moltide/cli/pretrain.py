@@ -218,7 +218,7 @@ def pretrain(
         bool,
         typer.Option(
             "--dry-run",
-            help="Show data, tokens, parameters, memory and time; write nothing.",
+            help="Show data, tokens, parameters, memory, time; write nothing to RUN/ or --cache.",
             rich_help_panel=OUTPUT_PANEL,
         ),
     ] = False,

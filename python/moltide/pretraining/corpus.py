@@ -110,16 +110,18 @@ def open_corpus(
     columns: Columns,
     parent: Path,
     *,
+    known: Sequence[Path] = (),
     shortest: int = 1,
     on_bad_row: str = "set_aside",
     progress: Callable[[int], None] | None = None,
 ) -> Corpus:
-    """The corpus of these files, built in `parent` unless it is there already.
+    """The corpus of these files, built in `parent` unless it is there, or in `known`, already.
 
     A corpus is found again by the names and contents of its files and by the other arguments.
 
     Args:
         hashes: `sha256_of` each file.
+        known: folders that are looked in and not written to.
         on_bad_row: "set_aside" leaves unusable records out and counts them; "error" refuses.
         progress: told the records read so far.
 
@@ -129,9 +131,11 @@ def open_corpus(
         OSError: `parent` is not writable, or the disk is full; nothing is left behind.
     """
     key = _key(paths, hashes, columns, shortest, on_bad_row)
-    folder = parent / f"corpus-{key[:16]}"
-    if folder.is_dir() and _whole(folder, key):
-        return Corpus(folder)
+    name = f"corpus-{key[:16]}"
+    for place in (parent, *known):
+        if _whole(place / name, key):
+            return Corpus(place / name)
+    folder = parent / name
     parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".corpus-", dir=parent))
     try:

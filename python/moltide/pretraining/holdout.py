@@ -34,8 +34,11 @@ class Parts:
     lines: list[str]
 
 
-def all_clusters(corpus: Corpus, identity: float) -> npt.NDArray[np.int64]:
+def all_clusters(corpus: Corpus, identity: float, keep: bool = True) -> npt.NDArray[np.int64]:
     """(N,) cluster of each record: of the column, or by sequence identity.
+
+    Args:
+        keep: write what was found beside the corpus.
 
     Raises:
         DataError: too many records to cluster here.
@@ -55,7 +58,8 @@ def all_clusters(corpus: Corpus, identity: float) -> npt.NDArray[np.int64]:
     if kept.is_file() and kept.stat().st_size == 8 * len(corpus):
         return np.fromfile(kept, dtype="<i8")
     found = cluster_by_identity([corpus.text(i) for i in range(len(corpus))], identity)
-    atomic_write_bytes(kept, found.astype("<i8").tobytes())
+    if keep:
+        atomic_write_bytes(kept, found.astype("<i8").tobytes())
     return found
 
 
@@ -88,9 +92,14 @@ def hold_out(clusters: npt.NDArray[np.int64], share: float, seed: int) -> npt.ND
 
 
 def split_parts(
-    corpus: Corpus, valid: Corpus | None, share: float, identity: float, seed: int
+    corpus: Corpus,
+    valid: Corpus | None,
+    share: float,
+    identity: float,
+    seed: int,
+    keep: bool = True,
 ) -> Parts:
-    """Training and held-out records.
+    """Training and held-out records; `keep` writes the clusters beside the corpus.
 
     Raises:
         DataError: nothing can be held out, or nothing is left to train on.
@@ -107,7 +116,7 @@ def split_parts(
             )
         none = np.zeros(0, dtype=np.int64)
         return Parts(train, none, none, int(copies.sum()), lines)
-    clusters = all_clusters(corpus, identity)
+    clusters = all_clusters(corpus, identity, keep)
     held = hold_out(clusters, share, seed)
     number = len(np.unique(clusters[held]))
     how = "of the cluster column" if corpus.clusters is not None else f"at {identity:.0%} identity"

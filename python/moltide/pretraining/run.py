@@ -88,8 +88,8 @@ def pretrain(options: PretrainOptions, voice: Voice | None = None) -> RunSummary
     if options.dry_run:
         folder.check(options.overwrite)
         with tempfile.TemporaryDirectory(prefix="moltide-") as scratch:
-            corpora = folder.corpora if folder.corpora.is_dir() else Path(scratch)
-            stages = _prepare(options, hashes, valid_hash, encoder, folder, corpora, voice, started)
+            parent = Path(scratch)
+            stages = _prepare(options, hashes, valid_hash, encoder, folder, parent, voice, started)
             plan = stages.estimate()
         voice.section("dry run", ["nothing was written", *_STATES.get(folder.state, [])])
         return RunSummary(folder.path, "dry run", plan=plan, seconds=time.monotonic() - started)
@@ -98,7 +98,8 @@ def pretrain(options: PretrainOptions, voice: Voice | None = None) -> RunSummary
         return _already_finished(folder, voice)
     if folder.state == "resume":
         voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
-    stages = _prepare(options, hashes, valid_hash, encoder, folder, folder.corpora, voice, started)
+    parent = _corpora(options, folder)
+    stages = _prepare(options, hashes, valid_hash, encoder, folder, parent, voice, started)
     metrics = stages.run()
     return RunSummary(
         folder.path, "finished", metrics, stages.plan.to_dict(), time.monotonic() - started
@@ -111,12 +112,12 @@ def _prepare(
     valid_hash: str | None,
     encoder: Encoder,
     folder: PretrainFolder,
-    corpora: Path,
+    parent: Path,
     voice: Voice,
     started: float,
 ) -> Stages:
-    """Read what is to be learned from, and split it."""
-    parent = corpora if options.cache is None else Path(options.cache)
+    """Read what is to be learned from, and split it; nothing is written but in `parent`."""
+    known = [_corpora(options, folder)]
     with voice.busy("reading") as status:
 
         def show(records: int) -> None:
@@ -128,6 +129,7 @@ def _prepare(
             hashes,
             options.columns,
             parent,
+            known=known,
             shortest=options.shortest,
             on_bad_row=options.on_bad_row,
             progress=show,
@@ -139,13 +141,15 @@ def _prepare(
                 [valid_hash],
                 _valid_columns(options),
                 parent,
+                known=known,
                 shortest=options.shortest,
                 on_bad_row=options.on_bad_row,
             )
     lines = corpus.lines() + (valid.lines() if valid is not None else [])
     voice.section("data", lines)
     with voice.busy("splitting"):
-        parts = split_parts(corpus, valid, options.holdout, options.identity, options.seed)
+        share, identity, seed = options.holdout, options.identity, options.seed
+        parts = split_parts(corpus, valid, share, identity, seed, keep=not options.dry_run)
     windows = validation_windows(options, corpus, valid, parts)
     if not windows.count:
         raise DataError(
@@ -155,6 +159,11 @@ def _prepare(
     voice.section("split", [*parts.lines, windows_line(windows.count, len(windows))])
     order = Order(corpus, parts.train, options.order())
     return Stages(options, encoder, folder, voice, started, corpus, valid, parts, windows, order)
+
+
+def _corpora(options: PretrainOptions, folder: PretrainFolder) -> Path:
+    """Where a run keeps its corpora."""
+    return folder.corpora if options.cache is None else Path(options.cache)
 
 
 def windows_line(hidden: int, pieces: int) -> str:
