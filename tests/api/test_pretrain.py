@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -20,6 +21,7 @@ from moltide import random_init
 from moltide.errors import ConfigError, DataError, MissingDependencyError
 from moltide.pretraining import PretrainOptions, pretrain
 from moltide.pretraining.results import verdict
+from moltide.training import Interrupted
 
 SHORT = ("--steps", 20, "--valid-every", 10)
 
@@ -257,6 +259,28 @@ def test_events_go_to_tensorboard_or_the_error_says_what_to_install(
     pretrain(options_of(fasta, tmp_path / "a", tensorboard=True))
     assert ("tensorboard", "train/loss", 10) in written
     assert ("tensorboard", "valid/perplexity", 20) in written
+
+
+def test_events_are_closed_when_a_run_is_interrupted(
+    fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    class Writer:
+        def __init__(self, folder: str) -> None:
+            self.folder = folder
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            if name == "train/loss":
+                signal.raise_signal(signal.SIGTERM)
+
+        def close(self) -> None:
+            closed.append(Path(self.folder).name)
+
+    monkeypatch.setattr("moltide.pretraining.events._writer_class", lambda: Writer)
+    with pytest.raises(Interrupted):
+        pretrain(options_of(fasta, tmp_path / "run", tensorboard=True))
+    assert closed == ["tensorboard"]
 
 
 def test_events_of_the_real_library_are_read_back(tmp_path: Path) -> None:

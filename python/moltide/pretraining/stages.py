@@ -153,9 +153,8 @@ class Stages:
         voice.section("model", self._model_lines())
         self._write_lists()
         baselines = self._baselines()
-        log = JsonLog(folder.file(names.LOG))
-        state = self._train(log)
-        log.close()
+        with contextlib.closing(JsonLog(folder.file(names.LOG))) as log:
+            state = self._train(log)
         final = self._final()
         facts = self._facts(state)
         metrics = metrics_document(facts, final, baselines)
@@ -208,7 +207,7 @@ class Stages:
         voice.section("training")
         trainer = engine_trainer(self.encoder, options, self.plan.steps, self.plan.warmup)
         events = Events(self.folder.file(names.EVENTS) if options.tensorboard else None)
-        with catch_signals() as stop:
+        with contextlib.closing(events), catch_signals() as stop:
             state = train(
                 Setup(
                     trainer,
@@ -228,7 +227,6 @@ class Stages:
                     events.scalar,
                 )
             )
-        events.close()
         if options.keep == "last":
             self._save()
         kept = state.best_step if options.keep == "best" else state.step
