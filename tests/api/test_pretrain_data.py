@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_a_corpus_is_built_once_and_again_when_damaged(tmp_path: Path) -> None:
     other = opened(path, tmp_path)
     assert other.folder != first.folder
     assert other.sha256 != first.sha256
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_a_corpus_is_as_readable_as_other_folders(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        folder = opened(write_fasta(tmp_path / "a.fasta", proteins(5)), tmp_path).folder
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~umask
+    assert {one.stat().st_mode & 0o777 for one in folder.iterdir()} == {0o666 & ~umask}
 
 
 def test_columns_are_found_named_and_refused(tmp_path: Path) -> None:

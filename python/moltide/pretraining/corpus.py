@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from moltide.atomic import atomic_write_text
+from moltide.atomic import atomic_write_text, publish
 from moltide.errors import ConfigError, DataError
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 
@@ -145,6 +145,7 @@ def open_corpus(
         writer.finish(key, [path.name for path in paths])
         if folder.exists():
             shutil.rmtree(folder)
+        publish(staging)
         os.replace(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
