@@ -133,6 +133,11 @@ def test_other_settings_or_data_do_not_resume(
     said = one_error(capsys, "pretrain", fasta, "--out", out, *SMALL, "--steps", 4)
     assert "--steps 3 -> 4" in said
     assert "--overwrite" in said
+    said = one_error(capsys, "pretrain", fasta, "--out", out, *SMALL, "--steps", 3, "--seed", 9)
+    assert "--seed 0 -> 9. Use the same" in said
+    wider = (*SMALL, "--steps", 3, "--width", 32)
+    said = one_error(capsys, "pretrain", fasta, "--out", out, *wider)
+    assert "--width 16 -> 32. Use the same" in said
     other = write_fasta(tmp_path / "other.fasta", proteins(50, seed=1))
     said = one_error(capsys, "pretrain", other, "--out", out, *SMALL, "--steps", 3)
     assert "other rows or values" in said

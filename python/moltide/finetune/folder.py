@@ -40,7 +40,17 @@ _FOLLOWS = {
     "split_sha256": ("data.", "table.", "split", "settings.seed"),
     "data.sha256": ("data.targets", "table."),
     "data.targets": ("table.",),
-    "backbone_sha256": ("backbone",),
+    # The rest is what new weights are made from (pretraining).
+    "backbone_sha256": (
+        "backbone",
+        "config",
+        "layers",
+        "width",
+        "heads",
+        "ffn_width",
+        "init",
+        "seed",
+    ),
 }
 
 
