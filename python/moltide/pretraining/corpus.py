@@ -24,7 +24,7 @@ from moltide.errors import ConfigError, DataError
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 
 _FORMAT = "moltide-corpus-1"
-_INFO, SKIPPED, _NAMES = "corpus.json", "skipped.csv", "names.txt"
+_INFO, _SKIPPED, _NAMES = "corpus.json", "skipped.csv", "names.txt"
 # Array -> its dtype; the last two are there where a column was named.
 _ARRAYS = {
     "letters": "u1",
@@ -89,6 +89,10 @@ class Corpus:
             for record, line in enumerate(stream):
                 if wanted[record]:
                     yield record, line.rstrip("\n")
+
+    def skipped_csv(self) -> str:
+        """file, row, name and reason of every record left out."""
+        return (self.folder / _SKIPPED).read_text(encoding="utf-8")
 
     def lines(self) -> list[str]:
         """What was read and what was left out, for a person."""
@@ -204,7 +208,7 @@ class _Writer:
         }
         self.hashes = {name: hashlib.sha256() for name in self.streams}
         self.names = (folder / _NAMES).open("w", encoding="utf-8")
-        self.skip_stream = (folder / SKIPPED).open("w", encoding="utf-8", newline="")
+        self.skip_stream = (folder / _SKIPPED).open("w", encoding="utf-8", newline="")
         self.skip_writer = csv.writer(self.skip_stream)
         self.skip_writer.writerow(["file", "row", "name", "reason"])
         self.records = self.end = self.skipped = 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from moltide.atomic import atomic_write_text
 from moltide.pretraining import folder as names
-from moltide.pretraining.corpus import SKIPPED, Corpus
+from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.events import Events
 from moltide.pretraining.folder import PretrainFolder
 from moltide.pretraining.holdout import Parts, holdout_csv
@@ -176,11 +176,16 @@ class Stages:
         voice.verdict(verdict(metrics))
         return metrics
 
+    def _corpora(self) -> list[Corpus]:
+        return [self.corpus] if self.valid is None else [self.corpus, self.valid]
+
     def _write_lists(self) -> None:
         skipped = self.folder.file(names.SKIPPED)
-        if self.corpus.info["skipped"]:
-            text = (self.corpus.folder / SKIPPED).read_text(encoding="utf-8")
-            atomic_write_text(skipped, text)
+        lists = [one.skipped_csv() for one in self._corpora() if one.info["skipped"]]
+        if lists:
+            header = lists[0].partition("\n")[0]
+            rows = "".join(text.partition("\n")[2] for text in lists)
+            atomic_write_text(skipped, f"{header}\n{rows}")
             self.voice.say(f"{skipped}: the records left out, with reasons")
         if self.valid is None:
             path = self.folder.file(names.HOLDOUT)
@@ -239,7 +244,6 @@ class Stages:
     def _facts(self, state: Progress) -> Facts:
         config = self.encoder.config
         valid = len(self.valid) if self.valid is not None else len(self.parts.held_out)
-        sources = [self.corpus, *([] if self.valid is None else [self.valid])]
         return Facts(
             options=self.options,
             plan=self.plan,
@@ -249,7 +253,7 @@ class Stages:
                 "parameters": parameter_count(self.encoder),
                 "dtype": self.encoder.dtype,
             },
-            data=[line for one in sources for line in one.lines()] + self.parts.lines,
+            data=[line for one in self._corpora() for line in one.lines()] + self.parts.lines,
             train_sequences=len(self.parts.train),
             train_residues=int(self.order.lengths.sum()),
             valid_sequences=valid,
