@@ -223,7 +223,7 @@ def test_bad_records_are_listed_or_refused(
     path = write_fasta(tmp_path / "a.fasta", [*proteins(40), "MKT1AYIAKQRQISFVK"])
     out = tmp_path / "run"
     assert call("pretrain", path, "--out", out, *SMALL, *SHORT) == 0
-    assert "records left out: 1 (a.fasta row 41: '1' at position 4" in capsys.readouterr().out
+    assert "records left out: 1 (a.fasta record 41: '1' at position 4" in capsys.readouterr().out
     assert (out / "skipped.csv").read_text().splitlines()[1].startswith("a.fasta,41,s41,")
     valid = write_fasta(tmp_path / "v.fasta", ["MKTAYI", *proteins(9, seed=1)])
     both = ("--valid", valid, "--overwrite")
@@ -234,7 +234,7 @@ def test_bad_records_are_listed_or_refused(
         'v.fasta,1,s1,"6 residues, fewer than 16 (--shortest)"',
     ]
     refused = ("pretrain", path, "--out", tmp_path / "b", *SMALL, "--on-bad-row", "error")
-    assert "row 41 (s41): '1' at position 4" in one_error(capsys, *refused)
+    assert "record 41 (s41): '1' at position 4" in one_error(capsys, *refused)
 
 
 # ---- TensorBoard ------------------------------------------------------------------------------

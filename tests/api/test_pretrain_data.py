@@ -55,9 +55,9 @@ def test_a_corpus_holds_the_records_and_says_what_was_left_out(tmp_path: Path) -
     ]
     said = "\n".join(corpus.lines())
     assert "3 sequences, 30 residues" in said
-    assert "records left out: 4 (a.fasta.gz row 3: '1' at position 4" in said
+    assert "records left out: 4 (a.fasta.gz record 3: '1' at position 4" in said
     assert "in lower case, upper-cased: 1" in said
-    with pytest.raises(DataError, match=r"a.fasta.gz, row 3 \(r3\): '1' at position 4"):
+    with pytest.raises(DataError, match=r"a.fasta.gz, record 3 \(r3\): '1' at position 4"):
         opened(path, tmp_path / "d", shortest=5, on_bad_row="error")
     assert not list((tmp_path / "d").iterdir())
 
@@ -100,6 +100,10 @@ def test_columns_are_found_named_and_refused(tmp_path: Path) -> None:
     assert corpus.weights.tolist() == [1, 2.5, 0]
     assert corpus.info["skipped"] == 3
     table = tmp_path / "corpus.csv"
+    assert "3 (corpus.csv row 4: weight 'many' is no number" in "\n".join(corpus.lines())
+    columns = Columns("sequence", "cluster", "weight")
+    with pytest.raises(DataError, match=r"corpus.csv, row 4: weight 'many' .* leave such rows out"):
+        open_corpus([table], ["x"], columns, tmp_path / "c", on_bad_row="error")
     with pytest.raises(DataError, match=r"no column 'family' \(--cluster\)"):
         open_corpus([table], ["x"], Columns(None, "family"), tmp_path / "c")
     fasta = write_fasta(tmp_path / "a.fasta", sequences)

@@ -227,13 +227,15 @@ class _Writer:
     def _add(self, index: int, file: str, block: Records) -> None:
         for row, name, reason in block.skipped:
             if self.on_bad_row == "error":
+                # A row of a table has its number for a name.
+                called = "" if name == str(row) else f" ({name})"
                 raise DataError(
-                    f"{file}, row {row} ({name}): {reason}; correct it, or leave such records out "
-                    "(--on-bad-row set_aside)"
+                    f"{file}, {block.unit} {row}{called}: {reason}; correct it, or leave such "
+                    f"{block.unit}s out (--on-bad-row set_aside)"
                 )
             self.skip_writer.writerow([file, row, name, reason])
             if len(self.first_skipped) < _LISTED:
-                self.first_skipped.append(f"{file} row {row}: {reason}")
+                self.first_skipped.append(f"{file} {block.unit} {row}: {reason}")
         self.skipped += len(block.skipped)
         for name, count in block.changes.items():
             self.changes[name] = self.changes.get(name, 0) + count

@@ -33,10 +33,12 @@ class Columns:
 class Records:
     """A block of usable records of one file, parallel lists, with those left out.
 
-    `rows` are spreadsheet rows, in FASTA the record's number from 1; `skipped` has (row, name,
-    reason); `changes` counts what cleaning changed, by the names in `COUNTED`.
+    `rows` are spreadsheet rows, in FASTA the record's number from 1, as `unit` says ("row",
+    "record"); `skipped` has (row, name, reason); `changes` counts what cleaning changed, by the
+    names in `COUNTED`.
     """
 
+    unit: str = "row"
     texts: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     rows: list[int] = field(default_factory=list)
@@ -83,11 +85,16 @@ def _fasta(path: Path, shortest: int) -> Iterator[Records]:
         names.append(name)
         texts.append(text)
         if len(texts) == _BLOCK:
-            yield _usable(texts, names, range(first, first + len(texts)), None, None, shortest)
+            yield _fasta_block(texts, names, first, shortest)
             first += len(texts)
             names, texts = [], []
     if texts:
-        yield _usable(texts, names, range(first, first + len(texts)), None, None, shortest)
+        yield _fasta_block(texts, names, first, shortest)
+
+
+def _fasta_block(texts: list[str], names: list[str], first: int, shortest: int) -> Records:
+    numbers = range(first, first + len(texts))
+    return _usable("record", texts, names, numbers, None, None, shortest)
 
 
 def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
@@ -99,6 +106,7 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
                 raise chunk.fail("no column of residues found; name it (--sequence)")
         rows = range(chunk.row(0), chunk.row(0) + len(chunk.frame))
         yield _usable(
+            "row",
             _column(chunk, sequence, "sequence"),
             [str(row) for row in rows],
             rows,
@@ -115,6 +123,7 @@ def _column(chunk: Source, name: str, option: str) -> list[str]:
 
 
 def _usable(
+    unit: str,
     texts: Sequence[str],
     names: Sequence[str],
     rows: Sequence[int],
@@ -127,6 +136,7 @@ def _usable(
     reasons |= dict.fromkeys(clean.stops, "a stop ('*') inside the sequence")
     reasons |= {i: f"{letter!r} at position {at} is no residue" for i, letter, at in clean.illegal}
     block = Records(
+        unit,
         clusters=None if clusters is None else [],
         weights=None if weights is None else [],
         changes={name: getattr(clean, name) for name in COUNTED},
