@@ -61,10 +61,10 @@ def test_predict(
     np.testing.assert_allclose(found[1], found[0], atol=0.1 * max(map(abs, found[0])))
 
 
-def test_training_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rng = np.random.default_rng(0)
-    rows = [[NEW[0][:-1] + letter, rng.normal()] for letter in "ACDEFGHIKLMNPQRSTVWY"]
-    table = write_table(tmp_path / "assay.csv", ["sequence", "fitness"], rows)
+def test_training_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "missing.csv"
     said = one_error(capsys, "finetune", table, "--out", tmp_path / "run", "--dtype", "int8", *FAST)
     assert "dtype 'int8' is for inference; train in 'float32' or 'bf16'" in said
 

@@ -28,9 +28,9 @@ def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> E
     """
     from moltide.encoder import Encoder
 
-    if dtype == "int8" or (isinstance(backbone, Encoder) and backbone.dtype == "int8"):
-        raise ConfigError("dtype 'int8' is for inference; train in 'float32' or 'bf16'")
+    check_training_dtype(dtype)
     if isinstance(backbone, Encoder):
+        check_training_dtype(backbone.dtype)
         if backbone.adapters:
             raise ConfigError(
                 f"the backbone has adapters ({', '.join(backbone.adapters)}); merge or remove them"
@@ -43,6 +43,16 @@ def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> E
     from moltide.pretrained import load
 
     return load(backbone, device, dtype)
+
+
+def check_training_dtype(dtype: str) -> None:
+    """Refuse arithmetic without a backward pass.
+
+    Raises:
+        ConfigError: int8.
+    """
+    if dtype == "int8":
+        raise ConfigError("dtype 'int8' is for inference; train in 'float32' or 'bf16'")
 
 
 def weights_hash(encoder: Encoder) -> str:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from moltide.assay_model.backbone import check_training_dtype
 from moltide.errors import ConfigError
 from moltide.training.settings import TrainSettings
 
@@ -61,12 +62,14 @@ class FinetuneOptions:
         """Refuse what is wrong before anything is read.
 
         Raises:
-            ConfigError: a setting outside what is allowed, or an unknown table option.
+            ConfigError: a setting outside what is allowed, a dtype that does not train, or an
+                unknown table option.
         """
         unknown = sorted(set(self.table) - set(TABLE_OPTIONS))
         if unknown:
             allowed = ", ".join(TABLE_OPTIONS)
             raise ConfigError(f"unknown table option {unknown[0]!r}; allowed: {allowed}")
+        check_training_dtype(self.dtype)
         self.settings.check()
 
     def identity(self) -> dict[str, Any]:
