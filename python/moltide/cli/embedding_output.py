@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +19,7 @@ _HELD = 1 << 18
 _NPY_HEADER = 128
 
 
-class Output:
+class Output(ABC):
     """A file of embeddings: `add` each sequence's, then leave the context; on an error the file of
     that name is as it was.
 
@@ -62,16 +63,19 @@ class Output:
             self._flush()
             self._held = 0
 
+    @abstractmethod
     def _open(self, temporary: Path) -> None:
-        raise NotImplementedError
+        """Begin the file."""
 
+    @abstractmethod
     def _keep(self, name: str, row: int, values: np.ndarray) -> None:
-        raise NotImplementedError
+        """Hold an embedding until the next flush."""
 
+    @abstractmethod
     def _flush(self) -> None:
-        raise NotImplementedError
+        """Write what is held."""
 
-    def _finish(self) -> None:
+    def _finish(self) -> None:  # noqa: B027, not every format has something left to do
         """All is flushed."""
 
 
