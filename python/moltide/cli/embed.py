@@ -139,12 +139,11 @@ def embed(
 
 
 def _encoder(backbone: str | None, adapter: Path | None, device: str, dtype: str) -> Encoder:
-    if adapter is None:
-        from moltide.pretrained import load
+    from moltide.pretrained import load
 
+    if adapter is None:
         return load(backbone or "protein-mini", device, dtype)
     from moltide.assay_model.files import CONFIG, load_backbone
-    from moltide.pretrained import load
 
     if backbone is None and (adapter / CONFIG).is_file():
         encoder = load_backbone(adapter, device, dtype)
