@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from moltide.lazy import importing
 
 # Names are imported at first use so that `import moltide` stays well under 0.3 s.
 _LAZY = {
@@ -42,12 +43,7 @@ if TYPE_CHECKING:
     from moltide.pretrained import load
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'moltide' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = importing(__name__, _LAZY)
 
 
 def __dir__() -> list[str]:
