@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,6 +66,21 @@ def test_perplexity_is_that_of_the_logits(tmp_path: Path) -> None:
     expected = math.exp(np.mean(losses))
     assert perplexity(encoder, windows) == pytest.approx(expected, rel=1e-6)
     assert perplexity(encoder, windows, 60) == perplexity(encoder, windows)
+
+
+def test_a_pass_holds_as_many_windows_as_fit_and_one_at_least(tmp_path: Path) -> None:
+    windows = windows_of(tmp_path, ["A" * n for n in (20, 20, 20, 45, 1, 27, 19, 19)])
+    passes: list[list[int]] = []
+
+    def logits(tokens: np.ndarray, offsets: np.ndarray, adapter: None) -> np.ndarray:
+        passes.append(np.diff(offsets).tolist())
+        return np.zeros((len(tokens), 33), np.float32)
+
+    stand_in = SimpleNamespace(
+        tokenizer=tiny_encoder().tokenizer, model=SimpleNamespace(logits=logits)
+    )
+    assert perplexity(stand_in, windows, 44) == pytest.approx(33)
+    assert passes == [[22, 22], [22], [47], [3, 29], [21, 21]]
 
 
 def test_a_model_that_knows_nothing_has_as_many_choices_as_tokens(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.pretraining.corpus import Corpus
-from moltide.pretraining.order import Longs
+from moltide.pretraining.order import FRAME, Assembler, Longs
 
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 # A letter's number among STANDARD; anything else is NONE.
@@ -91,15 +91,14 @@ def perplexity(encoder: Any, windows: HiddenWindows, batch_tokens: int = 8192) -
     The softmax runs over the whole vocabulary, so a model gains nothing by tokens that are no
     residues. The value has the same bits whatever `batch_tokens` is.
     """
-    from moltide.pretraining.order import FRAME, Assembler
-
     assemble = Assembler(windows.corpus, encoder.tokenizer)
     starts = windows.starts()
+    ends = np.cumsum(windows.lengths + FRAME)
     losses = []
     first = 0
     while first < len(windows):
-        ends = np.cumsum(windows.lengths[first:] + FRAME)
-        stop = first + max(1, int(np.searchsorted(ends, batch_tokens, side="right")))
+        filled = int(ends[first - 1]) if first else 0
+        stop = max(first + 1, int(np.searchsorted(ends, filled + batch_tokens, side="right")))
         tokens, offsets = assemble(windows.begins[first:stop], windows.lengths[first:stop])
         inside = np.ones(len(tokens), dtype=bool)
         inside[offsets[:-1]] = inside[offsets[1:] - 1] = False
