@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from moltide.training import TrainSettings
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PlannedRun:
     """Table, split, backbone and folder of a run. `settings` are resolved; `started` is on the
     monotonic clock."""

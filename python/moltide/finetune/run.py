@@ -106,7 +106,17 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         return RunSummary(folder.path, "dry run", seconds=time.monotonic() - started)
     if folder.state == "resume":
         voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
-    stages = Stages(options, plan.settings, table, split, spec, encoder, folder, voice, started)
+    stages = Stages(
+        options=options,
+        settings=plan.settings,
+        table=table,
+        split=split,
+        spec=spec,
+        encoder=encoder,
+        folder=folder,
+        voice=voice,
+        started=started,
+    )
     metrics = stages.run()
     return RunSummary(folder.path, "finished", metrics, time.monotonic() - started)
 

@@ -53,7 +53,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Setup:
     """What `train` works with.
 

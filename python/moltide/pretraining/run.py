@@ -158,7 +158,18 @@ def _prepare(
         )
     voice.section("split", [*parts.lines, windows_line(windows.count, len(windows))])
     order = Order(corpus, parts.train, options.order())
-    return Stages(options, encoder, folder, voice, started, corpus, valid, parts, windows, order)
+    return Stages(
+        options=options,
+        encoder=encoder,
+        folder=folder,
+        voice=voice,
+        started=started,
+        corpus=corpus,
+        valid=valid,
+        parts=parts,
+        windows=windows,
+        order=order,
+    )
 
 
 def _corpora(options: PretrainOptions, folder: PretrainFolder) -> Path:

@@ -60,6 +60,7 @@ class Stages:
 
     def __init__(
         self,
+        *,
         options: PretrainOptions,
         encoder: Encoder,
         folder: PretrainFolder,
@@ -215,21 +216,21 @@ class Stages:
         with contextlib.closing(events), catch_signals() as stop:
             state = train(
                 Setup(
-                    trainer,
-                    self.order,
-                    Assembler(self.corpus, self.encoder.tokenizer),
-                    self.plan,
-                    options.batch_tokens,
-                    self.minutes_left(),
-                    lambda: perplexity(self.encoder, self.sample),
-                    self._save if options.keep == "best" else lambda: None,
-                    self.checkpoint,
-                    options.save_every,
-                    self.folder.fingerprint,
-                    log,
-                    voice.training("perplexity", "training"),
-                    stop,
-                    events.scalar,
+                    trainer=trainer,
+                    order=self.order,
+                    assemble=Assembler(self.corpus, self.encoder.tokenizer),
+                    plan=self.plan,
+                    batch_tokens=options.batch_tokens,
+                    max_minutes=self.minutes_left(),
+                    evaluate=lambda: perplexity(self.encoder, self.sample),
+                    keep=self._save if options.keep == "best" else lambda: None,
+                    checkpoint=self.checkpoint,
+                    save_every=options.save_every,
+                    fingerprint=self.folder.fingerprint,
+                    log=log,
+                    view=voice.training("perplexity", "training"),
+                    stop=stop,
+                    event=events.scalar,
                 )
             )
         if options.keep == "last":
