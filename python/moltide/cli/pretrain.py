@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,24 +73,13 @@ class BadRow(str, enum.Enum):
     error = "error"
 
 
-def _data(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=DATA_PANEL)
+def _option(panel: str, help: str, metavar: str | None = None) -> Any:
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=panel)
 
 
-def _valid(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=VALID_PANEL)
-
-
-def _model(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=MODEL_PANEL)
-
-
-def _train(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=TRAIN_PANEL)
-
-
-def _out(help: str, metavar: str | None = None) -> Any:
-    return typer.Option(help=help, metavar=metavar, rich_help_panel=OUTPUT_PANEL)
+_data, _valid = partial(_option, DATA_PANEL), partial(_option, VALID_PANEL)
+_model, _train = partial(_option, MODEL_PANEL), partial(_option, TRAIN_PANEL)
+_out = partial(_option, OUTPUT_PANEL)
 
 
 def pretrain(
