@@ -139,7 +139,7 @@ def _prepare(
             valid = open_corpus(
                 [Path(options.valid)],
                 [valid_hash],
-                _valid_columns(options),
+                Columns(options.sequence),
                 parent,
                 known=known,
                 shortest=options.shortest,
@@ -180,13 +180,6 @@ def _corpora(options: PretrainOptions, folder: PretrainFolder) -> Path:
 def windows_line(hidden: int, pieces: int) -> str:
     """How validation is measured, in words."""
     return f"validation: {hidden:,} hidden residues (15 %) in {pieces:,} pieces, always the same"
-
-
-def _valid_columns(options: PretrainOptions) -> Columns:
-    from moltide.fasta import is_fasta
-
-    # A column that training files name may not be there in a FASTA file.
-    return Columns() if is_fasta(Path(options.valid or "")) else Columns(options.sequence)
 
 
 def _refuse_early(options: PretrainOptions) -> None:
