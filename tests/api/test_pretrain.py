@@ -320,7 +320,7 @@ REFUSED = [
     ((*SHAPE, "--cluster", "family"), "is FASTA and has no column 'family'"),
     ((*SHAPE, "--mask-rate", 0), "mask_rate is 0.0; allowed: a number above 0, at most 1"),
     ((*SHAPE, "--mask-token", 0.9, "--mask-random", 0.2), "add up to more than 1"),
-    ((*SHAPE, "--holdout", 0.7), "holdout is 0.7; allowed: a share above 0, at most 0.5"),
+    ((*SHAPE, "--holdout", 0.7), "holdout is 0.7; allowed: a number above 0, at most 0.5"),
     ((*SHAPE, "--lr", 0), "lr is 0.0; allowed: a number above 0"),
     ((*SHAPE, "--steps", 0), "steps is 0; allowed: an integer of 1 or more"),
     ((*SHAPE, "--shortest", 50, "--longest", 40), "longest is 40, below shortest (50)"),

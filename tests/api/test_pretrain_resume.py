@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from command import call, one_error
 from pretraining_files import SMALL, proteins, write_fasta
+
+from moltide.pretraining.loop import Progress
 
 STEPS = ("--steps", 240, "--valid-every", 30, "--save-every", 7)
 
@@ -122,6 +125,11 @@ def test_the_last_weights_resume_too(
         assert call(*last) == 0
         outs.append((out / "model.safetensors").read_bytes())
     assert outs[0] == outs[1]
+
+
+def test_a_checkpoint_may_hold_more_than_is_read() -> None:
+    state = Progress(step=7, history=[{"step": 5}])
+    assert Progress.from_dict({**dataclasses.asdict(state), "row_tokens": 3}) == state
 
 
 def test_other_settings_or_data_do_not_resume(

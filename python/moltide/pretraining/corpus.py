@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.atomic import atomic_write_text, publish
-from moltide.errors import ConfigError, DataError
+from moltide.errors import DataError
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 
 _FORMAT = "moltide-corpus-1"
@@ -297,13 +297,3 @@ class _Writer:
 def _cluster_number(name: str) -> int:
     """64 bits of a hash: no dictionary of names needs to fit into memory."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-
-
-def check_bad_row(value: str) -> None:
-    """Refuse anything but the two ways to treat unusable records.
-
-    Raises:
-        ConfigError: naming them.
-    """
-    if value not in ("error", "set_aside"):
-        raise ConfigError(f"on_bad_row is {value!r}; allowed: error, set_aside")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.atomic import atomic_write_bytes
-from moltide.errors import ConfigError, DataError
+from moltide.errors import DataError
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.order import Longs
 
@@ -155,13 +155,3 @@ def holdout_csv(corpus: Corpus, parts: Parts) -> str:
         file, row = sources[int(corpus.files[record])], int(corpus.rows[record])
         writer.writerow([file, row, name, int(cluster)])
     return stream.getvalue()
-
-
-def check_share(share: float) -> None:
-    """Refuse a share to hold out that leaves nothing to train on or nothing to validate on.
-
-    Raises:
-        ConfigError: naming the range.
-    """
-    if not 0 < share <= 0.5:
-        raise ConfigError(f"holdout is {share}; allowed: a share above 0, at most 0.5")

@@ -41,7 +41,6 @@ class Progress:
     residues: int = 0
     seconds: float = 0.0
     row_loss: float = 0.0
-    row_tokens: int = 0
     row_steps: int = 0
     loss_sum: float = 0.0
     loss_steps: int = 0
@@ -51,6 +50,12 @@ class Progress:
     best_perplexity: float | None = None
     stopped: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
+        """Of a checkpoint, which an earlier version may have written with more."""
+        known = {one.name for one in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
 
 @dataclass(kw_only=True)
@@ -145,7 +150,6 @@ def _out_of_time(setup: Setup, state: Progress) -> bool:
 
 def _log(setup: Setup, state: Progress, result: Mapping[str, Any], epoch: int) -> None:
     state.row_loss += result["loss"]
-    state.row_tokens += result["tokens"]
     state.row_steps += 1
     state.loss_sum += result["loss"]
     state.loss_steps += 1
@@ -160,7 +164,7 @@ def _log(setup: Setup, state: Progress, result: Mapping[str, Any], epoch: int) -
         "lr": result["lr"],
         "tokens": state.tokens,
     }
-    state.row_loss, state.row_tokens, state.row_steps = 0.0, 0, 0
+    state.row_loss, state.row_steps = 0.0, 0
     setup.log.write(row)
     for name in ("loss", "grad_norm", "lr"):
         setup.event(f"train/{name}", float(row[name]), state.step)
@@ -226,7 +230,7 @@ def _restore(setup: Setup) -> Progress:
                 f"{setup.checkpoint.path}: this checkpoint is of another run ({name} differs); "
                 "delete it to start again"
             )
-    state = Progress(**progress["state"])
+    state = Progress.from_dict(progress["state"])
     values: dict[str, Any] = dict(arrays)
     values["step"] = int(np.ravel(values["step"])[0])
     setup.trainer.load_state(values)

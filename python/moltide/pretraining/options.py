@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from moltide.errors import ConfigError
-from moltide.pretraining.corpus import check_bad_row
-from moltide.pretraining.holdout import check_share
 from moltide.pretraining.order import FRAME, OrderSettings
 from moltide.pretraining.reading import Columns
 
@@ -118,8 +116,7 @@ class PretrainOptions:
             self._choice(name, allowed)
         self._choice("save_dtype", ("float32", "bf16"))
         self._choice("dtype", ("auto", "float32", "bf16"))
-        check_bad_row(self.on_bad_row)
-        check_share(self.holdout)
+        self._choice("on_bad_row", ("error", "set_aside"))
         for name in ("shortest", "longest", "batch_tokens", "max_tokens", "valid_tokens"):
             self._integer(name, 1)
         for name in ("layers", "width", "heads", "ffn_width", "steps", "valid_every"):
@@ -128,7 +125,8 @@ class PretrainOptions:
         self._integer("threads", 1, optional=True)
         self._integer("warmup", 0, optional=True)
         self._integer("seed", 0)
-        for name in ("holdout", "mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
+        self._number("holdout", 0, 0.5, above=True)
+        for name in ("mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
             self._number(name, 0, 1)
         self._number("identity", 0.3, 1)
         self._number("mask_rate", 0, 1, above=True)

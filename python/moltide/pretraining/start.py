@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from pathlib import Path
@@ -87,31 +86,28 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
         raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
 
 
-def engine_trainer(
-    encoder: Encoder, options: PretrainOptions, steps: int, warmup: int, **changes: Any
-) -> Any:
+def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmup: int) -> Any:
     """The engine's trainer of a run of `steps` steps."""
     from moltide._engine import Trainer
 
-    chosen = dataclasses.replace(options, **changes)
     values = {
         "mode": "full",
         "objective": "mlm",
-        "lr": chosen.peak_lr,
-        "beta1": float(chosen.beta1),
-        "beta2": float(chosen.beta2),
-        "weight_decay": float(chosen.weight_decay),
-        "clip_norm": float(chosen.clip_norm),
-        "schedule": chosen.schedule,
+        "lr": options.peak_lr,
+        "beta1": float(options.beta1),
+        "beta2": float(options.beta2),
+        "weight_decay": float(options.weight_decay),
+        "clip_norm": float(options.clip_norm),
+        "schedule": options.schedule,
         "warmup_steps": warmup,
         "total_steps": steps,
-        "min_lr_ratio": float(chosen.min_lr_ratio),
-        "seed": chosen.seed,
-        "max_tokens": chosen.max_tokens,
-        "recompute": chosen.recompute,
-        "mlm_probability": float(chosen.mask_rate),
-        "mlm_mask": float(chosen.mask_token),
-        "mlm_random": float(chosen.mask_random),
+        "min_lr_ratio": float(options.min_lr_ratio),
+        "seed": options.seed,
+        "max_tokens": options.max_tokens,
+        "recompute": options.recompute,
+        "mlm_probability": float(options.mask_rate),
+        "mlm_mask": float(options.mask_token),
+        "mlm_random": float(options.mask_random),
         "mlm_residues": [encoder.tokenizer.id_of(r) for r in STANDARD],
     }
     try:
