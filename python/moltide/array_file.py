@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +44,19 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         FileNotFoundError: no such file.
         CheckpointError: damaged, truncated, or no safetensors file.
     """
+    with _opened(path) as stored:
+        arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        return arrays, dict(stored.metadata() or {})
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata alone; raises what `read_arrays` raises."""
+    with _opened(path) as stored:
+        return dict(stored.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     file = Path(path)
@@ -49,7 +64,6 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], di
         raise FileNotFoundError(f"no such file: {file}")
     try:
         with safe_open(file, framework="numpy") as stored:
-            metadata = dict(stored.metadata() or {})
-            return {name: stored.get_tensor(name) for name in stored.keys()}, metadata  # noqa: SIM118
+            yield stored
     except (SafetensorError, ValueError, TypeError) as error:
         raise CheckpointError(f"{file}: damaged safetensors file ({error})") from error

@@ -87,6 +87,20 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         train(settings, checkpoint=checkpoint, fingerprint="two")
 
 
+def test_the_progress_of_a_checkpoint_is_read_without_its_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = CheckpointFile(tmp_path / "train.safetensors")
+    assert checkpoint.progress() is None
+    checkpoint.save({"w": np.ones(3)}, {"plan": {"steps": 4}})
+    assert checkpoint.load() == ({"w": pytest.approx(np.ones(3))}, {"plan": {"steps": 4}})
+    monkeypatch.setattr("moltide.training.checkpoint.read_arrays", None)
+    assert checkpoint.progress() == {"plan": {"steps": 4}}
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=str(checkpoint.path)):
+        checkpoint.progress()
+
+
 def test_a_damaged_checkpoint_is_said_to_be_one(tmp_path: Path) -> None:
     path = tmp_path / "train.safetensors"
     with pytest.raises(Interrupted):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moltide.errors import CheckpointError, ConfigError
+from moltide.errors import ConfigError
 from moltide.pretraining.order import FRAME, Assembler, Order, batches
 from moltide.pretraining.plan import Plan
 from moltide.training.checkpoint import CheckpointFile
@@ -224,12 +224,8 @@ def _restore(setup: Setup) -> Progress:
         setup.log.keep(lambda row: False)
         return Progress()
     arrays, progress = found
-    for name, mine in (("fingerprint", setup.fingerprint), ("plan", setup.plan.to_dict())):
-        if progress[name] != mine:
-            raise CheckpointError(
-                f"{setup.checkpoint.path}: this checkpoint is of another run ({name} differs); "
-                "delete it to start again"
-            )
+    same = {"fingerprint": setup.fingerprint, "plan": setup.plan.to_dict()}
+    setup.checkpoint.check_same(progress, **same)
     state = Progress.from_dict(progress["state"])
     values: dict[str, Any] = dict(arrays)
     values["step"] = int(np.ravel(values["step"])[0])
@@ -244,5 +240,5 @@ def stored_plan(checkpoint: CheckpointFile) -> Plan | None:
     Raises:
         CheckpointError: the file is damaged.
     """
-    found = checkpoint.load()
-    return None if found is None else Plan(**found[1]["plan"])
+    found = checkpoint.progress()
+    return None if found is None else Plan(**found["plan"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from moltide.array_file import read_arrays, write_arrays
+from moltide.array_file import read_arrays, read_metadata, write_arrays
 from moltide.errors import CheckpointError
 
 _FORMAT = "moltide-training-1"
@@ -59,17 +59,38 @@ class CheckpointFile:
         if not self.path.is_file():
             return None
         arrays, metadata = read_arrays(self.path)
+        return arrays, self._progress(metadata)
+
+    def progress(self) -> dict[str, Any] | None:
+        """The progress alone of the last checkpoint; raises what `load` raises."""
+        return self._progress(read_metadata(self.path)) if self.path.is_file() else None
+
+    def _progress(self, metadata: Mapping[str, str]) -> dict[str, Any]:
         if metadata.get("format") != _FORMAT:
             raise CheckpointError(
                 f"{self.path}: format {metadata.get('format')!r}, expected {_FORMAT!r}; delete "
                 "it to start again"
             )
         try:
-            return arrays, json.loads(metadata["progress"])
+            found: dict[str, Any] = json.loads(metadata["progress"])
+            return found
         except (ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{self.path}: damaged checkpoint ({error}); delete it to start again"
             ) from error
+
+    def check_same(self, progress: Mapping[str, Any], **mine: Any) -> None:
+        """Refuse the progress of a run that differs from this one in what is named.
+
+        Raises:
+            CheckpointError: naming what differs.
+        """
+        for name, value in mine.items():
+            if progress.get(name) != value:
+                raise CheckpointError(
+                    f"{self.path}: this checkpoint is of another run ({name} differs); delete it "
+                    "to start again"
+                )
 
     def remove(self) -> None:
         """Delete the file if it is there."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moltide.errors import CheckpointError, ConfigError
+from moltide.errors import ConfigError
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import Interrupted, StopRequest
 from moltide.training.log import JsonLog
@@ -237,18 +237,13 @@ class _Run:
 
     def restore(self) -> bool:
         """Continue from the checkpoint; False where there is none."""
-        found = None if self.checkpoint is None else self.checkpoint.load()
-        if found is None:
+        checkpoint = self.checkpoint
+        found = None if checkpoint is None else checkpoint.load()
+        if checkpoint is None or found is None:
             self.log.keep(lambda row: row.get("stage") != self.stage)
             return False
         arrays, progress = found
-        where = self.checkpoint.path if self.checkpoint is not None else ""
-        for name, mine in (("fingerprint", self.fingerprint), ("plan", self.plan.to_dict())):
-            if progress[name] != mine:
-                raise CheckpointError(
-                    f"{where}: this checkpoint is of another run ({name} differs); delete it to "
-                    "start again"
-                )
+        checkpoint.check_same(progress, fingerprint=self.fingerprint, plan=self.plan.to_dict())
         self.state = _State.from_dict(progress["state"])
         state: dict[str, Any] = {
             name.removeprefix("trainer."): values
@@ -291,5 +286,5 @@ def stored_plan(checkpoint: CheckpointFile) -> FitPlan | None:
     Raises:
         CheckpointError: the file is damaged.
     """
-    found = checkpoint.load()
-    return None if found is None else FitPlan(**found[1]["plan"])
+    found = checkpoint.progress()
+    return None if found is None else FitPlan(**found["plan"])
