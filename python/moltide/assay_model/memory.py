@@ -8,11 +8,7 @@ import numpy as np
 
 from moltide.assay_model.preparation import Preparation
 from moltide.errors import MemoryPlanError
-
-
-def gigabytes(n: float) -> str:
-    """3.2 GB, 450 MB"""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(1, round(n / 1e6)):,} MB"
+from moltide.wording import bytes_text
 
 
 def largest_pass(lengths: np.ndarray, max_tokens: int, batch_size: int) -> list[int]:
@@ -56,12 +52,12 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
             if say is not None:
                 say(
                     f"blocks are recomputed in the backward pass: without, a step would take "
-                    f"{gigabytes(plan['total'])} of {gigabytes(plan['available'])} free"
+                    f"{bytes_text(plan['total'])} of {bytes_text(plan['available'])} free"
                 )
             return frugal
         plan = smaller
     parts = ", ".join(
-        f"{name.replace('_', ' ')} {gigabytes(plan[name])}"
+        f"{name.replace('_', ' ')} {bytes_text(plan[name])}"
         for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
     )
     settings = ready.settings
@@ -75,6 +71,6 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
             + advice
         )
     raise MemoryPlanError(
-        f"a training step needs {gigabytes(plan['total'])} ({parts}); "
-        f"{gigabytes(plan['available'])} are free. What helps: {advice}"
+        f"a training step needs {bytes_text(plan['total'])} ({parts}); "
+        f"{bytes_text(plan['available'])} are free. What helps: {advice}"
     )

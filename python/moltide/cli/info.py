@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moltide.cli import common
-from moltide.wording import plural
+from moltide.wording import bytes_text, plural
 
 HELP = """Show version, processor, instruction sets, threads, memory, libraries, bundled models."""
 EPILOG = "Example:  moltide info --json"
@@ -64,8 +64,6 @@ def facts() -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
-    from moltide.assay_model.memory import gigabytes
-
     libraries = found["libraries"]
 
     def listed(group: str) -> str:
@@ -78,7 +76,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
             "instructions",
             f"{found['instruction_set']} in use; available: {', '.join(found['instruction_sets'])}",
         ),
-        ("memory", f"{gigabytes(found['memory_available_bytes'])} free"),
+        ("memory", f"{bytes_text(found['memory_available_bytes'])} free"),
         ("devices", ", ".join(found["devices"])),
         ("libraries", listed("needed")),
         ("optional", listed("optional")),

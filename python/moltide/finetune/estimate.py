@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from moltide.assay_model.memory import gigabytes, settle_memory, step_memory
+from moltide.assay_model.memory import settle_memory, step_memory
 from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.preparation import Preparation, prepare
 from moltide.training.plan import make_plan, time_steps
 from moltide.training.progress import clock
+from moltide.wording import bytes_text, count_text
 
 if TYPE_CHECKING:
     from moltide.assay_model import ModelSpec, Rows
@@ -47,7 +48,7 @@ def estimate(
         plan = step_memory(ready)
         lines = [*_model_lines(ready), *_class_lines(spec), *said]
         lines.append(
-            f"memory of a step: {gigabytes(plan['total'])}; free: {gigabytes(plan['available'])}"
+            f"memory of a step: {bytes_text(plan['total'])}; free: {bytes_text(plan['available'])}"
         )
         if timed:
             lines += _time_lines(ready)
@@ -81,9 +82,9 @@ def _model_lines(ready: Preparation) -> list[str]:
     }[settings.adapter]
     name = ready.encoder.name
     return [
-        f"{name}: {config['layers']} layers, width {config['width']}, {_count(total)} "
+        f"{name}: {config['layers']} layers, width {config['width']}, {count_text(total)} "
         f"parameters, {ready.encoder.dtype}",
-        f"trained: {how} ({_count(trained)} parameters); loss {settings.loss}, "
+        f"trained: {how} ({count_text(trained)} parameters); loss {settings.loss}, "
         f"learning rate {settings.lr:g}, batches of {settings.batch_size}, "
         f"at most {settings.epochs} epochs",
     ]
@@ -96,13 +97,6 @@ def _class_lines(spec: ModelSpec) -> list[str]:
     return [
         f"positive class: {positive!r}, against {negative!r} (AUROC, AUPRC and ranks are for it)"
     ]
-
-
-def _count(n: int) -> str:
-    """650, 21 k, 2.7 M"""
-    if n >= 1_000_000:
-        return f"{n / 1e6:.1f} M"
-    return f"{n / 1e3:.0f} k" if n >= 1000 else str(n)
 
 
 def _time_lines(ready: Preparation) -> list[str]:

@@ -14,6 +14,7 @@ from moltide.errors import MemoryPlanError
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order, batches, batches_an_epoch
 from moltide.pretraining.start import engine_trainer
+from moltide.wording import bytes_text
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -88,12 +89,12 @@ def step_memory(encoder: Encoder, options: PretrainOptions) -> dict[str, int]:
     plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
     if plan["activations"] + plan["packed_weights"] > plan["available"]:
         parts = ", ".join(
-            f"{name.replace('_', ' ')} {megabytes(plan[name])}"
+            f"{name.replace('_', ' ')} {bytes_text(plan[name])}"
             for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
         )
         raise MemoryPlanError(
-            f"a training step needs {megabytes(plan['total'])} ({parts}); "
-            f"{megabytes(plan['available'])} are free. What helps: a smaller --max-tokens (and "
+            f"a training step needs {bytes_text(plan['total'])} ({parts}); "
+            f"{bytes_text(plan['available'])} are free. What helps: a smaller --max-tokens (and "
             "--longest), --recompute, or a smaller model"
         )
     return plan
@@ -116,15 +117,3 @@ def flops_a_token(encoder: Encoder, mean_length: float) -> float:
 def parameter_count(encoder: Encoder) -> int:
     """Parameters of the encoder with its masked-LM head."""
     return sum(math.prod(shape) for _, shape in encoder.model.parameters())
-
-
-def count_text(n: float) -> str:
-    """650, 21 k, 2.71 M"""
-    if n >= 1e6:
-        return f"{n / 1e6:,.2f} M"
-    return f"{n / 1e3:.0f} k" if n >= 1000 else f"{n:.0f}"
-
-
-def megabytes(n: float) -> str:
-    """3.2 GB, 450 MB"""
-    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{max(1, round(n / 1e6)):,} MB"

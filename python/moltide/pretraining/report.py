@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moltide.atomic import atomic_write_text
-from moltide.pretraining.plan import count_text
 from moltide.pretraining.results import LABELS, Facts
 from moltide.report.render import render_page
 from moltide.report.style import ACCENT, BASE, MODEL, drawing, new_figure, to_svg
+from moltide.wording import count_text
 
 
 def write_pretraining_report(

@@ -10,7 +10,8 @@ from typing import Any
 from moltide.pretraining.folder import FORMAT
 from moltide.pretraining.loop import Progress
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.plan import Plan, count_text
+from moltide.pretraining.plan import Plan
+from moltide.wording import count_text
 
 # Name in metrics.json -> what a reader reads.
 LABELS = {

@@ -21,10 +21,8 @@ from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order
 from moltide.pretraining.plan import (
     Plan,
-    count_text,
     flops_a_token,
     make_plan,
-    megabytes,
     parameter_count,
     step_memory,
     time_a_step,
@@ -36,6 +34,7 @@ from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import catch_signals
 from moltide.training.log import JsonLog
 from moltide.training.progress import clock
+from moltide.wording import bytes_text, count_text
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -99,8 +98,8 @@ class Stages:
             "model",
             [
                 *self._model_lines(),
-                f"memory of a step: {megabytes(memory['total'])}; free: "
-                f"{megabytes(memory['available'])}",
+                f"memory of a step: {bytes_text(memory['total'])}; free: "
+                f"{bytes_text(memory['available'])}",
                 f"compute: {flops:.2e} floating-point operations in all; "
                 f"{1000 * seconds:,.0f} ms a step "
                 f"({self.options.batch_tokens / max(1e-9, seconds):,.0f} tokens/s here): about "
