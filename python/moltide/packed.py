@@ -10,7 +10,7 @@ import numpy as np
 
 from moltide.errors import ConfigError, DataError
 from moltide.sequences import Progress, ProgressCallback, as_texts, packs
-from moltide.tokenizer import ResidueTokenizer
+from moltide.tokenizer import FRAME, ResidueTokenizer
 
 if TYPE_CHECKING:
     from moltide import _engine
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 # One pass over so many tokens keeps the engine busy and its buffers small.
 DEFAULT_BATCH_TOKENS = 4096
-FRAME = 2  # <cls> and <eos>
 
 # One adapter for all sequences, one (or None) for each, or none at all.
 Adapter = str | Sequence[str | None] | None

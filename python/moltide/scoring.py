@@ -25,6 +25,7 @@ import numpy as np
 from moltide.errors import ConfigError, DataError
 from moltide.packed import DEFAULT_BATCH_TOKENS, PackedModel
 from moltide.sequences import Progress, ProgressCallback, as_texts
+from moltide.tokenizer import FRAME
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 METHODS = ("masked", "wildtype", "pseudo")
@@ -231,7 +232,7 @@ class _Passes:
         self, sequences: Sequence[np.ndarray], progress: bool | ProgressCallback | None
     ) -> list[float]:
         """Pseudo-log-likelihood of each token array."""
-        places = [(s, i) for s, tokens in enumerate(sequences) for i in range(len(tokens) - 2)]
+        places = [(s, i) for s, tokens in enumerate(sequences) for i in range(len(tokens) - FRAME)]
         values = self.log_probabilities(
             (self.masked(sequences[s], [i]) for s, i in places),
             ([i + 1] for _, i in places),

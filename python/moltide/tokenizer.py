@@ -27,6 +27,8 @@ ESM_VOCABULARY = (
     *("<null_1>", "<mask>"),
 )
 
+FRAME = 2  # <cls> and <eos>, around every sequence
+
 _SPECIALS = {
     "cls_token": "<cls>",
     "pad_token": "<pad>",
@@ -139,7 +141,7 @@ class ResidueTokenizer:
             found = np.concatenate(bodies), np.array([len(body) for body in bodies])
         ids, lengths = found
         cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths + 2, out=cu_seqlens[1:])
+        np.cumsum(lengths + FRAME, out=cu_seqlens[1:])
         if cu_seqlens[-1] > np.iinfo(np.int32).max:
             raise DataError(f"{cu_seqlens[-1]} tokens in one batch; at most 2147483647 are allowed")
         tokens = np.empty(int(cu_seqlens[-1]), dtype=np.int32)

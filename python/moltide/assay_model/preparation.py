@@ -15,6 +15,7 @@ from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.errors import DataError
+from moltide.tokenizer import FRAME
 from moltide.training import FitPlan, TrainingData, TrainSettings
 from moltide.training.data import tokenize
 
@@ -129,8 +130,8 @@ def _with_frames(
     targets: npt.NDArray[np.float32], offsets: npt.NDArray[np.int64], sequences: Sequence[str]
 ) -> npt.NDArray[np.float32]:
     """Targets of residues spread over tokens; <cls> and <eos> have none."""
-    if int(offsets[-1]) != len(targets) + 2 * len(sequences):
-        lengths = np.diff(offsets) - 2
+    if int(offsets[-1]) != len(targets) + FRAME * len(sequences):
+        lengths = np.diff(offsets) - FRAME
         for i, text in enumerate(sequences):
             if len(text) != lengths[i]:
                 raise DataError(

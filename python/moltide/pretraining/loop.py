@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import ConfigError
-from moltide.pretraining.order import FRAME, Assembler, Order, batches
+from moltide.pretraining.order import Assembler, Order, batches
 from moltide.pretraining.plan import Plan
+from moltide.tokenizer import FRAME
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import Interrupted, StopRequest
 from moltide.training.log import JsonLog

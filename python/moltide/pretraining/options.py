@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from moltide.errors import ConfigError
-from moltide.pretraining.order import FRAME, OrderSettings
+from moltide.pretraining.order import OrderSettings
 from moltide.pretraining.reading import Columns
+from moltide.tokenizer import FRAME
 
 SCHEDULES = ("cosine", "linear", "constant")
 LONG = ("pieces", "crop")

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from moltide.errors import DataError
 from moltide.pretraining.corpus import Corpus
+from moltide.tokenizer import FRAME
 
 Longs = npt.NDArray[np.int64]
-FRAME = 2  # <cls> and <eos>
 # Windows looked up at a time.
 _BLOCK = 4096
 # Windows after which the number of batches in an epoch is extrapolated.

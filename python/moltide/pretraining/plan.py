@@ -14,6 +14,7 @@ from moltide.errors import MemoryPlanError
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order, batches, batches_an_epoch
 from moltide.pretraining.start import engine_trainer
+from moltide.tokenizer import FRAME
 from moltide.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -84,8 +85,9 @@ def step_memory(encoder: Encoder, options: PretrainOptions) -> dict[str, int]:
     """
     trainer = engine_trainer(encoder, options, 1, 0)
     tokens = min(options.max_tokens, options.batch_tokens)
-    whole, rest = divmod(tokens, options.longest + 2)
-    lengths = [options.longest + 2] * whole + ([rest] if rest else [])
+    longest = options.longest + FRAME
+    whole, rest = divmod(tokens, longest)
+    lengths = [longest] * whole + ([rest] if rest else [])
     plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
     if plan["activations"] + plan["packed_weights"] > plan["available"]:
         parts = ", ".join(

@@ -30,6 +30,7 @@ from moltide.pretraining.plan import (
 from moltide.pretraining.results import Facts, card, configuration, metrics_document, verdict
 from moltide.pretraining.start import engine_trainer
 from moltide.pretraining.windows import HiddenWindows, hide, perplexity
+from moltide.tokenizer import FRAME
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import catch_signals
 from moltide.training.log import JsonLog
@@ -92,7 +93,7 @@ class Stages:
         self._make_plan(seconds)
         memory = step_memory(self.encoder, self.options)
         tokens = self.plan.steps * self.options.batch_tokens
-        mean = float(np.minimum(self.order.lengths, self.options.longest).mean()) + 2
+        mean = float(np.minimum(self.order.lengths, self.options.longest).mean()) + FRAME
         flops = flops_a_token(self.encoder, mean) * tokens
         self.voice.section(
             "model",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from moltide.errors import CheckpointError, ConfigError
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.order import FRAME
 from moltide.pretraining.windows import STANDARD
+from moltide.tokenizer import FRAME
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder

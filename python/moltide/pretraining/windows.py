@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.pretraining.corpus import Corpus
-from moltide.pretraining.order import FRAME, Assembler, Longs
+from moltide.pretraining.order import Assembler, Longs
+from moltide.tokenizer import FRAME
 
 STANDARD = "ACDEFGHIKLMNPQRSTVWY"
 # A letter's number among STANDARD; anything else is NONE.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import ConfigError
+from moltide.tokenizer import FRAME
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import Interrupted, StopRequest
 from moltide.training.log import JsonLog
@@ -157,7 +158,7 @@ class _Run:
         except ValueError as error:
             raise ConfigError(f"training diverged: {error}") from error
         seconds = time.perf_counter() - start
-        result["residues"] = result["tokens"] - 2 * result["sequences"]
+        result["residues"] = result["tokens"] - FRAME * result["sequences"]
         state.batch += 1
         state.step += 1
         state.loss_sum += result["loss"] * len(rows)
