@@ -24,10 +24,9 @@ import numpy as np
 
 from moltide.errors import ConfigError, DataError
 from moltide.packed import DEFAULT_BATCH_TOKENS, PackedModel
-from moltide.sequences import Progress, ProgressCallback, as_texts
+from moltide.sequences import RESIDUES, Progress, ProgressCallback, as_texts
 from moltide.tokenizer import FRAME
 
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 METHODS = ("masked", "wildtype", "pseudo")
 
 

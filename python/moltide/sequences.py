@@ -8,6 +8,8 @@ from typing import Any
 
 from moltide.errors import DataError, MissingDependencyError
 
+# The 20 standard ones, in the order of their letters.
+RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 # Called with (sequences done, total or None when it is not known).
 ProgressCallback = Callable[[int, int | None], None]
 

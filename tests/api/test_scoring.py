@@ -11,7 +11,8 @@ import moltide as mt
 from moltide.assay.mutations import parse_mutations
 from moltide.encoder import Encoder
 from moltide.errors import ConfigError, DataError
-from moltide.scoring import METHODS, RESIDUES, pseudo_log_likelihood, score_variants
+from moltide.scoring import METHODS, pseudo_log_likelihood, score_variants
+from moltide.sequences import RESIDUES
 
 TINY = Path(__file__).parent.parent / "data" / "esm2_tiny_random"
 WILD = "MKTAYIAKQRX"

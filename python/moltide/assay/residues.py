@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from moltide.sequences import RESIDUES
+
 
 @dataclass(frozen=True)
 class Alphabet:
@@ -21,7 +23,7 @@ class Alphabet:
     gaps: str = "-."
 
 
-PROTEIN = Alphabet("protein", "ACDEFGHIKLMNPQRSTVWY", "XBZUOJ")
+PROTEIN = Alphabet("protein", RESIDUES, "XBZUOJ")
 _WHITESPACE = " \t\r\n\x0b\x0c\xa0\u200b\ufeff"
 
 

@@ -19,6 +19,7 @@ from moltide.assay.text_tables import (
     without_row_names,
 )
 from moltide.errors import DataError, MissingDependencyError
+from moltide.sequences import RESIDUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,7 +239,7 @@ def _check_header(source: Source) -> None:
     """Refuse a table whose first line is data: column names are no numbers and no long residues."""
     for column in source.columns:
         number = re.fullmatch(r"[+-]?\d+\.\d*(e[+-]?\d+)?(\.\d+)?", column, re.IGNORECASE)
-        if number or re.fullmatch(r"[ACDEFGHIKLMNPQRSTVWY]{25,}", column):
+        if number or re.fullmatch(f"[{RESIDUES}]{{25,}}", column):
             shown = column if len(column) <= 24 else column[:20] + "..."
             raise source.fail(
                 f"row 1 looks like data ({shown!r}), not column names: add a header line"

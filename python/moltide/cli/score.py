@@ -143,7 +143,7 @@ def _scan(
 ) -> int:
     from moltide.cli.table_output import ranks, write_rows
     from moltide.finetune.results import number
-    from moltide.scoring import RESIDUES
+    from moltide.sequences import RESIDUES
 
     unknown = [f"{r}{i}" for i, r in enumerate(parent, offset) if r not in RESIDUES]
     if unknown:
@@ -194,7 +194,7 @@ def _table(
     from moltide.cli.table_output import ranks, write_with_columns
     from moltide.errors import DataError
     from moltide.finetune.results import number
-    from moltide.scoring import RESIDUES
+    from moltide.sequences import RESIDUES
 
     reader = SequenceReader(variants, **options)
     rows: list[int] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from moltide.errors import CheckpointError, ConfigError
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.windows import STANDARD
+from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
             raise ConfigError(
                 f"longest is {options.longest}; the model has learned positions for {limit} of them"
             )
-    unknown = [r for r in STANDARD if encoder.tokenizer.id_of(r) == encoder.tokenizer.unk_id]
+    unknown = [r for r in RESIDUES if encoder.tokenizer.id_of(r) == encoder.tokenizer.unk_id]
     if unknown or len(encoder.tokenizer) > config["vocab"]:
         raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
 
@@ -108,7 +108,7 @@ def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmu
         "mlm_probability": float(options.mask_rate),
         "mlm_mask": float(options.mask_token),
         "mlm_random": float(options.mask_random),
-        "mlm_residues": [encoder.tokenizer.id_of(r) for r in STANDARD],
+        "mlm_residues": [encoder.tokenizer.id_of(r) for r in RESIDUES],
     }
     try:
         return Trainer(encoder.model, values)

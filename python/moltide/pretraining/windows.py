@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.order import Assembler, Longs
+from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
 
-STANDARD = "ACDEFGHIKLMNPQRSTVWY"
-# A letter's number among STANDARD; anything else is NONE.
+# A letter's number among RESIDUES; anything else is NONE.
 NONE = 20
 CODES = np.full(256, NONE, dtype=np.uint8)
-CODES[[ord(letter) for letter in STANDARD]] = np.arange(NONE)
+CODES[[ord(letter) for letter in RESIDUES]] = np.arange(NONE)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from moltide.atomic import atomic_path, atomic_write_text
 from moltide.errors import ConfigError, DataError
 from moltide.report.style import GRID, INK, MUTED, drawing, new_figure, plain, to_svg
 from moltide.report.words import minus
+from moltide.sequences import RESIDUES
 
-RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 #: Rows by chemistry, so that neighbours in the picture are neighbours in character.
 ORDER = "GAVLIMCFYWHKRQNEDSTP"
 _ACROSS = 70
