@@ -46,6 +46,28 @@ def test_two_unnamed_columns_of_residues_are_asked_about(tmp_path: Path) -> None
     assert read(tmp_path, columns, sequence="light").sequences[0] == SEQUENCES[0][::-1]
 
 
+@pytest.mark.parametrize("name", ["peptide", "Sequence", "seq", "protein", "aa_seq"])
+@pytest.mark.parametrize("length", [2, 3, 6])
+def test_a_name_that_says_sequence_is_believed_of_short_peptides(
+    tmp_path: Path, name: str, length: int
+) -> None:
+    peptides = [one[i % 30 : i % 30 + length] for i, one in enumerate(SEQUENCES)]
+    names = [f"p{i}" for i in range(N)]
+    table = read(tmp_path, {"name": names, name: peptides, "score": Y}, replicates="keep")
+    assert set(table.sequences) == set(peptides)
+    assert f"sequence column: '{name}' (by its name)" in said(table)
+
+
+def test_a_few_names_or_words_are_no_peptides_whatever_their_column_is_called(
+    tmp_path: Path,
+) -> None:
+    for words in (["KRAS", "PTEN"], ["linear", "cyclic"], ["TP53", "BRCA1", "KRAS"]):
+        column = (words * N)[:N]
+        with pytest.raises(DataError, match="no column of sequences or mutations found"):
+            read(tmp_path, {"protein": column, "score": Y})
+        assert read(tmp_path, {"protein": column, "s": SEQUENCES, "y": Y}).sequences == SEQUENCES
+
+
 def test_words_spelt_with_residue_letters_are_no_sequences(tmp_path: Path) -> None:
     words = ["insoluble", "Escherichia", "train"] * N
     upper = ["INACTIVE", "SPLENDID"] * N

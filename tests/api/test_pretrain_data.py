@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pretraining_files import corpus_of, proteins, write_fasta
+from tiny_runs import write_table
 
 from moltide.errors import ConfigError, DataError
 from moltide.pretraining.corpus import Corpus, open_corpus, sha256_of
@@ -109,6 +110,13 @@ def test_columns_are_found_named_and_refused(tmp_path: Path) -> None:
     fasta = write_fasta(tmp_path / "a.fasta", sequences)
     with pytest.raises(ConfigError, match=r"is FASTA and has no column 'family'"):
         open_corpus([fasta], ["x"], Columns(None, "family"), tmp_path / "c")
+
+
+def test_short_peptides_are_found_by_the_name_of_their_column(tmp_path: Path) -> None:
+    peptides = proteins(20, low=6, high=7)
+    rows = [(f"p{i}", text, i / 7) for i, text in enumerate(peptides)]
+    table = write_table(tmp_path / "a.csv", ["name", "peptide", "score"], rows)
+    assert everything(opened(table, tmp_path, shortest=5)) == peptides
 
 
 # ---- the order --------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ MUTATION_NAMES = frozenset([
 ])  # fmt: skip
 _RESIDUES = re.compile(rf"[{PROTEIN.letters}{PROTEIN.ambiguous}\s*.-]+", re.IGNORECASE)
 _SAMPLE = 2000
+# Mean length from which words in upper case pass for residues, by themselves or with a name.
+_SHORTEST, _SHORTEST_NAMED = 7, 2
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def profile_table(source: Source) -> dict[str, Profile]:
 
 
 def mostly(source: Source, column: str, kind: str) -> bool:
-    """Whether a column of text would be of `kind` ("residues", "mutations") but for less than
-    half of its cells."""
+    """Whether a column of text whose name says `kind` ("residues", "mutations") holds it, but for
+    less than half of its cells; peptides may be short."""
     filled = [text for text in source.texts(column) if text.lower() not in MISSING_WORDS]
     fitting = list(filter(_is_residues if kind == "residues" else _is_mutation, filled))
     if not fitting or 2 * len(fitting) < len(filled):
@@ -98,7 +100,10 @@ def mostly(source: Source, column: str, kind: str) -> bool:
     if kind == "mutations":
         return any(map(read_changes, fitting))
     distinct = list(dict.fromkeys(fitting))
-    return _sequence_like(distinct, len(fitting)) and _alphabet_kind(distinct) == "residues"
+    return (
+        _sequence_like(distinct, len(fitting), _SHORTEST_NAMED)
+        and _alphabet_kind(distinct) == "residues"
+    )
 
 
 def _share_of(texts: Sequence[str], test: Callable[[str], bool]) -> float:
@@ -113,13 +118,13 @@ def _is_residues(text: str) -> bool:
     return _RESIDUES.fullmatch(text) is not None
 
 
-def _sequence_like(sample: Sequence[str], filled: int) -> bool:
+def _sequence_like(sample: Sequence[str], filled: int, shortest: int = _SHORTEST) -> bool:
     """Words such as "inactive" are spelt with residue letters too: ask for length or variety."""
     mean_length = sum(map(len, sample)) / len(sample)
     if mean_length >= 20:
         return True
     upper = all(text == text.upper() for text in sample)
-    return upper and mean_length >= 7 and len(sample) > min(20, 0.05 * filled)
+    return upper and mean_length >= shortest and len(sample) > min(20, 0.05 * filled)
 
 
 def _alphabet_kind(sample: Sequence[str]) -> str:
