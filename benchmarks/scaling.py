@@ -175,7 +175,7 @@ def lines_of(found: dict) -> list[str]:
             f"| {n:,} | {a:,.0f} | {b:,.0f} |"
             for n, a, b in zip(f["x"], f["stream"], f["command"], strict=True)
         ]
-        lines += ["", "The command holds its results (4 bytes a value) until it writes them.", ""]
+        lines.append("")
     return lines
 
 
