@@ -35,7 +35,7 @@ QUESTIONS = ("number", "length", "mix", "memory")
 
 
 def stream_lengths(count: int) -> np.ndarray:
-    """Every stream ends on its longest sequences' length, so that only the number differs."""
+    """Lengths of a stream's sequences; a longer stream begins with a shorter one's."""
     return np.random.default_rng(1).integers(*STREAM_LENGTHS, count)
 
 
