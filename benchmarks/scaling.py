@@ -21,7 +21,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from workload import SIZES, memory_mb, random_sequences
+from beside.chart import OWN, PEER, TEXT, save, use_style
+from beside.exports import checkpoint_folder
+from beside.rows import WorkerError, environment, run_process, run_worker
+from workload import SIZES, machine, memory_mb, random_sequences
+
+import moltide
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 COUNT_LENGTH = 100
@@ -41,10 +46,6 @@ def stream_lengths(count: int) -> np.ndarray:
 
 def measure_point(spec: dict) -> dict:
     """In a fresh process: seconds of each round of each batch, or the peak of a stream."""
-    from beside.exports import checkpoint_folder
-
-    import moltide
-
     moltide.set_num_threads(spec["threads"])
     folder = checkpoint_folder(Path(spec["folder"]), spec["size"])
     encoder = moltide.load(folder, dtype=spec["dtype"])
@@ -70,8 +71,6 @@ def measure_point(spec: dict) -> dict:
 
 class Scaling:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        from beside.rows import environment, run_worker
-
         self.options, self.folder = options, folder
         self.env = environment(options.threads, options.isa, folder)
         self.spec = {
@@ -82,8 +81,6 @@ class Scaling:
         run_worker({"kind": "checkpoint", "size": options.size, "folder": str(folder)}, self.env)
 
     def medians(self, batches: list[list[int]]) -> list[float]:
-        from beside.rows import run_worker
-
         found = run_worker(self.spec | {"batches": batches}, self.env)["seconds"]
         return [statistics.median(s) for s in found]
 
@@ -115,9 +112,6 @@ class Scaling:
         return {"both": both, "long": one, "peptides": many, "ratio": both / (one + many)}
 
     def memory(self) -> dict:
-        from beside.exports import checkpoint_folder
-        from beside.rows import run_process, run_worker
-
         streamed, command = [], []
         for count in self.options.streamed:
             streamed.append(run_worker(self.spec | {"stream": count}, self.env)["peak_mb"])
@@ -181,7 +175,6 @@ def lines_of(found: dict) -> list[str]:
 
 def draw(found: dict, path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
-    from beside.chart import OWN, PEER, TEXT, save, use_style
 
     use_style()
     names = [q for q in ("number", "length", "memory") if q in found]
@@ -215,8 +208,6 @@ def draw(found: dict, path: Path, title: str) -> None:
 
 
 def main() -> None:
-    from beside.rows import WorkerError
-
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -245,8 +236,6 @@ def main() -> None:
             found = {q: getattr(scaling, q)() for q in QUESTIONS if q in options.only}
         except WorkerError as error:
             raise SystemExit(f"scaling.py: {error}") from error
-    from workload import machine
-
     facts = machine() | {"threads": str(options.threads), "clock": options.clock}
     if options.isa:
         facts["isa"] = options.isa
