@@ -213,7 +213,10 @@ if __name__ == "__main__":
 
 @linux
 def test_ctrl_c_ends_a_long_pass_between_two_batches():
+    # A shell's background jobs ignore SIGINT, and their children inherit that.
     code = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import moltide as mt
 enc = mt.load("protein-mini")
 one = ["MKVLAAGICDEFGHW" * 20]
