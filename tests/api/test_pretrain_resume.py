@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from command import call, one_error
 from pretraining_files import SMALL, proteins, write_fasta
+from tiny_runs import wait_for_log
 
 from moltide.pretraining.loop import Progress
 
@@ -50,15 +51,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[st
     return fasta, results(folder / "run")
 
 
-def wait_for_rows(out: Path, process: subprocess.Popen[str], rows: int) -> None:
-    """Until the log has so many rows, or the process has ended."""
-    log = out / "log.jsonl"
-    while process.poll() is None:
-        if log.is_file() and log.read_bytes().count(b"\n") >= rows:
-            return
-        time.sleep(0.005)
-
-
 def test_a_killed_run_goes_on_to_the_same_bits(
     undisturbed: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -70,7 +62,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
         process = subprocess.Popen(
             command(fasta, out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
-        wait_for_rows(out, process, rows)
+        wait_for_log(out, process, rows)
         time.sleep(float(rng.uniform(0, 0.05)))
         process.kill()
         _, errors = process.communicate()
@@ -118,10 +110,12 @@ def test_the_last_weights_resume_too(
         out = tmp_path / f"run-{rows}"
         last = [*arguments(fasta, out), "--keep", "last", "--schedule", "constant"]
         if rows is not None:
-            process = subprocess.Popen([sys.executable, "-m", "moltide", *last])
-            wait_for_rows(out, process, rows)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "moltide", *last], stdout=subprocess.DEVNULL, text=True
+            )
+            wait_for_log(out, process, rows)
             process.kill()
-            process.wait()
+            assert process.wait() == -signal.SIGKILL
         assert call(*last) == 0
         outs.append((out / "model.safetensors").read_bytes())
     assert outs[0] == outs[1]

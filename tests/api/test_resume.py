@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import assay, moltide, tiny_backbone, tiny_encoder, variants
+from tiny_runs import assay, moltide, tiny_backbone, tiny_encoder, variants, wait_for_log
 
 from moltide.array_file import read_arrays
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
@@ -172,15 +172,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, d
     return table, backbone, results(folder / "run")
 
 
-def wait_for_steps(out: Path, process: subprocess.Popen[str], steps: int) -> None:
-    """Until the log has so many rows, or the process has ended."""
-    log = out / "log.jsonl"
-    while process.poll() is None:
-        if log.is_file() and log.read_bytes().count(b"\n") >= steps:
-            return
-        time.sleep(0.005)
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(
     undisturbed: tuple[Path, Path, dict[str, Any]], tmp_path: Path
@@ -199,7 +190,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
             env=environment,
         )
         # From before the first step to after the last one: reading, training, curve, writing.
-        wait_for_steps(out, process, int(rng.integers(0, 1500)))
+        wait_for_log(out, process, int(rng.integers(0, 1500)))
         time.sleep(float(rng.uniform(0, 0.2)))
         process.kill()
         _, errors = process.communicate()

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,12 @@ def moltide(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]
         env={**os.environ, "COLUMNS": "100", "HF_HUB_OFFLINE": "1", **options.pop("env", {})},
         **options,
     )
+
+
+def wait_for_log(out: Path, process: subprocess.Popen[str], rows: int) -> None:
+    """Until the run's log has so many rows, or the process has ended."""
+    log = out / "log.jsonl"
+    while process.poll() is None:
+        if log.is_file() and log.read_bytes().count(b"\n") >= rows:
+            return
+        time.sleep(0.005)
