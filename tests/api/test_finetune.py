@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import PARENT, RESIDUES, read_table, tiny_backbone, variants, write_table
+from tiny_runs import PARENT, RESIDUES, read_table, variants, write_table
 
 from moltide import AssayClassifier, load, load_assay_model
 from moltide.assay import read_assay
@@ -26,12 +26,6 @@ from moltide.training import TrainSettings
 
 SEQUENCES, VALUES = variants(120)
 METRICS = {"spearman", "pearson", "rmse", "mae", "r2"}
-
-
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_backbone(tmp_path_factory.mktemp("backbone") / "tiny")
-
 
 Start = Callable[..., RunSummary]
 
