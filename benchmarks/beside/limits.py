@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from matmul import best_seconds, torch_calls
 from workload import SIZES
 
 # (tokens, out, in): ESM-2's larger projections and a square product.
@@ -95,10 +96,7 @@ def _torch_product(m: int, n: int, k: int, dtype: str, threads: int) -> Callable
     import torch
 
     torch.set_num_threads(threads)
-    kind = {"float32": torch.float32, "bf16": torch.bfloat16}[dtype]
-    x, w = torch.randn(m, k).to(kind), torch.randn(n, k).to(kind)
-    y = torch.empty(m, n, dtype=kind)
-    return lambda: torch.matmul(x, w.T, out=y)
+    return torch_calls(m, n, k, dtype)["forward"]
 
 
 def _openvino_product(m: int, n: int, k: int, dtype: str, threads: int) -> Callable[[], object]:
@@ -115,16 +113,6 @@ def _openvino_product(m: int, n: int, k: int, dtype: str, threads: int) -> Calla
     request = compiled.create_infer_request()
     request.set_input_tensor(openvino.Tensor(rng.normal(size=(m, k)).astype(np.float32)))
     return request.infer
-
-
-def best_seconds(call: Callable[[], object], budget: float) -> float:
-    call()
-    best, end = float("inf"), time.perf_counter() + budget
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def stream_bytes_per_second(threads: int, rounds: int = 5) -> float:
