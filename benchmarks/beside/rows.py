@@ -82,7 +82,6 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     ready_mb: list[float] = field(default_factory=list)
     peak_mb: list[float] = field(default_factory=list)
-    loss: float | None = None
     # Against our float32 embeddings: largest difference over their root mean square, least cosine.
     difference: float | None = None
     cosine: float | None = None
@@ -92,7 +91,6 @@ class Row:
         for name in ("ready_mb", "peak_mb"):
             if name in found:
                 getattr(self, name).append(found[name])
-        self.loss = found.get("loss", self.loss)
 
     @property
     def lengths(self) -> np.ndarray:
