@@ -10,30 +10,27 @@ import pytest
 from moltide import _engine
 
 
+@pytest.fixture(autouse=True)
+def _same_settings() -> Iterator[None]:
+    """A test that changes the number of threads or the instruction set leaves no trace."""
+    threads, isa = _engine.num_threads(), _engine.active_isa()
+    yield
+    _engine.set_num_threads(threads)
+    _engine.set_isa(isa)
+
+
 @pytest.fixture(params=_engine.available_isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each instruction set of this machine in turn; the one before is restored."""
-    before = _engine.active_isa()
+def isa(request: pytest.FixtureRequest) -> str:
+    """Each instruction set of this machine in turn."""
     _engine.set_isa(request.param)
-    yield request.param
-    _engine.set_isa(before)
+    return str(request.param)
 
 
 @pytest.fixture(params=[i for i in _engine.available_isas() if i in ("portable", "avx2", "avx512")])
-def vector_isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    """As `isa`, without those that have instructions for products of bf16 alone."""
-    before = _engine.active_isa()
+def vector_isa(request: pytest.FixtureRequest) -> str:
+    """Those of `isa` that every op is compiled for; the rest add products (and attention) alone."""
     _engine.set_isa(request.param)
-    yield request.param
-    _engine.set_isa(before)
-
-
-@pytest.fixture(autouse=True)
-def _same_threads() -> Iterator[None]:
-    """A test that changes the number of threads leaves no trace."""
-    before = _engine.num_threads()
-    yield
-    _engine.set_num_threads(before)
+    return str(request.param)
 
 
 @pytest.fixture

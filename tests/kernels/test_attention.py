@@ -28,18 +28,13 @@ NAMES = ["q", "k", "v", "dout"]
 @pytest.fixture(params=ISAS)
 def kernel_isa(request):
     """Each instruction set that attention has code for."""
-    before = engine.active_isa()
     engine.set_isa(request.param)
-    yield request.param
-    engine.set_isa(before)
+    return request.param
 
 
 @pytest.fixture
 def amx():
-    before = engine.active_isa()
     engine.set_isa("amx")
-    yield
-    engine.set_isa(before)
 
 
 def offsets(lengths):
