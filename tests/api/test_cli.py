@@ -322,7 +322,7 @@ def test_predict_refuses_what_is_no_run(
     assert not out.exists()
 
 
-# ---- embed, score, info -----------------------------------------------------------------------
+# ---- info -------------------------------------------------------------------------------------
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
