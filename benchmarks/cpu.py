@@ -18,7 +18,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from beside.configurations import ENGINES, MEASURED, SIZES_IN_ORDER, cases
+from beside.configurations import ALL, ENGINES, MEASURED, cases
 from beside.report import accuracy_lines, profile_lines, report_lines, write_results
 from beside.run import Run
 
@@ -30,7 +30,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--only", nargs="+", choices=[*MEASURED, "profile"], default=list(MEASURED))
     add("--profile", action="store_true", help="also: share of time by op (as --only profile)")
-    add("--sizes", nargs="+", default=list(SIZES_IN_ORDER), choices=SIZES_IN_ORDER)
+    add("--sizes", nargs="+", default=list(ALL), choices=ALL)
     add("--engines", nargs="+", default=list(ENGINES), choices=ENGINES)
     add("--count", type=int, help="sequences to embed at 8M (default 32); larger sizes fewer")
     add("--threads", type=int, default=1)

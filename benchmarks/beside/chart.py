@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from beside.configurations import SDPA_FILE, SIZES_IN_ORDER
+from beside.configurations import ALL, SDPA_FILE
 from beside.rows import Row
 
 # Greys and hues that keep their contrast on white and on near-black.
@@ -50,7 +50,7 @@ def draw(rows: list[Row], path: Path, facts: dict[str, str]) -> None:
 
     use_style()
     embedded = [r for r in rows if r.case.kind == "embed" and r.seconds]
-    by_size = {s: chosen([r for r in embedded if r.case.size == s]) for s in SIZES_IN_ORDER}
+    by_size = {s: chosen([r for r in embedded if r.case.size == s]) for s in ALL}
     panels = {size: listed for size, listed in by_size.items() if listed}
     if not panels:
         return

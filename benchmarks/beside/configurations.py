@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workload import SIZES
+
 # Sequences embedded, and the share of the rounds: large models get few of both.
 COUNTS = {"8M": 32, "35M": 16, "150M": 10, "650M": 8}
 MOST_ROUNDS = {"8M": 99, "35M": 99, "150M": 1, "650M": 1}
 # Sequences of a training step, and residues of the two assays (GB1's and GFP's lengths).
 BATCH = 16
 ASSAY_LENGTHS = (56, 237)
-TRAIN_SIZES = ("8M", "35M")
 
 MEASURED = ("embed", "train", "startup")
+# Sizes that are trained, started up and profiled, and what the slower peers embed.
 SMALL = ("8M", "35M")
-MEDIUM = ("8M", "35M", "150M")
-ALL = SIZES_IN_ORDER = ("8M", "35M", "150M", "650M")
+MEDIUM = (*SMALL, "150M")
+ALL = tuple(SIZES)
 
 EAGER_FILE = "eager, batch 8, file order"
 SDPA_FILE = "SDPA, batch 8, file order"
@@ -116,11 +118,11 @@ def cases(kinds: list[str], sizes: list[str], count: int | None) -> Iterator[Cas
         if "embed" in kinds:
             scaled = COUNTS[size] if count is None else max(1, count * COUNTS[size] // COUNTS["8M"])
             yield Case("embed", size, scaled)
-        if "train" in kinds and size in TRAIN_SIZES:
+        if "train" in kinds and size in SMALL:
             for mode in ("full", "lora"):
                 for length in ASSAY_LENGTHS:
                     yield Case(f"train-{mode}", size, BATCH, length)
-        if "startup" in kinds and size in TRAIN_SIZES:
+        if "startup" in kinds and size in SMALL:
             yield Case("startup", size, 1)
 
 

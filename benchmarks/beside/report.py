@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from workload import length_mix, split_flops
 
-from beside.configurations import MEASURED
+from beside.configurations import MEASURED, SMALL
 from beside.rows import WorkerError, distance, run_worker
 from beside.run import Run
 from beside.tables import LEGEND, limit_lines, verdict_lines, write_csv
@@ -24,7 +24,7 @@ def profile_lines(run: Run) -> list[str]:
     lines = ["## Where moltide's time goes (embedding)", ""]
     lengths = length_mix(PROFILED) + 2
     for size in run.options.sizes:
-        if size not in ("8M", "35M"):
+        if size not in SMALL:
             continue
         checkpoint = {"kind": "checkpoint", "size": size, "folder": str(run.folder)}
         run_worker(checkpoint, run.env)
