@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from beside.configurations import SDPA_FILE
+from beside.configurations import SDPA_FILE, Case
 from beside.rows import Row
 
 # Ratio to the best peer of the run, residues/s.
@@ -36,13 +36,13 @@ class Verdict:
 
 
 def judge(rows: list[Row], limits: dict) -> list[Verdict]:
-    cases: dict[tuple, list[Row]] = {}
+    cases: dict[Case, list[Row]] = {}
     for row in rows:
         if row.seconds:
-            cases.setdefault((row.case.kind, row.case.name), []).append(row)
+            cases.setdefault(row.case, []).append(row)
     out: list[Verdict] = []
-    for (kind, _), group in cases.items():
-        judges = {"embed": _embedding, "startup": _startup}.get(kind, _training)
+    for case, group in cases.items():
+        judges = {"embed": _embedding, "startup": _startup}.get(case.kind, _training)
         out += judges(group, limits)
     return out
 
