@@ -6,7 +6,8 @@
 Every assay is run through `moltide finetune` once with each backbone: the table shows the test
 Spearman of ridge on one-hot, of ridge on frozen embeddings, and of the fine-tuned model. Secondary
 structure (three states a residue) is a linear probe on frozen embeddings of residues, beside the
-same probe on a one-hot window. DATA/proteins holds the published tables named in ASSAYS.
+same probe on a one-hot window. DATA/proteins holds the published tables named in ASSAYS, and
+flip_secondary_structure.csv.gz (columns sequence, labels, mask, split).
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ ASSAYS = {
     "avgfp": Assay("avgfp.csv.gz", "score", "split", 2000),
     "pab1": Assay("pab1.csv.gz", "score", "split", 3000),
 }
+STRUCTURES = "flip_secondary_structure.csv.gz"
 STATES = "CEH"
+PROBED = 300  # proteins at most whose residues the probe is trained on
 WINDOW = 7  # residues to each side in the one-hot probe
 
 
@@ -84,7 +87,7 @@ def probe(features: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> flo
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features["train"])
-    model = LogisticRegression(max_iter=200, C=0.1)
+    model = LogisticRegression(max_iter=1000, C=0.1)
     model.fit(scaler.transform(features["train"]), labels["train"])
     return float(model.score(scaler.transform(features["test"]), labels["test"]))
 
@@ -101,16 +104,18 @@ def windows(sequence: str) -> np.ndarray:
 
 def secondary_structure(data: Path, encoders: dict[str, mt.Encoder]) -> dict[str, float]:
     """Three-state accuracy of each encoder's probe, and of the one-hot window's."""
-    table = pd.read_csv(data / "flip_secondary_structure.csv.gz")
+    # A mask is text of 0 and 1, which pandas would read as a number.
+    table = pd.read_csv(data / STRUCTURES, dtype=str)
     table = table[table["sequence"].str.len() <= 500]
+    train = table[table["split"] == "train"]
     parts = {
-        "train": table[table["split"] == "train"].sample(300, random_state=0),
+        "train": train.sample(min(len(train), PROBED), random_state=0),
         "test": table[table["split"] == "test"],
     }
     labels, masks = {}, {}
     for name, part in parts.items():
-        masks[name] = np.concatenate([np.array(list(m)) == "1" for m in part["mask"].astype(str)])
-        states = np.concatenate([np.array(list(text)) for text in part["labels"]])
+        masks[name] = np.array(list("".join(part["mask"]))) == "1"
+        states = np.array(list("".join(part["labels"])))
         labels[name] = np.searchsorted(list(STATES), states)[masks[name]]
 
     def accuracy(residues) -> float:
@@ -187,7 +192,7 @@ def main() -> None:
         if "structure" in wanted:
             found = secondary_structure(options.data, {"pretrained": encoder, "random": control})
             line = (
-                "\nSecondary structure, linear probe of 300 proteins, three-state accuracy: "
+                f"\nSecondary structure, linear probe of {PROBED} proteins, three-state accuracy: "
                 + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
             )
             lines.append(line)

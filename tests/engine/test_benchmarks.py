@@ -1,5 +1,7 @@
 """The benchmark scripts run, count and judge as they say; no speed is asserted."""
 
+import gzip
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +54,24 @@ def test_scaling_answers_its_four_questions(tmp_path):
     )  # fmt: skip
     for text in ("Dearest over cheapest", "us/residue =", "in one call", "| 3 |"):
         assert text in out
+
+
+def test_secondary_structure_is_probed_where_it_was_resolved(tmp_path):
+    """The state follows from the residue, but in each protein's first five, which are masked."""
+    rng = np.random.default_rng(0)
+    states = {"A": "H", "V": "E", "G": "C", "L": "H"}
+    rows = ["sequence,labels,mask,split"]
+    for i in range(24):
+        text = "".join(rng.choice(list(states), 30))
+        labels = "".join(rng.choice(list("CEH"), 5)) + "".join(states[r] for r in text[5:])
+        rows.append(f"{text},{labels},{'0' * 5 + '1' * 25},{'train' if i < 16 else 'test'}")
+    with gzip.open(tmp_path / "flip_secondary_structure.csv.gz", "wt") as stream:
+        stream.write("\n".join(rows))
+    out = run("protein_mini.py", "--data", str(tmp_path), "--only", "structure")
+    found = re.search(r"one-hot (\S+), pretrained (\S+), random (\S+)", out)
+    assert found
+    assert float(found[1]) == 1.0
+    assert float(found[2]) > 0.9
 
 
 def test_peers_get_the_tokens_that_moltide_makes():
