@@ -151,10 +151,11 @@ def main() -> None:
         "--adapter", options.adapter, "--max-minutes", str(options.minutes),
         "--seed", str(options.seed),
     ]  # fmt: skip
+    facts = machine()
     lines = [
         "# What pretraining is worth: a backbone beside its architecture with random weights",
         "",
-        *(f"- {k}: {v}" for k, v in machine().items()),
+        *(f"- {k}: {v}" for k, v in facts.items()),
         f"- backbone {options.backbone}, adapter {options.adapter}, at most {options.minutes:g} "
         f"minutes a run, seed {options.seed}; test Spearman",
         "",
@@ -198,7 +199,6 @@ def main() -> None:
             lines.append(line)
             print(line, flush=True)
     if options.write:
-        facts = machine()
         path = Path(__file__).parent / "results" / f"{facts['date']}-protein-mini.md"
         path.write_text("\n".join(lines) + "\n")
         print(f"written: {path}")
