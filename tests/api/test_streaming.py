@@ -16,13 +16,13 @@ from moltide.cli import embedding_output
 from moltide.cli.embedding_output import NpyOutput, ParquetOutput, npy_header
 from moltide.random_init import esm2_config, random_encoder
 
-RNG = np.random.default_rng(5)
 RESIDUES = list("ACDEFGHIKLMNPQRSTVWY")
 TABLE = ("csv", "parquet")
 
 
 def sequences(n: int) -> list[str]:
-    return ["".join(RNG.choice(RESIDUES, 20 + i % 11)) for i in range(n)]
+    rng = np.random.default_rng(5)
+    return ["".join(rng.choice(RESIDUES, 20 + i % 11)) for i in range(n)]
 
 
 def write_input(path: Path, texts: list[str]) -> Path:
