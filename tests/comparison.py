@@ -26,6 +26,11 @@ def representable(x: Any, dtype: str) -> Array:
     return round_bf16(x) if dtype == "bf16" else np.asarray(x, np.float32)
 
 
+def relative_error(actual: Any, expected: Any) -> float:
+    """Length of the difference over that of `expected`."""
+    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
+
+
 def assert_within(actual: Any, expected: Any, op: str, dtype: str = "float32") -> None:
     relative, absolute = TOLERANCES[op][dtype]
     np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from comparison import relative_error
 from moltide import AssayRegressor, ConfigError
 from moltide.random_init import esm2_config, random_encoder
 
 SEQUENCES = ["MKTAYIAKQRQISFVKSHFSRQ", "GSHM" * 12, "W"]
 ALL = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.up", "mlp.down")
-
-
-def relative(actual, expected) -> float:
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
 def test_estimators_refuse_to_train():
@@ -29,7 +26,7 @@ def test_the_cost_is_measured_on_the_first_sequences():
     assert (cost.sequences, cost.residues) == (3, sum(map(len, SEQUENCES)))
     exact = random_encoder(esm2_config(2, 32, 2), 0, "float32", 0.1)
     a, b = (np.concatenate(e.embed(SEQUENCES, None)) for e in (encoder, exact))
-    assert cost.relative_error == pytest.approx(relative(a, b), rel=1e-5)
+    assert cost.relative_error == pytest.approx(relative_error(a, b), rel=1e-5)
     assert 0.99 < cost.cosine < 1
     assert 0 < cost.log_probability < 0.1
     assert cost.said().startswith("int8 against float32, on 71 residues of 3 sequences: ")

@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 
+from comparison import relative_error
 from moltide import _engine
 from moltide.random_init import esm2_config, random_encoder, randomise
 
@@ -26,10 +27,6 @@ def pair(seed: int = 0, deviation: float = 0.1, **changes: object):
     return models
 
 
-def relative(actual, expected) -> float:
-    return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
-
-
 @pytest.mark.parametrize(
     "changes",
     [{}, {"activation": "swiglu"}, {"activation": "relu"}, {"residual_scale": 0.5}],
@@ -39,13 +36,13 @@ def test_close_to_float32(isa, changes):
     int8, exact = pair(**changes)
     hidden = int8.hidden(TOKENS, CU), exact.hidden(TOKENS, CU)
     # Rounding to 8 bits must show, and show no more than it should.
-    assert 1e-3 < relative(*hidden) < 5e-2
+    assert 1e-3 < relative_error(*hidden) < 5e-2
     pooled = int8.pooled(TOKENS, CU), exact.pooled(TOKENS, CU)
     cosine = (pooled[0] * pooled[1]).sum(1) / np.prod(
         [np.linalg.norm(p, axis=1) for p in pooled], 0
     )
     assert cosine.min() > 0.999
-    assert 1e-3 < relative(int8.logits(TOKENS, CU), exact.logits(TOKENS, CU)) < 5e-2
+    assert 1e-3 < relative_error(int8.logits(TOKENS, CU), exact.logits(TOKENS, CU)) < 5e-2
 
 
 def test_instruction_sets_differ_by_no_more_than_their_float_parts():
@@ -54,7 +51,7 @@ def test_instruction_sets_differ_by_no_more_than_their_float_parts():
         _engine.set_isa(name)
         int8, exact = pair()
         assert int8.activations == ("bf16" if name in ("avx512_bf16", "amx") else "float32")
-        found.append(relative(int8.hidden(TOKENS, CU), exact.hidden(TOKENS, CU)))
+        found.append(relative_error(int8.hidden(TOKENS, CU), exact.hidden(TOKENS, CU)))
     assert max(found) < 1.5 * min(found)
 
 
@@ -72,21 +69,21 @@ def test_adapters_work_over_8_bit_weights(isa, changes, target):
             if name.endswith("lora_b"):
                 model.set_parameter(name, rng.normal(0, 0.2, shape).astype(np.float32))
     int8, exact = (model.hidden(TOKENS, CU, "a") for model in models)
-    assert relative(int8, plain) > 0.05
-    assert relative(int8, exact) < 5e-2
+    assert relative_error(int8, plain) > 0.05
+    assert relative_error(int8, exact) < 5e-2
     mixed = models[0].hidden(TOKENS, CU, [None, "a", None])
     np.testing.assert_array_equal(mixed[: CU[1]], plain[: CU[1]])
     np.testing.assert_array_equal(mixed[CU[1] : CU[2]], int8[CU[1] : CU[2]])
     np.testing.assert_array_equal(mixed[CU[2] :], plain[CU[2] :])
     models[0].merge_adapter("a")
-    assert relative(models[0].hidden(TOKENS, CU), exact) < 5e-2
+    assert relative_error(models[0].hidden(TOKENS, CU), exact) < 5e-2
 
 
 def test_changed_weights_are_packed_again():
     int8, _ = pair()
     before = int8.hidden(TOKENS, CU)
     int8.set_parameter("layers.1.mlp.up.weight", 2 * int8.get_parameter("layers.1.mlp.up.weight"))
-    assert relative(int8.hidden(TOKENS, CU), before) > 0.01
+    assert relative_error(int8.hidden(TOKENS, CU), before) > 0.01
 
 
 def test_packed_weights_and_activations_are_smaller():
