@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import moltide._engine as engine
+from comparison import assert_within, representable
 from reference import attention as reference
 from reference.finite_differences import gradient
 from tolerances import TOLERANCES
@@ -41,14 +42,8 @@ def offsets(lengths):
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
 
 
-def stored(x, dtype):
-    """`x` as float32 values that `dtype` holds exactly."""
-    x = x.astype(np.float32)
-    return x if dtype == "float32" else x.astype(ml_dtypes.bfloat16).astype(np.float32)
-
-
 def inputs(rng, tokens, width, dtype="float32", size=1.0):
-    return [stored(size * rng.standard_normal((tokens, width)), dtype) for _ in NAMES]
+    return [representable(size * rng.standard_normal((tokens, width)), dtype) for _ in NAMES]
 
 
 def run(q, k, v, dout, cu, heads, scale, **options):
@@ -322,8 +317,7 @@ def test_probabilities(vector_isa, head_dim, length, dtype, rng):
     q, k, v, _ = inputs(rng, length, heads * head_dim, dtype)
     probs = ops.attention_probs(q, k, heads, scale, dtype=dtype, padding=4)
     wanted = reference.probabilities(q, k, heads, scale)
-    relative, absolute = TOLERANCES["attention_probs"][dtype]
-    np.testing.assert_allclose(probs, wanted, relative, absolute)
+    assert_within(probs, wanted, "attention_probs", dtype)
     np.testing.assert_allclose(probs.sum(2), 1, rtol=1e-6)
     o, _ = ops.attention_fwd(q, k, v, offsets([length]), heads, scale)
     split = v.reshape(length, heads, head_dim).transpose(1, 0, 2)
@@ -352,7 +346,7 @@ def test_amx_on_many_blocks(amx, lengths, rng):
 def test_amx_large_scores(amx, size, rng):
     cu, scale = offsets([1, 70, 300]), 0.25
     q, k, v, dout = inputs(rng, cu[-1], 32, "bf16")
-    q = stored(q * size, "bf16")
+    q = representable(q * size, "bf16")
     results = run(q, k, v, dout, cu, 2, scale, dtype="bf16")
     assert all(np.isfinite(r).all() for r in results)
     o, lse = reference.forward(q, k, v, cu, 2, scale)
@@ -382,7 +376,7 @@ def test_amx_values_that_overflow_only_unnormalised(amx, rng):
     cu = offsets([100])
     q, k, v, _ = inputs(rng, 100, 16, "bf16")
     q[:, 0], k[:, 0], k[0, 0] = 1, 0, -40  # sums of 2^58 times values of 2^110
-    v = stored(np.ldexp(v, 110), "bf16")
+    v = representable(np.ldexp(v, 110), "bf16")
     o, _ = ops.attention_fwd(q, k, v, cu, 1, 1.0, dtype="bf16")
     wanted, _ = reference.forward(q, k, v, cu, 1, 1.0)
     np.testing.assert_allclose(o, wanted, rtol=8e-3, atol=2e-2 * 2.0**110)
@@ -392,7 +386,7 @@ def test_amx_values_that_overflow_only_unnormalised(amx, rng):
 def test_amx_scores_far_below_zero(amx, rng):
     cu = offsets([1, 7, 33, 65])
     q, k, v, dout = inputs(rng, cu[-1], 32, "bf16")
-    q, k = stored(q + 30, "bf16"), stored(k * 0.01 - 16, "bf16")
+    q, k = representable(q + 30, "bf16"), representable(k * 0.01 - 16, "bf16")
     o, lse, dq, dk, dv = run(q, k, v, dout, cu, 2, 0.25, dtype="bf16")
     wanted = expect(q, k, v, dout, cu, 2, 0.25)
     for a, w in zip([o, lse, dv], [wanted[0], wanted[1], wanted[4]], strict=True):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import moltide._engine as engine
+from comparison import assert_within
 from reference import contact as reference
-from tolerances import TOLERANCES
 
 ops = engine.ops
 
@@ -35,9 +35,7 @@ def test_matches_reference(vector_isa, length, skips, rng):
     maps = attention_maps(rng, heads * layers, length)
     weight = rng.standard_normal(heads * layers).astype(np.float32) * 5
     got = contacts(maps, weight, -0.5, heads, *skips)
-    relative, absolute = TOLERANCES["contact"]["float32"]
-    wanted = reference.contacts(maps, weight, -0.5, *skips)
-    np.testing.assert_allclose(got, wanted, relative, absolute)
+    assert_within(got, reference.contacts(maps, weight, -0.5, *skips), "contact")
 
 
 def test_is_symmetric_to_the_bit_whatever_the_threads(vector_isa, rng):
