@@ -1,4 +1,4 @@
-"""Small tables for the assay tests: one parent, its variants, and a writer of CSV text."""
+"""Small tables for the assay tests: one parent, its variants, and CSV text written and read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+from moltide.assay import AssayTable, read_assay
 
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 # 40 residues in which no stretch repeats, so that only one numbering fits.
@@ -41,3 +43,11 @@ def table_text(columns: dict[str, Sequence[object]], separator: str = ",") -> st
     rows = [separator.join(columns)]
     rows += [separator.join(map(str, row)) for row in zip(*columns.values(), strict=True)]
     return "\n".join(rows) + "\n"
+
+
+def read(folder: Path, columns: dict[str, object], **options: object) -> AssayTable:
+    return read_assay(write(folder / "t.csv", table_text(columns)), **options)  # type: ignore[arg-type]
+
+
+def said(table: AssayTable) -> str:
+    return "\n".join(table.summary.lines())

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from assay_tables import PARENT, RESIDUES, mutate, scan, scores, table_text, write
+from assay_tables import PARENT, RESIDUES, mutate, read, said, scan, scores, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moltide.assay import AssayTable, format_mutations, read_assay, read_frame
+from moltide.assay import format_mutations, read_frame
 from moltide.assay.residues import clean_sequences
 from moltide.errors import DataError
 
@@ -19,14 +19,6 @@ MUTANTS = scan()
 SEQUENCES = [mutate(PARENT, one) for one in MUTANTS]
 N = len(MUTANTS)
 Y = scores(N)
-
-
-def read(tmp_path: Path, columns: dict[str, object], **options: object) -> AssayTable:
-    return read_assay(write(tmp_path / "t.csv", table_text(columns)), **options)  # type: ignore[arg-type]
-
-
-def said(table: AssayTable) -> str:
-    return "\n".join(table.summary.lines())
 
 
 # ---- residues -------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from assay_tables import PARENT, mutate, scan, scores, table_text, write
+from assay_tables import PARENT, mutate, read, said, scan, scores
 
-from moltide.assay import AssayTable, read_assay
 from moltide.assay.labels import order_classes
 from moltide.assay.replicates import best_correlation, merge_readings
 from moltide.assay.values import parse_numbers
@@ -20,16 +19,8 @@ N = len(SEQUENCES)
 Y = scores(N)
 
 
-def read(tmp_path: Path, columns: dict[str, object], **options: object) -> AssayTable:
-    return read_assay(write(tmp_path / "t.csv", table_text(columns)), **options)  # type: ignore[arg-type]
-
-
 def with_cells(cells: dict[int, object], values: list[float] = Y) -> list[object]:
     return [cells.get(i, value) for i, value in enumerate(values)]
-
-
-def said(table: AssayTable) -> str:
-    return "\n".join(table.summary.lines())
 
 
 # ---- numbers and bounds ---------------------------------------------------------------------

@@ -5,23 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from assay_tables import PARENT, mutate, scan, scores, table_text, write
+from assay_tables import PARENT, mutate, read, said, scan, scores, write
 
-from moltide.assay import AssayTable, read_assay
+from moltide.assay import read_assay
 from moltide.errors import DataError
 
 MUTANTS = scan(positions=range(6))
 SEQUENCES = [mutate(PARENT, one) for one in MUTANTS]
 Y = scores(len(MUTANTS))
 N = len(MUTANTS)
-
-
-def read(tmp_path: Path, columns: dict[str, object], **options: object) -> AssayTable:
-    return read_assay(write(tmp_path / "t.csv", table_text(columns)), **options)  # type: ignore[arg-type]
-
-
-def said(table: AssayTable) -> str:
-    return "\n".join(table.summary.lines())
 
 
 def test_sequence_and_only_numeric_column_are_taken_and_said(tmp_path: Path) -> None:
