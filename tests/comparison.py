@@ -31,6 +31,12 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(np.linalg.norm(actual - expected) / np.linalg.norm(expected))
 
 
+def assert_close(actual: Any, expected: Any, relative: float) -> None:
+    """The largest difference, relative to the largest of the expected values."""
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= relative * np.abs(expected).max()
+
+
 def assert_within(actual: Any, expected: Any, op: str, dtype: str = "float32") -> None:
     relative, absolute = TOLERANCES[op][dtype]
     np.testing.assert_allclose(actual, expected, rtol=relative, atol=absolute)

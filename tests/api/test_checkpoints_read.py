@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from published import TINY, tiny_tensors, write_sharded, write_tiny
+from published import TINY, same, tiny_tensors, write_sharded, write_tiny
 from safetensors.numpy import save_file
 
 from moltide.errors import CheckpointError
@@ -26,10 +26,6 @@ def read(folder: Path) -> Checkpoint:
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
     return dict(read(folder).arrays())
-
-
-def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
 def test_published_8m_config_and_names() -> None:

@@ -12,6 +12,7 @@ from published import tiny_tensors, write_tiny
 from safetensors.numpy import load_file
 
 import moltide as mt
+from comparison import assert_close
 from moltide import _engine
 from moltide.encoder import Encoder
 from moltide.errors import ConfigError, DataError
@@ -30,12 +31,6 @@ SEQUENCES = [
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return mt.load(TINY)
-
-
-def close(got: np.ndarray, want: np.ndarray, relative: float = 1e-4) -> None:
-    """Largest difference, relative to the largest value."""
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= relative * max(np.abs(want).max(), 1e-30)
 
 
 def golden_batches() -> list[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
@@ -60,8 +55,8 @@ def test_golden_hidden_states_and_logits(encoder: Encoder, isa: str, batch: int)
     tokens, cu_seqlens, want = golden_batches()[batch]
     hidden = encoder.model.hidden(tokens, cu_seqlens, None, True)
     for layer in range(4):
-        close(hidden[layer], want["hidden"][layer])
-    close(encoder.model.logits(tokens, cu_seqlens, None), want["logits"])
+        assert_close(hidden[layer], want["hidden"][layer], 1e-4)
+    assert_close(encoder.model.logits(tokens, cu_seqlens, None), want["logits"], 1e-4)
 
 
 @pytest.mark.parametrize("batch", [0, 1])
@@ -71,7 +66,7 @@ def test_golden_contacts(encoder: Encoder, isa: str, batch: int) -> None:
         encoder.model.contacts(tokens, cu_seqlens), want["contacts"], strict=True
     ):
         length = len(got)
-        close(got, theirs[:length, :length])
+        assert_close(got, theirs[:length, :length], 1e-4)
 
 
 def test_embed_is_what_hidden_states_say(encoder: Encoder) -> None:
@@ -82,7 +77,7 @@ def test_embed_is_what_hidden_states_say(encoder: Encoder) -> None:
     mean = encoder.embed(SEQUENCES)
     assert mean.shape == (5, 64)
     assert mean.dtype == np.float32
-    close(mean, np.stack([rows.astype(np.float64).mean(0) for rows in residues]), 1e-6)
+    assert_close(mean, np.stack([rows.astype(np.float64).mean(0) for rows in residues]), 1e-6)
     assert np.array_equal(
         encoder.embed(SEQUENCES, pool="cls"), np.stack([states[0] for states in hidden])
     )

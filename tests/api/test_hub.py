@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import Hub
-from published import TINY, tiny_tensors, write_sharded, write_tiny
+from published import TINY, same, tiny_tensors, write_sharded, write_tiny
 
 from moltide.errors import CheckpointError
 from moltide.pretrained.checkpoint import read_checkpoint
@@ -58,10 +58,6 @@ def load(name: str = NAME, **options: object) -> dict[str, np.ndarray]:
 
 def local(folder: Path) -> dict[str, np.ndarray]:
     return dict(read_checkpoint(FolderFiles(folder)).arrays())
-
-
-def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[k], other[k]) for k in one)
 
 
 def test_downloads_once_and_only_what_is_allowed(hub: Hub, folder: Path, cache: Path) -> None:

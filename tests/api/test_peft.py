@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from transformers_models import SEQUENCES, make, need_transformers, run
 
 import moltide as mt
+from comparison import assert_close
 from moltide.encoder import Encoder
 from moltide.errors import CheckpointError, ConfigError
 from moltide.peft_format import target_modules
@@ -26,11 +27,6 @@ pytestmark = [
 DATA = Path(__file__).parent.parent / "data"
 TINY = DATA / "esm2_tiny_random"
 GOLDEN = DATA / "peft_tiny"
-
-
-def close(got: np.ndarray, want: np.ndarray, relative: float = 1e-5) -> None:
-    assert got.shape == want.shape
-    assert np.abs(got - want).max() <= relative * np.abs(want).max()
 
 
 def fill(encoder: Encoder, name: str, seed: int) -> None:
@@ -52,11 +48,13 @@ def test_golden_adapter() -> None:
     want = load_file(GOLDEN / "golden.safetensors")
     hidden = encoder.hidden_states(sequences, adapter="lab")
     for i, states in enumerate(hidden):
-        close(states[-1], want["last_hidden"][i][want["attention_mask"][i].astype(bool)])
-    close(encoder.predict(sequences, adapter="lab"), want["logits"])
+        assert_close(
+            states[-1], want["last_hidden"][i][want["attention_mask"][i].astype(bool)], 1e-5
+        )
+    assert_close(encoder.predict(sequences, adapter="lab"), want["logits"], 1e-5)
     encoder.merge_adapter("lab")
     assert encoder.adapters == []
-    close(encoder.predict(sequences), want["logits"])
+    assert_close(encoder.predict(sequences), want["logits"], 1e-5)
 
 
 def test_golden_adapter_written_back_is_the_same(tmp_path: Path) -> None:
@@ -171,9 +169,9 @@ def test_peft_loads_ours(peft: Any, tmp_path: Path, targets: tuple[str, ...], ki
     for states, hidden in zip(
         encoder.hidden_states(SEQUENCES, adapter="mine"), want["hidden"], strict=True
     ):
-        close(states, hidden)
+        assert_close(states, hidden, 1e-5)
     if kind == "EsmForSequenceClassification":
-        close(encoder.predict(SEQUENCES, adapter="mine"), np.stack(want["logits"]))
+        assert_close(encoder.predict(SEQUENCES, adapter="mine"), np.stack(want["logits"]), 1e-5)
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -219,15 +217,15 @@ def test_we_load_what_peft_writes(peft: Any, tmp_path: Path, name: str) -> None:
     for states, hidden in zip(
         encoder.hidden_states(SEQUENCES, adapter="a"), want["hidden"], strict=True
     ):
-        close(states, hidden)
+        assert_close(states, hidden, 1e-5)
     if kind == "EsmForSequenceClassification":
-        close(encoder.predict(SEQUENCES, adapter="a"), np.stack(want["logits"]))
+        assert_close(encoder.predict(SEQUENCES, adapter="a"), np.stack(want["logits"]), 1e-5)
     assert not np.allclose(encoder.embed(SEQUENCES, adapter="a"), before)
     assert np.array_equal(encoder.embed(SEQUENCES), before)
     encoder.save_adapter("a", tmp_path / "again")
     again = peft.PeftModel.from_pretrained(make(tmp_path / "base2", 16, kind), tmp_path / "again")
     for got, states in zip(run(again.eval(), SEQUENCES)["hidden"], want["hidden"], strict=True):
-        close(got, states)
+        assert_close(got, states, 1e-5)
 
 
 def test_merged_model_in_transformers(peft: Any, tmp_path: Path) -> None:
@@ -238,7 +236,7 @@ def test_merged_model_in_transformers(peft: Any, tmp_path: Path) -> None:
     encoder.merge_adapter("a")
     encoder.save(tmp_path)
     model = transformers.EsmForSequenceClassification.from_pretrained(tmp_path).eval()
-    close(np.stack(run(model, SEQUENCES)["logits"]), want)
+    assert_close(np.stack(run(model, SEQUENCES)["logits"]), want, 1e-5)
 
 
 # ---- refusals -----------------------------------------------------------------------------------
