@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import assay, moltide, tiny_backbone, tiny_encoder, variants, wait_for_log
+from tiny_runs import moltide, tiny_encoder, variants, wait_for_log
 
 from moltide.array_file import read_arrays
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
@@ -163,13 +163,14 @@ def results(out: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+def undisturbed(
+    table: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, dict[str, Any]]:
     """(table, backbone, results) of a run that nothing stopped."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    table, backbone = assay(folder / "assay.csv"), tiny_backbone(folder / "backbone")
-    done = subprocess.run(command(table, backbone, folder / "run"), capture_output=True, text=True)
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = subprocess.run(command(table, backbone, out), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return table, backbone, results(folder / "run")
+    return table, backbone, results(out)
 
 
 @pytest.mark.slow
