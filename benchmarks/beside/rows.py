@@ -34,7 +34,9 @@ def environment(threads: int, isa: str, folder: Path) -> dict[str, str]:
         "TORCHINDUCTOR_COMPILE_THREADS": count,
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
     }
-    return {**os.environ, **settings, **({"MOLTIDE_ISA": isa} if isa else {})}
+    # Bytecode is kept, as pip keeps it: start-up is not the time that compiling sources takes.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, **settings, **({"MOLTIDE_ISA": isa} if isa else {})}
 
 
 def run_worker(spec: dict, env: dict[str, str], limit: float | None = None) -> dict:

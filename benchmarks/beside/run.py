@@ -160,7 +160,7 @@ class Run:
         }  # fmt: skip
         if case.kind == "startup":
             found = self.measured(spec, lambda: self.start_up(spec))
-            if turn:  # the first only warms the disk cache
+            if turn:  # the first only warms the disk cache and keeps bytecode
                 row.add(found)
         elif c.engine == "torch.compile":
             row.add(self.compiled(spec))
