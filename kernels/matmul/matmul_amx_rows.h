@@ -10,35 +10,29 @@ namespace moltide::MOLTIDE_ISA {
 // Bytes of W in a group of panels.
 constexpr int64_t kGroupBytes = 1 << 20;
 
-// The last step of the tile before: rows of sums that are still to be finished.
-struct Unfinished {
-  const MatmulParams& p;
-  int64_t row, rows, col, cols;
-  const float* sum;
-  int64_t ld;
-};
+// Rows of a tile that are finished beside one step of products.
+constexpr int kRowsAtOnce = 4;
 
-// At most `most` of its rows. Inline, so that constants stay in registers from product to product.
-template <int kEpilogue, class Y>
-MOLTIDE_INLINE void finish_some(Unfinished& u, int64_t most) {
-  const int64_t n = smaller(most, u.rows);
-  if (n <= 0) return;
-  if (u.cols == 2 * kPanel) {
-    const float* bias = u.p.bias ? u.p.bias + u.col : nullptr;
-    for (int64_t i = 0; i < n; ++i) {
-      Y* y = static_cast<Y*>(u.p.y) + (u.row + i) * u.p.y_ld + u.col;
-      Y* pre = u.p.pre ? static_cast<Y*>(u.p.pre) + (u.row + i) * u.p.pre_ld + u.col : nullptr;
+// The next kRowsAtOnce rows of a tile of whole panels, if there are so many, from sums kLd apart.
+// Unrolled, with few addresses: scalar work would keep the products waiting.
+template <int kEpilogue, int kLd, class Y>
+MOLTIDE_INLINE void finish_some(Unfinished<Y>& u) {
+  if (u.rows < kRowsAtOnce) return;
+#pragma GCC unroll 4
+  for (int i = 0; i < kRowsAtOnce; ++i)
 #pragma GCC unroll 2
-      for (int64_t j = 0; j < 2 * kPanel; j += W)
-        finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), bias ? bias + j : nullptr, y + j,
-                                 pre ? pre + j : nullptr, W);
-    }
-  } else {
-    finish_rows<kEpilogue, Y>(u.p, u.row, n, u.col, u.cols, u.sum, u.ld);
-  }
-  u.row += n;
-  u.rows -= n;
-  u.sum += n * u.ld;
+    for (int j = 0; j < kLd; j += W)
+      finish_vector<kEpilogue>(load(u.sum + i * kLd + j), u.bias + j, u.y + i * u.y_ld + j,
+                               u.pre ? u.pre + i * u.pre_ld + j : nullptr, W);
+  u.sum += kRowsAtOnce * kLd;
+  u.y += kRowsAtOnce * u.y_ld;
+  if (kEpilogue == 2 && u.pre) u.pre += kRowsAtOnce * u.pre_ld;
+  u.rows -= kRowsAtOnce;
+}
+template <int kEpilogue, class Y>
+MOLTIDE_INLINE void finish_all(Unfinished<Y>& u) {
+  if (u.rows > 0) finish_rows<kEpilogue>(u);
+  u.rows = 0;
 }
 
 // Rows [row, row + rows) of y, panels [first_panel, last_panel).
@@ -63,7 +57,7 @@ void matmul_block_by_rows(const MatmulParams& p, int64_t row, int64_t rows, int6
   float* sums = static_cast<float*>(
       thread_scratch(Scratch::matmul_b, static_cast<size_t>(tiles * kTile * 4)));
   const int64_t w_panel = panel_bytes(p.k, true);
-  Unfinished last{p, 0, 0, 0, 0, sums, kCols};
+  Unfinished<Y> last = unfinished<Y>(p, 0, 0, 0, 0, sums, kCols);
   int64_t count = 0;
 
   for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
@@ -86,24 +80,21 @@ void matmul_block_by_rows(const MatmulParams& p, int64_t row, int64_t rows, int6
                                           : step - first;
             const char* b = static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * 2;
             float* sum = sums + place * kTile;
-            const int64_t share = div_up(last.rows, div_up(kn, Kernel::kPad) + (kn == 0));
             Kernel::tile(panels, a + (k - k0) * 2, a_bytes, b, w_panel, kn, sum, kCols, k == 0,
-                         [&] { finish_some<kEpilogue, Y>(last, share); });
+                         [&] { finish_some<kEpilogue, kCols>(last); });
             if (k + kn < p.k) continue;
-            finish_some<kEpilogue, Y>(last, kHeight);
-            last.row = row + r;
-            last.rows = smaller(kHeight, rows - r);
-            last.col = panel * kPanel;
-            last.cols = smaller(panels * kPanel, p.n - panel * kPanel);
-            last.sum = sum;
+            finish_all<kEpilogue>(last);
+            last = unfinished<Y>(p, row + r, smaller(kHeight, rows - r), panel * kPanel,
+                                 smaller(panels * kPanel, p.n - panel * kPanel), sum, kCols);
+            if (last.cols < kCols) finish_all<kEpilogue>(last);
           }
         }
         // The next rows may use the same place.
-        if (!whole) finish_some<kEpilogue, Y>(last, kHeight);
+        if (!whole) finish_all<kEpilogue>(last);
       }
     }
   }
-  finish_some<kEpilogue, Y>(last, kHeight);
+  finish_all<kEpilogue>(last);
 }
 
 template <class Kernel, class Y>

@@ -42,39 +42,72 @@ MOLTIDE_INLINE vf round_as(vf v, const bf16*) {
 template <int kEpilogue, class Y>
 MOLTIDE_INLINE void finish_vector(vf v, const float* bias, Y* y, Y* pre, int64_t n) {
   const bool whole = n >= W;
-  if (bias) v = v + (whole ? load(bias) : load_n(bias, n));
+  v = v + (whole ? load(bias) : load_n(bias, n));
   if (kEpilogue == 1) v = (whole ? load(y) : load_n(y, n)) + v;
   if (kEpilogue != 2) return put(y, v, n);
   const vf u = round_as(v, y);
   if (pre) put(pre, u, n);
-  // As the activation op stores it.
-  const vf g = vgelu(u, y);
-  whole ? store(y, g) : store_n(y, g, n);
+  put(y, vgelu(u, y), n);
+}
+
+// A bias that changes nothing, a zero's sign included.
+constexpr int64_t kMostPanels = 4;  // of a tile
+struct NoBias {
+  float value[kMostPanels * kPanel];
+  constexpr NoBias() : value() {
+    for (float& v : value) v = -0.0f;
+  }
+};
+static constexpr NoBias kNoBias;
+
+// Sums of a tile, or what is left of it, and where its results go.
+template <class Y>
+struct Unfinished {
+  const float* sum;
+  const float* bias;
+  Y *y, *pre;
+  int64_t rows, cols;
+  int64_t ld, y_ld, pre_ld;  // elements from row to row
+};
+template <class Y>
+MOLTIDE_INLINE Unfinished<Y> unfinished(const MatmulParams& p, int64_t row, int64_t rows,
+                                        int64_t col, int64_t cols, const float* sum, int64_t ld) {
+  return {sum,
+          p.bias ? p.bias + col : kNoBias.value,
+          static_cast<Y*>(p.y) + row * p.y_ld + col,
+          p.pre ? static_cast<Y*>(p.pre) + row * p.pre_ld + col : nullptr,
+          rows,
+          cols,
+          ld,
+          p.y_ld,
+          p.pre_ld};
 }
 
 template <int kEpilogue, class Y>
-__attribute__((noinline)) void finish_rows(const MatmulParams& p, int64_t row, int64_t rows,
-                                           int64_t col, int64_t cols, const float* c, int64_t ldc) {
-  for (int64_t i = 0; i < rows; ++i) {
-    Y* y = static_cast<Y*>(p.y) + (row + i) * p.y_ld + col;
-    Y* pre = p.pre ? static_cast<Y*>(p.pre) + (row + i) * p.pre_ld + col : nullptr;
-    for (int64_t j = 0; j < cols; j += W)
-      finish_vector<kEpilogue>(load(c + i * ldc + j), p.bias ? p.bias + col + j : nullptr, y + j,
-                               pre ? pre + j : nullptr, cols - j);
-  }
+__attribute__((noinline)) void finish_rows(const Unfinished<Y>& u) {
+  for (int64_t i = 0; i < u.rows; ++i)
+    for (int64_t j = 0; j < u.cols; j += W)
+      finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), u.bias + j, u.y + i * u.y_ld + j,
+                               u.pre ? u.pre + i * u.pre_ld + j : nullptr, u.cols - j);
 }
 
 using Finish = void (*)(const MatmulParams&, int64_t, int64_t, int64_t, int64_t, const float*,
                         int64_t);
 
+template <int kEpilogue, class Y>
+void finish_tile(const MatmulParams& p, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                 const float* sum, int64_t ld) {
+  finish_rows<kEpilogue>(unfinished<Y>(p, row, rows, col, cols, sum, ld));
+}
+
 MOLTIDE_INLINE Finish choose_finish(const MatmulParams& p) {
   switch (p.epilogue) {
     case 0:
-      return p.y_bf16 ? finish_rows<0, bf16> : finish_rows<0, float>;
+      return p.y_bf16 ? finish_tile<0, bf16> : finish_tile<0, float>;
     case 1:
-      return p.y_bf16 ? finish_rows<1, bf16> : finish_rows<1, float>;
+      return p.y_bf16 ? finish_tile<1, bf16> : finish_tile<1, float>;
     default:
-      return p.y_bf16 ? finish_rows<2, bf16> : finish_rows<2, float>;
+      return p.y_bf16 ? finish_tile<2, bf16> : finish_tile<2, float>;
   }
 }
 
