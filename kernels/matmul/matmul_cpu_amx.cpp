@@ -30,13 +30,13 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
     if (NP == 2) _tile_loadd(3, c + kTile * ldc + kTile, c_bytes);
   }
   for (int64_t s = 0; s < steps; ++s) {
-    _tile_loadd(6, b, 64);
+    _tile_stream_loadd(6, b, 64);
     _tile_loadd(4, a, row_bytes);
     _tile_dpbf16ps(0, 4, 6);
     _tile_loadd(5, a_low, row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     if (NP == 2) {
-      _tile_loadd(7, b + panel_bytes, 64);
+      _tile_stream_loadd(7, b + panel_bytes, 64);
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(3, 5, 7);
     }
@@ -60,8 +60,8 @@ struct AmxKernel {
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
-  static constexpr int64_t kInnerK = 480;
-  static constexpr int64_t kBlockK = 1280;
+  static constexpr int64_t kInnerK = 640;
+  static constexpr int64_t kBlockK = 16384;
 
   static void begin() { amx_begin(); }
   static void end() { amx_end(); }
