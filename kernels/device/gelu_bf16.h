@@ -91,13 +91,14 @@ MOLTIDE_INLINE vf gelu_piece(const float (&table)[kTerms][32], vf a) {
 // Within 2^-15 of the exact value relatively, or 2e-7 of it. Denormals become zero: here, or where
 // the instruction that rounds to bf16 does so.
 MOLTIDE_INLINE vf vgelu(vf u, const bf16*) {
-  constexpr int kSmallerMagnitude = 0b1010, kDenormal = 0x20;
+  constexpr int kSmallerMagnitude = 0b1010;
   // Of a NaN the limit; it comes through by the second operand of vmax.
   const vf a = (vf)_mm512_range_ps((__m512)u, (__m512)set1(5.75f), kSmallerMagnitude);
   const vf g = fma(-a, gelu_piece(kGeluTail, a), vmax(vf{}, u));
 #if defined(__AVX512BF16__)
   return g;
 #else
+  constexpr int kDenormal = 0x20;
   const __mmask16 tiny = _mm512_fpclass_ps_mask((__m512)g, kDenormal);
   return (vf)_mm512_mask_and_ps((__m512)g, tiny, (__m512)g, _mm512_set1_ps(-0.0f));
 #endif

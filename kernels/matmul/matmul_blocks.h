@@ -87,7 +87,7 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
                   int64_t last_panel) {
   constexpr int kOut = Kernel::kConvert ? 4 : Kernel::kInBytes;
   constexpr int64_t kStepCols = Kernel::kMaxPanels * kPanel;
-  static_assert(Kernel::kMaxPanels <= kMostPanels);
+  static_assert(kStepCols <= kMostColumns);
   const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
   const bool split = p.k > Kernel::kBlockK;
   const int64_t block_k = smaller(Kernel::kBlockK, div_up(p.k, kBf16Pad) * kBf16Pad);

@@ -1,6 +1,7 @@
 // The last step of a tile: bias, rounding, accumulation or GELU, from float32 sums in scratch.
 #pragma once
 #include "device/gelu_bf16.h"
+#include "device/no_bias.h"
 #include "device/simd.h"
 #include "matmul/matmul_params.h"
 
@@ -49,16 +50,6 @@ MOLTIDE_INLINE void finish_vector(vf v, const float* bias, Y* y, Y* pre, int64_t
   if (pre) put(pre, u, n);
   put(y, vgelu(u, y), n);
 }
-
-// A bias that changes nothing, a zero's sign included.
-constexpr int64_t kMostPanels = 4;  // of a tile
-struct NoBias {
-  float value[kMostPanels * kPanel];
-  constexpr NoBias() : value() {
-    for (float& v : value) v = -0.0f;
-  }
-};
-static constexpr NoBias kNoBias;
 
 // Sums of a tile, or what is left of it, and where its results go.
 template <class Y>

@@ -2,7 +2,7 @@
 // exact, so blocks may be cut anywhere. A Kernel says: kRows x kPanels of a tile; kBytes an element
 // of x takes as the tile reads it, and copy_row, which brings a row there (kDirect: whole tiles are
 // read where they lie); kWidened, the bytes a code of W takes, and widen when that is not 1;
-// tile(...), which may finish the previous tile on its way (kOverlap).
+// tile(...).
 #pragma once
 #include "core/parallel.h"
 #include "device/integers.h"
@@ -10,73 +10,116 @@
 
 namespace moltide::MOLTIDE_ISA {
 
-// Rows [row, row + rows) of y, panels [first_panel, last_panel).
+// Rows [row, row + rows) of x as the tile reads them, and the scratch of their results.
 template <class Kernel>
-void i8_block(const MatmulI8Params& p, int64_t row, int64_t rows, int64_t first_panel,
-              int64_t last_panel) {
-  constexpr int64_t kHeight = Kernel::kRows, kSums = kHeight * kSumsLd;
-  const int64_t k = div_up(p.k, kInt8Pad) * kInt8Pad, w_panel = k * kInt8Panel;
-  const int64_t direct = Kernel::kDirect ? rows / kHeight * kHeight : 0;
-  const int64_t copied = div_up(rows - direct, kHeight) * kHeight;
-  // Off a power of two, so that the rows of a tile fall into different cache sets.
-  const int64_t row_bytes = k * Kernel::kBytes + 64;
-  char* a_scratch = static_cast<char*>(
-      thread_scratch(Scratch::matmul_a, static_cast<size_t>(copied * row_bytes)));
-  const bool quantized = p.epilogue == 3;
-  const int64_t g_ld = quantized ? div_up(p.n, kInt8Panel) * kInt8Panel : 0;
-  const int64_t widened = Kernel::kWidened > 1 ? w_panel * Kernel::kPanels * Kernel::kWidened : 0;
-  const int64_t amax_values = quantized ? rows * W : 0;
-  char* b_scratch = static_cast<char*>(thread_scratch(
-      Scratch::matmul_b,
-      static_cast<size_t>(2 * kSums * 4 + widened + (amax_values + rows * g_ld) * 4)));
-  int32_t* c = reinterpret_cast<int32_t*>(b_scratch);
-  char* wide = b_scratch + 2 * kSums * 4;
-  int32_t* amax = reinterpret_cast<int32_t*>(wide + widened);
-  float* g = reinterpret_cast<float*>(amax + amax_values);
-  if (quantized) std::memset(amax, 0, static_cast<size_t>(amax_values) * 4);
+struct I8Rows {
+  const MatmulI8Params& p;
+  int64_t row, rows;
+  int64_t k, w_panel;  // padded; bytes of a panel of W
+  int64_t direct, direct_bytes, copied_bytes;
+  char* copied;   // rows from `direct` on
+  int32_t* sums;  // two tiles
+  char* wide;
+  Waiting waiting{nullptr, 0, nullptr};
 
-  for (int64_t i = direct; i < rows; ++i)
-    Kernel::copy_row(p.x + (row + i) * p.x_ld, k, a_scratch + (i - direct) * row_bytes);
-  std::memset(a_scratch + (rows - direct) * row_bytes, 0,
-              static_cast<size_t>((direct + copied - rows) * row_bytes));
-
-  Pending pending{&p, choose_finish(p), {}};
-  int64_t tiles = 0;
-  for (int64_t panel = first_panel; panel < last_panel; panel += Kernel::kPanels) {
-    const int panels = static_cast<int>(smaller(Kernel::kPanels, last_panel - panel));
-    const char* b = reinterpret_cast<const char*>(p.w) + panel * w_panel;
-    if constexpr (Kernel::kWidened > 1) {
-      Kernel::widen(b, panels * w_panel, wide);
-      b = wide;
+  I8Rows(const MatmulI8Params& params, int64_t first, int64_t count)
+      : p(params), row(first), rows(count) {
+    constexpr int64_t kHeight = Kernel::kRows, kSums = 2 * kHeight * kSumsLd;
+    k = div_up(p.k, kInt8Pad) * kInt8Pad;
+    w_panel = k * kInt8Panel;
+    direct = Kernel::kDirect ? rows / kHeight * kHeight : 0;
+    direct_bytes = p.x_ld;
+    // Off a power of two, so that the rows of a tile fall into different cache sets.
+    copied_bytes = k * Kernel::kBytes + 64;
+    const int64_t copies = div_up(rows - direct, kHeight) * kHeight;
+    copied = static_cast<char*>(
+        thread_scratch(Scratch::matmul_a, static_cast<size_t>(copies * copied_bytes)));
+    const bool quantized = p.epilogue == 3;
+    const int64_t g_ld = quantized ? div_up(p.n, kInt8Panel) * kInt8Panel : 0;
+    const int64_t widened = Kernel::kWidened > 1 ? w_panel * Kernel::kPanels * Kernel::kWidened : 0;
+    const int64_t amax = quantized ? rows * W : 0;
+    char* scratch = static_cast<char*>(thread_scratch(
+        Scratch::matmul_b, static_cast<size_t>(kSums * 4 + widened + (amax + rows * g_ld) * 4)));
+    sums = reinterpret_cast<int32_t*>(scratch);
+    wide = scratch + kSums * 4;
+    if (quantized) {
+      waiting.amax = reinterpret_cast<int32_t*>(wide + widened);
+      waiting.g = reinterpret_cast<float*>(waiting.amax + amax);
+      waiting.g_ld = g_ld;
+      std::memset(waiting.amax, 0, static_cast<size_t>(amax) * 4);
     }
+    for (int64_t i = direct; i < rows; ++i)
+      Kernel::copy_row(p.x + (row + i) * p.x_ld, k, copied + (i - direct) * copied_bytes);
+    std::memset(copied + (rows - direct) * copied_bytes, 0,
+                static_cast<size_t>((direct + copies - rows) * copied_bytes));
+  }
+  const char* x(int64_t r) const {
+    return r < direct ? reinterpret_cast<const char*>(p.x) + (row + r) * direct_bytes
+                      : copied + (r - direct) * copied_bytes;
+  }
+  int64_t x_bytes(int64_t r) const { return r < direct ? direct_bytes : copied_bytes; }
+  // What the sums of rows from r on and of panels from `panel` on become.
+  template <class Y>
+  I8Unfinished<Y> result(int64_t r, int64_t panel, int64_t panels, const int32_t* sum) const {
+    Waiting at = waiting;
+    if (at.g) at.g += r * at.g_ld;
+    if (at.g) at.amax += r * W;
     const int64_t col = panel * kInt8Panel;
-    for (int64_t r = 0; r < rows; r += kHeight, ++tiles) {
-      const char* a = r < direct ? reinterpret_cast<const char*>(p.x) + (row + r) * p.x_ld
-                                 : a_scratch + (r - direct) * row_bytes;
-      int32_t* sums = c + tiles % 2 * kSums;
-      Kernel::tile(panels, a, r < direct ? p.x_ld : row_bytes, b, w_panel * Kernel::kWidened, k,
-                   p.w_offset + col, sums, pending);
-      pending.sums = {sums,
-                      row + r,
-                      smaller(kHeight, rows - r),
-                      col,
-                      smaller(panels * kInt8Panel, p.n - col),
-                      g + r * g_ld,
-                      g_ld,
-                      amax + r * W};
-      if (!Kernel::kOverlap) Pending::run(pending, 0, 1);
+    return i8_unfinished<Y>(p, row + r, smaller(Kernel::kRows, rows - r), col,
+                            smaller(panels * kInt8Panel, p.n - col), sum, at);
+  }
+  void write_waiting() const {
+    for (int64_t i = 0; waiting.g && i < rows; ++i) {
+      vi most;
+      std::memcpy(&most, waiting.amax + i * W, sizeof(most));
+      p.q_scale[row + i] = write_codes(waiting.g + i * waiting.g_ld, p.n, reduce_larger(most),
+                                       p.q + (row + i) * p.q_ld, p.q_ld);
     }
   }
-  if (Kernel::kOverlap) Pending::run(pending, 0, 1);
-  for (int64_t i = 0; quantized && i < rows; ++i) {
-    vi most;
-    std::memcpy(&most, amax + i * W, sizeof(most));
-    p.q_scale[row + i] =
-        write_codes(g + i * g_ld, p.n, reduce_larger(most), p.q + (row + i) * p.q_ld, p.q_ld);
+};
+
+// The order of loops in which a few panels stay in the L1 cache while the rows pass by.
+template <class Kernel>
+struct ByPanels {
+  // Rows [row, row + rows) of y, panels [first_panel, last_panel).
+  template <int kEpilogue, class Y>
+  static void run(const MatmulI8Params& p, int64_t row, int64_t rows, int64_t first_panel,
+                  int64_t last_panel) {
+    const I8Rows<Kernel> block(p, row, rows);
+    for (int64_t panel = first_panel; panel < last_panel; panel += Kernel::kPanels) {
+      const int panels = static_cast<int>(smaller(Kernel::kPanels, last_panel - panel));
+      const char* b = reinterpret_cast<const char*>(p.w) + panel * block.w_panel;
+      if constexpr (Kernel::kWidened > 1) {
+        Kernel::widen(b, panels * block.w_panel, block.wide);
+        b = block.wide;
+      }
+      for (int64_t r = 0; r < rows; r += Kernel::kRows) {
+        Kernel::tile(panels, block.x(r), block.x_bytes(r), b, block.w_panel * Kernel::kWidened,
+                     block.k, p.w_offset + panel * kInt8Panel, block.sums);
+        i8_finish_rows<kEpilogue>(block.template result<Y>(r, panel, panels, block.sums));
+      }
+    }
+    block.write_waiting();
+  }
+};
+
+using Block = void (*)(const MatmulI8Params&, int64_t, int64_t, int64_t, int64_t);
+
+template <class Order>
+MOLTIDE_INLINE Block choose_block(const MatmulI8Params& p) {
+  switch (p.epilogue) {
+    case 0:
+      return p.y_bf16 ? Order::template run<0, bf16> : Order::template run<0, float>;
+    case 1:
+      return p.y_bf16 ? Order::template run<1, bf16> : Order::template run<1, float>;
+    case 2:
+      return p.y_bf16 ? Order::template run<2, bf16> : Order::template run<2, float>;
+    default:
+      return Order::template run<3, float>;
   }
 }
 
-template <class Kernel>
+template <class Kernel, class Order = ByPanels<Kernel>>
 void i8_blocked(const MatmulI8Params& p) {
   constexpr int64_t kInCache = 256 << 10;  // bytes of x, or of a result on its way to int8
   const int64_t panels = div_up(p.n, kInt8Panel);
@@ -95,11 +138,12 @@ void i8_blocked(const MatmulI8Params& p) {
     groups = smaller(div_up(4 * threads, row_blocks), div_up(panels, Kernel::kPanels));
   const int64_t group = div_up(div_up(panels, groups), Kernel::kPanels) * Kernel::kPanels;
   groups = div_up(panels, group);
+  const Block block = choose_block<Order>(p);
   parallel_for(row_blocks * groups, 1, [&](int64_t begin, int64_t end) {
     Kernel::begin();
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = t / groups * rows, panel = t % groups * group;
-      i8_block<Kernel>(p, row, smaller(rows, p.m - row), panel, smaller(panel + group, panels));
+      block(p, row, smaller(rows, p.m - row), panel, smaller(panel + group, panels));
     }
     Kernel::end();
   });

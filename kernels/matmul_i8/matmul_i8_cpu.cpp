@@ -26,7 +26,6 @@ struct PairKernel {
   static constexpr int kBytes = 2;
   static constexpr int kWidened = 2;
   static constexpr bool kDirect = false;
-  static constexpr bool kOverlap = false;
 
   static void begin() {}
   static void end() {}
@@ -48,8 +47,7 @@ struct PairKernel {
       }
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
-                           int64_t panel_bytes, int64_t k, const int32_t*, int32_t* c,
-                           const Pending&) {
+                           int64_t panel_bytes, int64_t k, const int32_t*, int32_t* c) {
     if (panels == kPanels)
       i8_tile<PairStep, kRows, kPanels>(a, row_bytes, b, panel_bytes, k / 2, nullptr, c);
     else

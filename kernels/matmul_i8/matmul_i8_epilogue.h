@@ -2,100 +2,96 @@
 #pragma once
 #include "device/gelu.h"
 #include "device/gelu_int8.h"
+#include "device/no_bias.h"
 #include "device/quantize_row.h"
 #include "matmul_i8/matmul_i8_params.h"
 
 namespace moltide::MOLTIDE_ISA {
 
-// Sums of `rows` rows from `row` of y on and `cols` columns from `col` on.
-constexpr int64_t kSumsLd = 2 * kInt8Panel;
-struct Sums {
-  const int32_t* c;
-  int64_t row, rows, col, cols;
-  // Of a result that becomes int8: its rows as float32, and their largest magnitudes lane by lane.
+constexpr int64_t kSumsLd = 2 * kInt8Panel;  // from row to row of sums
+
+// Where a result that becomes int8 waits: its rows as float32, and their largest magnitudes lane by
+// lane.
+struct Waiting {
   float* g;
   int64_t g_ld;
-  int32_t* amax;
+  int32_t* amax;  // (rows, W)
 };
 
+// Sums of a tile, or what is left of it, and where its results go.
 template <class Y>
-MOLTIDE_INLINE void put(Y* y, vf v, Whole n) {
-  store(y, v, n);
+struct I8Unfinished {
+  const int32_t* sum;
+  const float *x_scale, *w_scale, *bias;
+  Y* y;
+  int64_t rows, cols;
+  int64_t y_ld;
+  Waiting waiting;
+};
+
+// Rows [row, row + rows) of y, columns [col, col + cols); `waiting` is of the first of the rows.
+template <class Y>
+MOLTIDE_INLINE I8Unfinished<Y> i8_unfinished(const MatmulI8Params& p, int64_t row, int64_t rows,
+                                             int64_t col, int64_t cols, const int32_t* sum,
+                                             Waiting waiting) {
+  if (waiting.g) waiting.g += col;
+  return {sum,
+          p.x_scale + row,
+          p.w_scale + col,
+          p.bias ? p.bias + col : kNoBias.value,
+          p.y ? static_cast<Y*>(p.y) + row * p.y_ld + col : nullptr,
+          rows,
+          cols,
+          p.y_ld,
+          waiting};
 }
-template <class Y>
-MOLTIDE_INLINE void put(Y* y, vf v, Part n) {
+
+template <class Y, class N>
+MOLTIDE_INLINE void i8_put(Y* y, vf v, N n) {
   store(y, v, n);
 }
 #if defined(__AVX512BF16__)
-MOLTIDE_INLINE void put(bf16* y, vf v, Whole) {
+MOLTIDE_INLINE void i8_put(bf16* y, vf v, Whole) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
-MOLTIDE_INLINE void put(bf16* y, vf v, Part n) {
+MOLTIDE_INLINE void i8_put(bf16* y, vf v, Part n) {
   _mm256_mask_storeu_epi16(y, static_cast<__mmask16>((1u << n.n) - 1),
                            (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
 #endif
 
+// Columns j .. j + W of row i.
 template <int kEpilogue, class Y, class N>
-MOLTIDE_INLINE void finish_column(const MatmulI8Params& p, const Sums& s, int64_t first,
-                                  int64_t last, int64_t j, N n) {
-  const int64_t col = s.col + j;
-  const vf w = load(p.w_scale + col), bias = p.bias ? load(p.bias + col, n) : vf{};
-  for (int64_t i = first; i < last; ++i) {
-    vi sum;
-    std::memcpy(&sum, s.c + i * kSumsLd + j, sizeof(sum));
-    vf v = __builtin_convertvector(sum, vf) * (w * set1(p.x_scale[s.row + i])) + bias;
-    if (kEpilogue == 3) {
-      v = vgelu_int8(v);
-      store(s.g + i * s.g_ld + col, v);
-      vi most;
-      std::memcpy(&most, s.amax + i * W, sizeof(most));
-      most = larger(most, magnitude_bits(v));
-      std::memcpy(s.amax + i * W, &most, sizeof(most));
-      continue;
-    }
-    Y* y = static_cast<Y*>(p.y) + (s.row + i) * p.y_ld + col;
-    if (kEpilogue == 1) v = load(y, n) + v;
-    if (kEpilogue == 2) v = vgelu(v);
-    put(y, v, n);
+MOLTIDE_INLINE void i8_finish_vector(const I8Unfinished<Y>& u, int64_t i, int64_t j, vf w, vf bias,
+                                     N n) {
+  vi sum;
+  std::memcpy(&sum, u.sum + i * kSumsLd + j, sizeof(sum));
+  vf v = __builtin_convertvector(sum, vf) * (w * set1(u.x_scale[i])) + bias;
+  if (kEpilogue == 3) {
+    v = vgelu_int8(v);
+    store(u.waiting.g + i * u.waiting.g_ld + j, v);
+    vi most;
+    std::memcpy(&most, u.waiting.amax + i * W, sizeof(most));
+    most = larger(most, magnitude_bits(v));
+    std::memcpy(u.waiting.amax + i * W, &most, sizeof(most));
+    return;
   }
+  Y* y = u.y + i * u.y_ld + j;
+  if (kEpilogue == 1) v = load(y, n) + v;
+  if (kEpilogue == 2) v = vgelu(v);
+  i8_put(y, v, n);
 }
 
-// Rows [first, last) of the tile.
+template <int kEpilogue, class Y, class N>
+MOLTIDE_INLINE void i8_finish_columns(const I8Unfinished<Y>& u, int64_t j, N n) {
+  const vf w = load(u.w_scale + j), bias = load(u.bias + j, n);
+  for (int64_t i = 0; i < u.rows; ++i) i8_finish_vector<kEpilogue>(u, i, j, w, bias, n);
+}
 template <int kEpilogue, class Y>
-__attribute__((noinline)) void finish_rows(const MatmulI8Params& p, const Sums& s, int64_t first,
-                                           int64_t last) {
+__attribute__((noinline)) void i8_finish_rows(const I8Unfinished<Y>& u) {
   int64_t j = 0;
-  for (; j + W <= s.cols; j += W) finish_column<kEpilogue, Y>(p, s, first, last, j, Whole{});
-  if (j < s.cols) finish_column<kEpilogue, Y>(p, s, first, last, j, Part{s.cols - j});
+  for (; j + W <= u.cols; j += W) i8_finish_columns<kEpilogue>(u, j, Whole{});
+  if (j < u.cols) i8_finish_columns<kEpilogue>(u, j, Part{u.cols - j});
 }
-
-using Finish = void (*)(const MatmulI8Params&, const Sums&, int64_t, int64_t);
-
-MOLTIDE_INLINE Finish choose_finish(const MatmulI8Params& p) {
-  switch (p.epilogue) {
-    case 0:
-      return p.y_bf16 ? finish_rows<0, bf16> : finish_rows<0, float>;
-    case 1:
-      return p.y_bf16 ? finish_rows<1, bf16> : finish_rows<1, float>;
-    case 2:
-      return p.y_bf16 ? finish_rows<2, bf16> : finish_rows<2, float>;
-    default:
-      return finish_rows<3, float>;
-  }
-}
-
-// A tile whose sums are done and whose results are not; parts of it can be finished bit by bit.
-struct Pending {
-  const MatmulI8Params* p;
-  Finish finish;
-  Sums sums;
-
-  // Part `part` of `parts` of its rows.
-  MOLTIDE_INLINE void run(const Pending& t, int64_t part, int64_t parts) {
-    const int64_t first = part * t.sums.rows / parts, last = (part + 1) * t.sums.rows / parts;
-    if (first < last) t.finish(*t.p, t.sums, first, last);
-  }
-};
 
 }  // namespace moltide::MOLTIDE_ISA

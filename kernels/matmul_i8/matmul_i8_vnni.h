@@ -18,7 +18,6 @@ struct DotKernel {
   static constexpr int kBytes = 1;
   static constexpr int kWidened = 1;
   static constexpr bool kDirect = false;
-  static constexpr bool kOverlap = false;
 
   static void begin() {}
   static void end() {}
@@ -30,8 +29,7 @@ struct DotKernel {
     }
   }
   MOLTIDE_INLINE void tile(int panels, const char* a, int64_t row_bytes, const char* b,
-                           int64_t panel_bytes, int64_t k, const int32_t* start, int32_t* c,
-                           const Pending&) {
+                           int64_t panel_bytes, int64_t k, const int32_t* start, int32_t* c) {
     if (panels == kPanels)
       i8_tile<DotStep, kRows, kPanels>(a, row_bytes, b, panel_bytes, k / 4, start, c);
     else
