@@ -41,6 +41,11 @@ template <int R>
 MOLTIDE_INLINE void tile_load(const void* p, int64_t row_bytes) {
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(row_bytes), "i"(R) : "memory");
 }
+// The same past the L1 cache, for what is as soon read from the L2 cache again.
+template <int R>
+MOLTIDE_INLINE void tile_stream(const void* p, int64_t row_bytes) {
+  __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(row_bytes), "i"(R) : "memory");
+}
 template <int R>
 MOLTIDE_INLINE void tile_store(void* p, int64_t row_bytes) {
   __asm__ volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(row_bytes), "i"(R) : "memory");

@@ -8,11 +8,21 @@
 namespace moltide::MOLTIDE_ISA {
 namespace {
 
+template <int R, bool kStream>
+MOLTIDE_INLINE void read_tile(const char* from, int64_t row_bytes) {
+  if constexpr (kStream)
+    tile_stream<R>(from, row_bytes);
+  else
+    tile_load<R>(from, row_bytes);
+}
+
 // Sums of 32 rows by 1 or 2 panels over `steps` of 32 products. Each step adds a tile's own sums to
 // the running ones: where the steps begin along k decides the bits, so it is always at multiples of
 // 32.
-// between(): what the vector units do meanwhile, a part of it every step.
-template <int NP, class Between>
+// between(): what the vector units do meanwhile, a part of it every step. What is streamed, b or a,
+// is not kept in the L1 cache, where the other one lies.
+enum class Streamed { a, b };
+template <int NP, Streamed kStreamed, class Between>
 MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes, int64_t a_step,
                              const char* b, int64_t panel_bytes, int64_t steps, float* c,
                              int64_t ldc, bool first, Between&& between) {
@@ -30,13 +40,13 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
     if (NP == 2) _tile_loadd(3, c + kTile * ldc + kTile, c_bytes);
   }
   for (int64_t s = 0; s < steps; ++s) {
-    _tile_stream_loadd(6, b, 64);
-    _tile_loadd(4, a, row_bytes);
+    read_tile<6, kStreamed == Streamed::b>(b, 64);
+    read_tile<4, kStreamed == Streamed::a>(a, row_bytes);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, a_low, row_bytes);
+    read_tile<5, kStreamed == Streamed::a>(a_low, row_bytes);
     _tile_dpbf16ps(2, 5, 6);
     if (NP == 2) {
-      _tile_stream_loadd(7, b + panel_bytes, 64);
+      read_tile<7, kStreamed == Streamed::b>(b + panel_bytes, 64);
       _tile_dpbf16ps(1, 4, 7);
       _tile_dpbf16ps(3, 5, 7);
     }
@@ -73,9 +83,11 @@ struct AmxKernel {
     const char* low = a + kTile * row_bytes;
     const int64_t steps = div_up(k, kTileDepth);
     if (panels == 2)
-      multiply<2>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, between);
+      multiply<2, Streamed::b>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first,
+                               between);
     else
-      multiply<1>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first, between);
+      multiply<1, Streamed::b>(a, low, row_bytes, 64, b, panel_bytes, steps, c, ldc, first,
+                               between);
   }
 };
 
@@ -126,17 +138,66 @@ struct AmxDwKernel {
       std::memcpy(to + s * 64, &pairs, 64);
     }
   }
+  template <class Between>
   MOLTIDE_INLINE void tile(int panels, const char* a, const char* b, int64_t panel_bytes,
-                           int64_t steps, float* c, int64_t ldc, Ahead) {
-    const auto between = [] {};
+                           int64_t steps, float* c, int64_t ldc, Between&& between) {
     if (panels == 2)
-      multiply<2>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc, true,
-                  between);
+      multiply<2, Streamed::a>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc,
+                               true, between);
     else
-      multiply<1>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc, true,
-                  between);
+      multiply<1, Streamed::a>(a, a + kTileBytes, 64, 2 * kTileBytes, b, panel_bytes, steps, c, ldc,
+                               true, between);
   }
 };
+
+// The tile before, rows of which are still to be added to dw.
+struct Unadded {
+  const float* sum;
+  float* dw;
+  int64_t rows, cols;
+};
+constexpr int kDwCols = AmxDwKernel::kMaxPanels * kPanel;
+
+// The next kRowsAtOnce rows of a whole tile, if there are so many.
+MOLTIDE_INLINE void add_some(Unadded& u, vf scale, int64_t ld) {
+  if (u.rows < kRowsAtOnce || u.cols < kDwCols) return;
+#pragma GCC unroll 4
+  for (int i = 0; i < kRowsAtOnce; ++i)
+#pragma GCC unroll 2
+    for (int j = 0; j < kDwCols; j += W) {
+      float* to = u.dw + i * ld + j;
+      store(to, fma(scale, load(u.sum + i * kDwCols + j), load(to)));
+    }
+  u.sum += kRowsAtOnce * kDwCols;
+  u.dw += kRowsAtOnce * ld;
+  u.rows -= kRowsAtOnce;
+}
+
+// A tile's sums are added to dw between the products of the next one.
+void dw_tasks_beside(const DwParams& p, const DwBlock& block, const DwGrid& grid, int64_t begin,
+                     int64_t end) {
+  constexpr int kHeight = AmxDwKernel::kHeight;
+  alignas(64) float sums[2][kHeight * kDwCols];
+  const int64_t steps = div_up(block.tokens, kTileDepth);
+  const vf scale = set1(p.scale);
+  Unadded last{sums[0], p.dw, 0, 0};
+  int64_t count = 0;
+  for (int64_t task = begin; task < end; ++task) {
+    const DwTask t = dw_task_of<AmxDwKernel>(p, grid, task);
+    const int64_t col = t.panel * kPanel, cols = smaller(t.panels * kPanel, p.k - col);
+    for (int64_t r = t.row; r < t.last_row; r += kHeight, ++count) {
+      const int64_t rows = smaller(kHeight, t.last_row - r);
+      float* dw = p.dw + r * p.dw_ld + col;
+      prefetch_tile(dw, p.dw_ld, rows, cols);
+      AmxDwKernel::tile(t.panels, block.dy + r / kHeight * block.tile_bytes,
+                        block.x + t.panel * block.panel_bytes, block.panel_bytes, steps,
+                        sums[count % 2], kDwCols, [&] { add_some(last, scale, p.dw_ld); });
+      add_scaled(last.sum, kDwCols, p.scale, last.rows, last.cols, last.dw, p.dw_ld);
+      last = {sums[count % 2], dw, rows, cols};
+    }
+  }
+  add_scaled(last.sum, kDwCols, p.scale, last.rows, last.cols, last.dw, p.dw_ld);
+}
 
 }  // namespace
 
@@ -148,7 +209,7 @@ void matmul_run(const MatmulParams& p) {
 }
 
 void matmul_dw_run(const DwParams& p) {
-  dw_blocked<AmxDwKernel>(p);
+  dw_blocked<AmxDwKernel>(p, dw_tasks_beside);
 }
 
 int64_t matmul_peak_loop(int64_t n, float* sink) {

@@ -54,6 +54,12 @@ MOLTIDE_INLINE void add_scaled(const float* c, int64_t ldc, float scale, int64_t
     }
 }
 
+// What is about to be added to.
+MOLTIDE_INLINE void prefetch_tile(const float* dw, int64_t ld, int64_t rows, int64_t cols) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; j += 16) __builtin_prefetch(dw + i * ld + j, 1, 3);
+}
+
 // `cols` columns of `tokens` rows as tiles `width` wide, kTokens of a tile apart.
 template <class Kernel, int64_t kWidth, class Pack>
 MOLTIDE_INLINE void dw_pack(const char* from, int64_t ld_bytes, int64_t tokens, int64_t cols,
@@ -86,30 +92,52 @@ void dw_pack_tokens(const DwParams& p, const DwBlock& block, int64_t begin, int6
   }
 }
 
-// dw's rows [row, last_row) by `panels` panels of columns from `panel` on.
+// Tiles of dw in tasks: `rows` rows by one step of panels each, a step's tasks one after another.
+struct DwGrid {
+  int64_t rows, steps, panels;
+};
+// Of a task: rows [row, last_row) by `panels` panels of columns from `panel` on.
+struct DwTask {
+  int64_t row, last_row, panel;
+  int panels;
+};
 template <class Kernel>
-void dw_task(const DwParams& p, const DwBlock& block, int64_t row, int64_t last_row, int64_t panel,
-             int panels) {
+MOLTIDE_INLINE DwTask dw_task_of(const DwParams& p, const DwGrid& grid, int64_t task) {
+  const int64_t row = task / grid.steps * grid.rows;
+  const int64_t panel = task % grid.steps * Kernel::kMaxPanels;
+  return {row, smaller(p.n, row + grid.rows), panel,
+          static_cast<int>(smaller(Kernel::kMaxPanels, grid.panels - panel))};
+}
+
+template <class Kernel>
+void dw_task(const DwParams& p, const DwBlock& block, const DwTask& t) {
   constexpr int64_t kCols = Kernel::kMaxPanels * kPanel;
   alignas(64) float c[Kernel::kHeight * kCols];
   const int64_t steps = div_up(block.tokens, Kernel::kStepTokens);
-  const int64_t col = panel * kPanel, cols = smaller(panels * kPanel, p.k - col);
+  const int64_t col = t.panel * kPanel, cols = smaller(t.panels * kPanel, p.k - col);
   // Every tile asks for its share of the next task's panels.
-  const int64_t share = panels * block.panel_bytes / div_up(last_row - row, Kernel::kHeight);
-  Ahead ahead{block.x + (panel + panels) * block.panel_bytes, share / div_up(steps, 4)};
-  for (int64_t r = row; r < last_row; r += Kernel::kHeight, ahead.at += share) {
-    const int64_t rows = smaller(Kernel::kHeight, last_row - r);
+  const int64_t share = t.panels * block.panel_bytes / div_up(t.last_row - t.row, Kernel::kHeight);
+  Ahead ahead{block.x + (t.panel + t.panels) * block.panel_bytes, share / div_up(steps, 4)};
+  for (int64_t r = t.row; r < t.last_row; r += Kernel::kHeight, ahead.at += share) {
+    const int64_t rows = smaller(Kernel::kHeight, t.last_row - r);
     float* dw = p.dw + r * p.dw_ld + col;
-    for (int64_t i = 0; i < rows; ++i)
-      for (int64_t j = 0; j < cols; j += 16) __builtin_prefetch(dw + i * p.dw_ld + j, 1, 3);
-    Kernel::tile(panels, block.dy + r / Kernel::kHeight * block.tile_bytes,
-                 block.x + panel * block.panel_bytes, block.panel_bytes, steps, c, kCols, ahead);
+    prefetch_tile(dw, p.dw_ld, rows, cols);
+    Kernel::tile(t.panels, block.dy + r / Kernel::kHeight * block.tile_bytes,
+                 block.x + t.panel * block.panel_bytes, block.panel_bytes, steps, c, kCols, ahead);
     add_scaled(c, kCols, p.scale, rows, cols, dw, p.dw_ld);
   }
 }
 
 template <class Kernel>
-void dw_blocked(const DwParams& p) {
+void dw_tasks(const DwParams& p, const DwBlock& block, const DwGrid& grid, int64_t begin,
+              int64_t end) {
+  for (int64_t task = begin; task < end; ++task)
+    dw_task<Kernel>(p, block, dw_task_of<Kernel>(p, grid, task));
+}
+
+// tasks(p, block, grid, begin, end): dw_tasks or another way through them.
+template <class Kernel, class Tasks>
+void dw_blocked(const DwParams& p, Tasks&& tasks) {
   constexpr int kIn = Kernel::kInBytes;
   const int64_t tiles = div_up(p.n, Kernel::kHeight), panels = div_up(p.k, kPanel);
   const int64_t steps = div_up(panels, Kernel::kMaxPanels);
@@ -144,14 +172,14 @@ void dw_blocked(const DwParams& p) {
     }
     parallel_for(groups * steps, 1, [&](int64_t begin, int64_t end) {
       Kernel::begin();
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t row = task / steps * rows, panel = task % steps * Kernel::kMaxPanels;
-        dw_task<Kernel>(p, block, row, smaller(p.n, row + rows), panel,
-                        static_cast<int>(smaller(Kernel::kMaxPanels, panels - panel)));
-      }
+      tasks(p, block, DwGrid{rows, steps, panels}, begin, end);
       Kernel::end();
     });
   }
+}
+template <class Kernel>
+void dw_blocked(const DwParams& p) {
+  dw_blocked<Kernel>(p, dw_tasks<Kernel>);
 }
 
 }  // namespace moltide::MOLTIDE_ISA
