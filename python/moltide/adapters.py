@@ -228,7 +228,7 @@ def predict(
     encoder: PackedModel,
     sequences: Any,
     adapter: Adapter,
-    batch_tokens: int,
+    batch_tokens: int | None,
     on_illegal: str,
     progress: bool | ProgressCallback | None,
 ) -> Any:
@@ -268,7 +268,7 @@ def predict_with_input(
     encoder: PackedModel,
     sequences: Any,
     adapter: str | None,
-    batch_tokens: int,
+    batch_tokens: int | None,
     on_illegal: str,
     progress: bool | ProgressCallback | None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -313,7 +313,7 @@ def _predict_mixed(
     encoder: PackedModel,
     texts: list[str],
     names: list[str | None],
-    batch_tokens: int,
+    batch_tokens: int | None,
     on_illegal: str,
 ) -> Any:
     """Adapters with heads of their own: one pass for each, results put back in order."""

@@ -11,7 +11,6 @@ import numpy as np
 from moltide import scoring
 from moltide.errors import ConfigError
 from moltide.packed import (
-    DEFAULT_BATCH_TOKENS,
     Adapter,
     Compute,
     PackedModel,
@@ -77,7 +76,7 @@ class Encoder(PackedModel):
         pool: str | None = "mean",
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
         progress: bool | ProgressCallback | None = None,
     ) -> Any:
@@ -87,7 +86,8 @@ class Encoder(PackedModel):
             sequences: N sequences.
             pool: "mean" over the residues (<cls> and <eos> left out), "cls", or None.
             adapter: name of one adapter for all, or one name or None for each sequence.
-            batch_tokens: tokens in one pass; memory, never the result, depends on it.
+            batch_tokens: tokens in one pass (None: 2,048, with many threads more); memory, never
+                the result, depends on it.
             on_illegal: see `ResidueTokenizer.encode`.
             progress: True for a bar, or a function of (sequences done, total or None).
 
@@ -127,7 +127,7 @@ class Encoder(PackedModel):
         pool: str | None = "mean",
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
         progress: bool | ProgressCallback | None = None,
     ) -> Iterator[np.ndarray]:
@@ -143,7 +143,7 @@ class Encoder(PackedModel):
         sequences: Any,
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
     ) -> list[np.ndarray]:
         """Every layer's residual stream: list of float32 (layers + 1, L_i + 2, C).
@@ -167,7 +167,7 @@ class Encoder(PackedModel):
         sequences: Any,
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
         progress: bool | ProgressCallback | None = None,
     ) -> list[np.ndarray]:
@@ -191,7 +191,7 @@ class Encoder(PackedModel):
         sequences: Any,
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
     ) -> list[np.ndarray]:
         """Contact probabilities from the attention maps: list of symmetric float32 (L_i, L_i).
@@ -211,7 +211,7 @@ class Encoder(PackedModel):
         sequences: Any,
         *,
         adapter: Adapter = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
         progress: bool | ProgressCallback | None = None,
     ) -> Any:
@@ -234,7 +234,7 @@ class Encoder(PackedModel):
         sequences: Any,
         *,
         adapter: str | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         on_illegal: str = "error",
         progress: bool | ProgressCallback | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from moltide import _engine
     from moltide.peft_format import AdapterSettings
 
-# One pass over so many tokens keeps the engine busy and its buffers small.
-DEFAULT_BATCH_TOKENS = 4096
+# One pass over so many tokens, and so many for each thread, keeps the engine busy and its buffers
+# in the caches.
+_BATCH_TOKENS, _THREAD_TOKENS = 2048, 512
 
 # One adapter for all sequences, one (or None) for each, or none at all.
 Adapter = str | Sequence[str | None] | None
@@ -90,7 +91,7 @@ class PackedModel:
         sequences: Any,
         compute: Compute,
         adapter: Adapter,
-        batch_tokens: int,
+        batch_tokens: int | None,
         on_illegal: str,
         progress: bool | ProgressCallback | None,
         what: str,
@@ -106,7 +107,7 @@ class PackedModel:
         sequences: Any,
         compute: Compute,
         adapter: Adapter,
-        batch_tokens: int,
+        batch_tokens: int | None,
         on_illegal: str,
         progress: bool | ProgressCallback | None,
         what: str,
@@ -169,8 +170,12 @@ def _length_of(texts: Any) -> int | None:
         return None
 
 
-def checked_batch(batch_tokens: int) -> int:
-    """`batch_tokens`, if it is a number of tokens."""
+def checked_batch(batch_tokens: int | None) -> int:
+    """`batch_tokens`, if it is a number of tokens; for None what suits the number of threads."""
+    if batch_tokens is None:
+        from moltide._engine import num_threads
+
+        return max(_BATCH_TOKENS, _THREAD_TOKENS * num_threads())
     if isinstance(batch_tokens, bool) or not isinstance(batch_tokens, int) or batch_tokens < 1:
         raise ConfigError(f"batch_tokens is {batch_tokens!r}; allowed: an integer above 0")
     return batch_tokens

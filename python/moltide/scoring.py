@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import ConfigError, DataError
-from moltide.packed import DEFAULT_BATCH_TOKENS, PackedModel
+from moltide.packed import PackedModel, checked_batch
 from moltide.sequences import RESIDUES, Progress, ProgressCallback, as_texts
 from moltide.tokenizer import FRAME
 
@@ -73,7 +73,7 @@ def score_variants(
     offset: int = 1,
     joint: bool = False,
     adapter: str | None = None,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> np.ndarray:
     """Log-odds of variants against the wild type, float32 (n,).
@@ -119,7 +119,7 @@ def scan(
     *,
     offset: int = 1,
     adapter: str | None = None,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> Scan:
     """Score every single substitution by the 20 residues; see `score_variants` for the methods.
@@ -158,7 +158,7 @@ def pseudo_log_likelihood(
     sequences: Any,
     *,
     adapter: str | None = None,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    batch_tokens: int | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> np.ndarray:
     """Sum over residues of log p(residue | all others), float64 (n,): one pass a residue.
@@ -178,12 +178,12 @@ def pseudo_log_likelihood(
 class _Passes:
     """Forward passes over token arrays, packed; keeps the rows of the answer that are asked for."""
 
-    def __init__(self, encoder: PackedModel, adapter: str | None, batch_tokens: int) -> None:
+    def __init__(self, encoder: PackedModel, adapter: str | None, batch_tokens: int | None) -> None:
         encoder._need("lm_head", "masked-LM head")
         encoder._check_adapter(adapter)
         self.encoder = encoder
         self.adapter = adapter
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = checked_batch(batch_tokens)
 
     def log_probabilities(
         self,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 # What a model calls its own LoRA adapter.
 ADAPTER = "default"
-_BATCH_TOKENS = 8192
 
 
 @dataclass
@@ -77,9 +76,7 @@ class AssayModel:
         self, sequences: Sequence[str], *, progress: Any = None
     ) -> npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]:
         """What the head says: (n, outputs), or for residues a list of (L_i, outputs)."""
-        result: Any = self.encoder.predict(
-            list(sequences), adapter=self.adapter, batch_tokens=_BATCH_TOKENS, progress=progress
-        )
+        result: Any = self.encoder.predict(list(sequences), adapter=self.adapter, progress=progress)
         return result  # type: ignore[no-any-return]
 
     def represent(self, sequences: Sequence[str], progress: Any = None) -> Any:
@@ -89,7 +86,6 @@ class AssayModel:
             list(sequences),
             pool,
             adapter=self.adapter,
-            batch_tokens=_BATCH_TOKENS,
             progress=progress,
         )
 
@@ -98,7 +94,7 @@ class AssayModel:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """`outputs` (n, outputs) and `represent` (n, C) of a per-sequence model, in one pass."""
         return self.encoder.predict_with_input(
-            list(sequences), adapter=self.adapter, batch_tokens=_BATCH_TOKENS, progress=progress
+            list(sequences), adapter=self.adapter, progress=progress
         )
 
     def predict(
