@@ -11,9 +11,4 @@ std::vector<int> allowed_cpus();
 // Physical cores among `cpus`: hyper-threads of one core count once. A processor whose topology
 // cannot be read is a core of its own.
 int count_cores(const std::vector<int>& cpus, const std::string& sys = "/sys/devices/system/cpu");
-// What the cgroups of this process (version 2 or 1, and all that enclose them) let it use, rounded
-// up; a large number where nothing limits it.
-int quota_cpus(const std::string& cgroups = "/proc/self/cgroup",
-               const std::string& mount = "/sys/fs/cgroup");
-
 }  // namespace moltide

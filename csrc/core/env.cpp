@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 
+#include "core/cgroups.h"
 #include "core/check.h"
 #include "core/cpus.h"
 
@@ -18,12 +19,6 @@ long threads_from(const char* name) {
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
   return end != text && (*end == '\0' || *end == ',') && value >= 1 ? value : -1;
-}
-
-int64_t number_in(const char* path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  return file >> value ? value : -1;
 }
 
 }  // namespace
@@ -49,10 +44,7 @@ int64_t available_memory() {
       break;
     }
   }
-  const int64_t limit = number_in("/sys/fs/cgroup/memory.max");
-  const int64_t used = number_in("/sys/fs/cgroup/memory.current");
-  if (limit >= 0 && used >= 0) available = std::min(available, std::max<int64_t>(0, limit - used));
-  return available;
+  return std::min(available, quota_memory());
 }
 
 std::string cpu_model() {

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <limits>
 
+#include "core/cgroups.h"
 #include "core/cpus.h"
 #include "core/env.h"
 
@@ -29,6 +30,7 @@ class Cpus : public ::testing::Test {
     std::ofstream(file) << text << '\n';
   }
   int quota() { return quota_cpus((root_ / "self").string(), (root_ / "mount").string()); }
+  int64_t memory() { return quota_memory((root_ / "self").string(), (root_ / "mount").string()); }
 
   std::filesystem::path root_;
 };
@@ -92,6 +94,35 @@ TEST_F(Cpus, APathThatLeadsNowhere) {
   write("mount/cpu/cpu.cfs_quota_us", "200000");
   write("mount/cpu/cpu.cfs_period_us", "100000");
   EXPECT_EQ(quota(), 2);
+}
+
+TEST_F(Cpus, MemoryOfVersionTwo) {
+  constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+  write("self", "0::/pod/box");
+  EXPECT_EQ(memory(), kUnlimited);
+  write("mount/pod/box/memory.max", "max");
+  write("mount/pod/box/memory.current", "700");
+  EXPECT_EQ(memory(), kUnlimited);
+  write("mount/pod/memory.max", "1000");
+  write("mount/pod/memory.current", "800");
+  EXPECT_EQ(memory(), 200);
+  write("mount/pod/memory.stat", "anon 500\ninactive_file 300\nactive_file 1");
+  EXPECT_EQ(memory(), 500);
+  write("mount/pod/box/memory.max", "750");
+  EXPECT_EQ(memory(), 50);
+  write("mount/pod/box/memory.current", "900");
+  EXPECT_EQ(memory(), 0);
+}
+
+TEST_F(Cpus, MemoryOfVersionOne) {
+  write("self", "5:cpuset:/\n4:memory:/box\n0::/");
+  write("mount/memory/box/memory.limit_in_bytes", "1000");
+  write("mount/memory/box/memory.usage_in_bytes", "600");
+  write("mount/memory/memory.limit_in_bytes", "9223372036854771712");
+  write("mount/memory/memory.usage_in_bytes", "900");
+  EXPECT_EQ(memory(), 400);
+  write("mount/memory/box/memory.stat", "cache 100\ninactive_file 7\ntotal_inactive_file 100");
+  EXPECT_EQ(memory(), 500);
 }
 
 TEST(Environment, NamesTheNumberOfThreads) {
