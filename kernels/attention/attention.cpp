@@ -6,6 +6,7 @@
 
 #include "attention/attention_args.h"
 #include "core/check.h"
+#include "core/denormals.h"
 #include "core/isa.h"
 #include "core/parallel.h"
 
@@ -150,6 +151,7 @@ void run_tasks(const AttentionParams& p, const AttentionArgs& args, bool backwar
   const int64_t tasks = make_plans(p, backward, plans);
   std::atomic<int64_t> next{0};
   parallel_for(std::min<int64_t>(num_threads(), tasks), 1, [&](int64_t, int64_t) {
+    const FlushDenormals flush;
     for (int64_t i = next.fetch_add(1); i < tasks; i = next.fetch_add(1)) {
       const Plan* after =
           std::upper_bound(plans, plans + p.batch, i,
@@ -206,6 +208,7 @@ void attention_bwd(const AttentionParams& params, const Tensor& dout, const Tens
   args.delta = static_cast<float*>(workspace);
   constexpr int64_t kGrain = 64;
   parallel_for(q.rows, kGrain, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
     MOLTIDE_CPU_CALL(attention_bwd_delta, args, begin, end);
   });
   run_tasks(params, args, true);
@@ -227,6 +230,7 @@ void attention_probs(const Tensor& q, const Tensor& k, int64_t heads, int64_t he
   args.scale_log2e = static_cast<float>(scale * kLog2e);
   args.bf16 = q.dtype == DType::bf16;
   parallel_for(MOLTIDE_CPU_CALL(attention_probs_items, args), 1, [&](int64_t begin, int64_t end) {
+    const FlushDenormals flush;
     for (int64_t item = begin; item < end; ++item)
       MOLTIDE_CPU_CALL(attention_probs_item, args, probs, item);
   });

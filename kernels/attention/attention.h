@@ -19,7 +19,9 @@
 //           that overflows, minus the largest so far, are rounded to bf16 for the product with v;
 //           their sum is of the unrounded. Backward: the probabilities and the gradients of the
 //           scores (without the factor scale) are rounded to bf16 for the products into dv, dq and
-//           dk. Subnormal arguments and results count as 0
+//           dk
+// Special   denormal numbers count as 0 everywhere: probabilities far below their row's largest are
+//           common in trained models, and each would cost as much as a hundred numbers
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
 // Error     tests/tolerances.py; a probability below 2^-80 of its row's largest may count as 0
