@@ -84,29 +84,31 @@ FloatArray logits(Model& model, const IntArray& tokens, const IntArray& cu,
   return out;
 }
 
+// What the head predicts, and with `with_input` what it reads.
+std::pair<FloatArray, FloatArray> predict_both(Model& model, const IntArray& tokens,
+                                               const IntArray& cu, const py::object& adapter,
+                                               bool with_input) {
+  Input in(model, tokens, cu, adapter);
+  const int64_t rows = model.predict_rows(in.batch), outputs = model.head()->config.outputs;
+  FloatArray out({rows, outputs}), input({with_input ? rows : 0, model.config().width});
+  const Tensor result = f32_tensor(out.mutable_data(), rows, outputs);
+  float* read = with_input ? input.mutable_data() : nullptr;
+  {
+    py::gil_scoped_release release;
+    model.predict(in.batch, in.segments, result, read);
+  }
+  return {std::move(out), std::move(input)};
+}
+
 FloatArray predict(Model& model, const IntArray& tokens, const IntArray& cu,
                    const py::object& adapter) {
-  Input in(model, tokens, cu, adapter);
-  const int64_t rows = model.predict_rows(in.batch);
-  FloatArray out({rows, model.head()->config.outputs});
-  float* data = out.mutable_data();
-  py::gil_scoped_release release;
-  model.predict(in.batch, in.segments, data);
-  return out;
+  return predict_both(model, tokens, cu, adapter, false).first;
 }
 
 std::pair<FloatArray, FloatArray> predict_with_input(Model& model, const IntArray& tokens,
                                                      const IntArray& cu,
                                                      const py::object& adapter) {
-  Input in(model, tokens, cu, adapter);
-  const int64_t rows = model.predict_rows(in.batch);
-  FloatArray out({rows, model.head()->config.outputs}), input({rows, model.config().width});
-  float *out_data = out.mutable_data(), *input_data = input.mutable_data();
-  {
-    py::gil_scoped_release release;
-    model.predict(in.batch, in.segments, out_data, input_data);
-  }
-  return {std::move(out), std::move(input)};
+  return predict_both(model, tokens, cu, adapter, true);
 }
 
 // Cuts a flat array into one array a sequence, each of shape `shape_of(length)`.
@@ -202,7 +204,7 @@ void load_parameters(
 }
 
 py::dict adapter_config(Model& model, const std::string& name) {
-  const Adapter* adapter = model.adapter(name);
+  const auto adapter = model.adapter(name);
   MOLTIDE_CHECK(adapter, "there is no adapter '", name, "'");
   py::dict out;
   out["rank"] = adapter->rank;

@@ -1,6 +1,7 @@
 // A projection with whatever LoRA adapters its rows use: forward and backward side by side.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "core/philox.h"
@@ -10,10 +11,10 @@
 
 namespace moltide {
 
-// Rows [begin, end) of the packed batch go through this adapter.
+// Rows [begin, end) of the packed batch go through this adapter, which lives as long as the pass.
 struct AdapterSegment {
   int64_t begin = 0, end = 0;
-  Adapter* adapter = nullptr;
+  std::shared_ptr<Adapter> adapter;
 };
 
 // What every op of one pass shares.

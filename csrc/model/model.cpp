@@ -6,6 +6,7 @@
 #include "attention/attention.h"
 #include "contact/contact.h"
 #include "core/env.h"
+#include "core/expect.h"
 #include "residual/residual.h"
 #include "rope/rope.h"
 
@@ -51,9 +52,9 @@ void require_memory(const MemoryPlan& plan, int64_t held, const std::string& wha
 Model::Model(const EncoderConfig& config, DType act, bool int8)
     : config_(checked(config)), act_(act), int8_(int8), weights_(config) {}
 
-Adapter* Model::adapter(const std::string& name) {
+std::shared_ptr<Adapter> Model::adapter(const std::string& name) {
   auto found = adapters_.find(name);
-  return found == adapters_.end() ? nullptr : found->second.get();
+  return found == adapters_.end() ? nullptr : found->second;
 }
 
 std::vector<std::string> Model::adapter_names() const {
@@ -99,18 +100,18 @@ void Model::add_adapter(const std::string& name, int64_t rank, double alpha, dou
   MOLTIDE_CHECK(!name.empty(), "an adapter needs a name");
   MOLTIDE_CHECK(!adapter(name), "there is an adapter '", name, "' already");
   adapters_[name] =
-      std::make_unique<Adapter>(config_, weights_, name, rank, alpha, dropout, targets, seed);
+      std::make_shared<Adapter>(config_, weights_, name, rank, alpha, dropout, targets, seed);
 }
 
 void Model::remove_adapter(const std::string& name) {
-  const Adapter* found = adapter(name);
+  const auto found = adapter(name);
   MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
   require_untrained(found->table, concat("adapter '", name, "'"));
   adapters_.erase(name);
 }
 
 void Model::merge_adapter(const std::string& name) {
-  Adapter* found = adapter(name);
+  const auto found = adapter(name);
   MOLTIDE_CHECK(found, "there is no adapter '", name, "'");
   require_untrained(found->table, concat("adapter '", name, "'"));
   {
@@ -121,13 +122,16 @@ void Model::merge_adapter(const std::string& name) {
 }
 
 void Model::remove_head() {
+  std::lock_guard<ForkMutex> lock(mutex_);
   if (head_) require_untrained(head_->table, "the head");
   head_.reset();
 }
 
 void Model::set_head(const HeadConfig& config, uint64_t seed) {
+  auto made = std::make_unique<Head>(config, config_.width, seed);
   remove_head();
-  head_ = std::make_unique<Head>(config, config_.width, seed);
+  std::lock_guard<ForkMutex> lock(mutex_);
+  head_ = std::move(made);
 }
 
 void Model::require_head() const {
@@ -141,13 +145,13 @@ std::vector<AdapterSegment> Model::segments(const std::vector<std::string>& per_
   std::vector<AdapterSegment> result;
   for (int64_t b = 0; b < batch.batch(); ++b) {
     if (per_sequence[b].empty()) continue;
-    Adapter* found = adapter(per_sequence[b]);
+    auto found = adapter(per_sequence[b]);
     MOLTIDE_CHECK(found, "there is no adapter '", per_sequence[b], "'");
     const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
     if (!result.empty() && result.back().adapter == found && result.back().end == begin) {
       result.back().end = end;
     } else {
-      result.push_back({begin, end, found});
+      result.push_back({begin, end, std::move(found)});
     }
   }
   return result;
@@ -273,15 +277,14 @@ int64_t Model::predict_rows(const PackedBatch& batch) const {
   return head_->config.pool == HeadConfig::Input::residue ? batch.count() : batch.batch();
 }
 
-void Model::predict(const PackedBatch& batch, Segments segments, float* out, float* input) {
+void Model::predict(const PackedBatch& batch, Segments segments, const Tensor& out, float* input) {
   std::lock_guard<ForkMutex> lock(mutex_);
-  require_head();
+  expect_shape("predict", "out", out, predict_rows(batch), head_->config.outputs);
   const PassContext pass = context(batch, segments);
   const PassActivations& p = encode(pass, false, {});
   head_forward(pass, *head_, p.y, head_pass_);
-  const int64_t rows = predict_rows(batch);
-  copy_cast(head_pass_.pred, f32_tensor(out, rows, head_->config.outputs));
-  if (input) copy_cast(head_pass_.input, f32_tensor(input, rows, config_.width));
+  copy_cast(head_pass_.pred, out);
+  if (input) copy_cast(head_pass_.input, f32_tensor(input, out.rows, config_.width));
 }
 
 void Model::contacts(const PackedBatch& batch, Segments segments, float* out) {

@@ -32,7 +32,7 @@ class Model {
   bool int8() const { return int8_; }
   EncoderWeights& weights() { return weights_; }
   Head* head() { return head_.get(); }
-  Adapter* adapter(const std::string& name);  // null when there is none of that name
+  std::shared_ptr<Adapter> adapter(const std::string& name);  // null: none of that name
   std::vector<std::string> adapter_names() const;
   // All parameters: encoder, head, adapters.
   std::vector<Param*> params();
@@ -58,9 +58,11 @@ class Model {
   void hidden(const PackedBatch& batch, Segments segments, bool all_layers, float* out);
   void pooled(const PackedBatch& batch, Segments segments, Pool pool, float* out);
   void logits(const PackedBatch& batch, Segments segments, float* out);
+  // out: (predict_rows, outputs), refused where the head was changed meanwhile.
   // input: null, or room for what the head reads, (rows, C): the bits of `pooled` (`hidden` for a
   // residue head).
-  void predict(const PackedBatch& batch, Segments segments, float* out, float* input = nullptr);
+  void predict(const PackedBatch& batch, Segments segments, const Tensor& out,
+               float* input = nullptr);
   // out: one (l, l) matrix a sequence, l = its residues, one after the other.
   void contacts(const PackedBatch& batch, Segments segments, float* out);
   // out: one (H, L, L) array a sequence, one after the other.
@@ -81,7 +83,7 @@ class Model {
   DType act_;
   bool int8_;
   EncoderWeights weights_;
-  std::map<std::string, std::unique_ptr<Adapter>> adapters_;
+  std::map<std::string, std::shared_ptr<Adapter>> adapters_;
   std::unique_ptr<Head> head_;
   std::vector<float> rope_cos_, rope_sin_;
   int64_t rope_length_ = 0;

@@ -145,7 +145,7 @@ PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
   shape.recompute = config_.recompute;
   shape.lm_head = config_.objective == Objective::mlm;
   if (config_.mode == TrainMode::lora) {
-    const Adapter* adapter = model_.adapter(config_.adapter);
+    const auto adapter = model_.adapter(config_.adapter);
     shape.lora_rank = adapter->rank;
     shape.lora_dropout = adapter->dropout > 0;
     auto adapts = [&](Projection p) {

@@ -111,7 +111,8 @@ TEST_P(Allocations, PassMakesNone) {
   EXPECT_EQ(allocations_of([&] { model.pooled(batch, segments, Pool::mean, out.data()); }), 0);
   EXPECT_EQ(allocations_of([&] { model.hidden(batch, {}, false, out.data()); }), 0);
   EXPECT_EQ(allocations_of([&] { model.logits(batch, segments, out.data()); }), 0);
-  EXPECT_EQ(allocations_of([&] { model.predict(batch, segments, out.data()); }), 0);
+  const Tensor predicted = f32_tensor(out.data(), batch.batch(), 1);
+  EXPECT_EQ(allocations_of([&] { model.predict(batch, segments, predicted); }), 0);
 }
 
 TEST_P(Allocations, StepMakesNone) {

@@ -100,6 +100,30 @@ TEST(Engine, TrainsInEveryModeAndObjective) {
         }
 }
 
+// What another thread may do between the parts of a call.
+TEST(Engine, AdapterAndHeadMayGoBeforeThePass) {
+  Model model(tiny(false), DType::f32);
+  model.set_head({}, 1);
+  model.add_adapter("a", 2, 4.0, 0.0, {"mlp.up"}, 5);
+  randomise(model);
+  PackedBatch batch;
+  batch.clear();
+  const std::vector<int32_t> tokens(9, 5);
+  batch.append(tokens.data(), 9);
+  const auto segments = model.segments({"a"}, batch);
+  std::vector<float> before(24), after(24);
+  model.pooled(batch, segments, Pool::mean, before.data());
+  model.remove_adapter("a");
+  model.pooled(batch, segments, Pool::mean, after.data());
+  EXPECT_EQ(before, after);
+  HeadConfig wider;
+  wider.outputs = 3;
+  model.set_head(wider, 1);
+  std::vector<float> out(3);
+  EXPECT_THROW(model.predict(batch, {}, f32_tensor(out.data(), 1, 1)), std::invalid_argument);
+  model.predict(batch, {}, f32_tensor(out.data(), 1, 3));
+}
+
 TEST(Engine, InfersAfterTrainingAndInAnyShape) {
   Model model(tiny(false), DType::f32);
   model.set_head({}, 1);
@@ -116,7 +140,7 @@ TEST(Engine, InfersAfterTrainingAndInAnyShape) {
   model.hidden(batch, segments, true, hidden.data());
   model.pooled(batch, segments, Pool::mean, pooled.data());
   model.logits(batch, {}, logits.data());
-  model.predict(batch, segments, predicted.data());
+  model.predict(batch, segments, f32_tensor(predicted.data(), 3, 1));
   std::vector<float> contacts(0 + 9 + 29 * 29), probs(3 * (4 + 25 + 31 * 31));
   model.contacts(batch, {}, contacts.data());
   model.attention(batch, {}, 1, probs.data());
