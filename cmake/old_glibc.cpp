@@ -32,6 +32,11 @@ __asm__(".symver first_fxstat64,__fxstat64@GLIBC_2.2.5");
 extern "C" int __wrap_fstat64(int file, struct stat64* out) {
   return first_fxstat64(1, file, out);
 }
+extern "C" int first_fxstat(int layout, int file, struct stat* out);
+__asm__(".symver first_fxstat,__fxstat@GLIBC_2.2.5");
+extern "C" int __wrap_fstat(int file, struct stat* out) {
+  return first_fxstat(1, file, out);
+}
 
 // 2.32: whether the process has one thread, so that shared_ptr may count without atomics.
 extern "C" char __wrap___libc_single_threaded;
