@@ -7,17 +7,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moltide.assay.columns import Roles, Wanted, find_sequence_roles
 from moltide.assay.ledger import Ledger
+from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.options import ReadOptions
-from moltide.assay.profile import plain_name
-from moltide.assay.rows import RowSequences, sequences_from_column, sequences_from_mutations
-from moltide.assay.source import Source, read_source, source_chunks, source_from_frame
-from moltide.assay.wildtype import WildType, read_wildtype
+from moltide.assay.residue_texts import RowSequences, sequences_from_column
 from moltide.errors import DataError
 from moltide.fasta import is_fasta, read_fasta
+
+# What tables need is imported when one is read: FASTA and lists start without it.
+if TYPE_CHECKING:
+    from moltide.assay.columns import Roles
+    from moltide.assay.source import Source
+    from moltide.assay.wildtype import WildType
 
 _NAME_COLUMNS = frozenset([
     "id", "name", "accession", "identifier", "sequenceid", "proteinid", "seqid",
@@ -81,20 +84,17 @@ def iter_sequences(
         on_bad_row=on_bad_row,
         id=id,
     )
-    path: Path | None = None
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.is_file() and is_fasta(path):
             yield from _fasta_batches(path, options, batch_size)
-            return
-        chunks = source_chunks(path, batch_size)
+        else:
+            yield from _table_batches(path, options, batch_size)
     elif hasattr(source, "columns") or hasattr(source, "column_names"):
         # A table; a single column (pandas, polars, Arrow) is a list of sequences.
-        chunks = iter([source_from_frame(source)])
+        yield from _table_batches(source, options, batch_size)
     else:
         yield from _list_batches(source, options, batch_size)
-        return
-    yield from _table_batches(chunks, path, options, batch_size)
 
 
 def read_sequences(source: Any, **options: Any) -> SequenceBatch:
@@ -112,16 +112,16 @@ def read_sequences(source: Any, **options: Any) -> SequenceBatch:
     return whole
 
 
-class _Texts(Source):
+class _Texts(NumberedRows):
     """A bare list of residue strings in the place of a table."""
 
     def __init__(self, name: str, first_row: int) -> None:
         self.name, self.first_row = name, first_row
-        self.notes, self.renamed = [], {}
+        self.renamed = {}
 
 
 def _batch(
-    source: Source,
+    source: NumberedRows,
     names: Sequence[str],
     rows: RowSequences,
     ledger: Ledger,
@@ -151,7 +151,7 @@ def _texts_batch(
 
 
 def _refuse_skipped(
-    source: Source,
+    source: NumberedRows,
     names: Sequence[str],
     ledger: Ledger,
     options: ReadOptions,
@@ -210,9 +210,14 @@ def _list_batches(
         yield _texts_batch("sequences", names, texts, first, options)
 
 
-def _table_batches(
-    chunks: Iterator[Source], path: Path | None, options: ReadOptions, batch_size: int
-) -> Iterator[SequenceBatch]:
+def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterator[SequenceBatch]:
+    from moltide.assay.columns import Wanted, find_sequence_roles
+    from moltide.assay.rows import sequences_from_mutations
+    from moltide.assay.source import read_source, source_chunks, source_from_frame
+    from moltide.assay.wildtype import read_wildtype
+
+    path = table if isinstance(table, Path) else None
+    chunks = iter([source_from_frame(table)]) if path is None else source_chunks(path, batch_size)
     first = next(chunks, None)
     if first is None:
         raise DataError(f"{path.name if path else 'table'}: no rows")
@@ -256,6 +261,8 @@ def _table_batches(
 
 
 def _names(source: Source, roles: Roles, options: ReadOptions) -> list[str]:
+    from moltide.assay.profile import plain_name
+
     column = options.id
     if column is None:
         found = [name for name in source.columns if plain_name(name) in _NAME_COLUMNS]

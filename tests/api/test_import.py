@@ -51,7 +51,8 @@ NOT_FOR_EMBEDDING = (
     "torch", "transformers", "pandas", "sklearn", "scipy", "matplotlib", "pyarrow", "rich",
     "huggingface_hub", "tqdm", "rapidfuzz", "jinja2", "moltide.training", "moltide.estimators",
     "moltide.assay_model", "moltide.finetune", "moltide.baselines", "moltide.report",
-    "moltide.assay.read", "moltide.cli.finetune", "moltide.cli.predict",
+    "moltide.assay.read", "moltide.assay.source", "moltide.assay.columns",
+    "moltide.assay.mutations", "moltide.cli.finetune", "moltide.cli.predict",
 )  # fmt: skip
 
 

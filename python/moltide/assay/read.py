@@ -17,13 +17,8 @@ from moltide.assay.columns import Roles, Wanted, find_roles
 from moltide.assay.ledger import Ledger, rows_text
 from moltide.assay.merging import merge_rows
 from moltide.assay.options import MIN_SEQUENCES, SPLIT_METHODS, ReadOptions
-from moltide.assay.rows import (
-    EMPTY_ROW,
-    RowSequences,
-    sequences_from_column,
-    sequences_from_mutations,
-    sequences_from_records,
-)
+from moltide.assay.residue_texts import RowSequences, sequences_from_column
+from moltide.assay.rows import EMPTY_ROW, sequences_from_mutations, sequences_from_records
 from moltide.assay.source import Source, read_source, source_from_frame
 from moltide.assay.summary import DataSummary
 from moltide.assay.table import AssayTable

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from moltide.assay.columns import Roles
 from moltide.assay.ledger import Ledger, problems_text, rows_text
@@ -16,79 +15,13 @@ from moltide.assay.mutations import (
 )
 from moltide.assay.numbering import best_offset, choose_offset
 from moltide.assay.options import ReadOptions
-from moltide.assay.residues import clean_sequences
+from moltide.assay.residue_texts import RowSequences, handle_stops, sequences_from_column
 from moltide.assay.source import Source
 from moltide.assay.wildtype import WildType
 
-NO_SEQUENCE = "no sequence"
-ILLEGAL = "illegal residue"
-STOP = "stop codon inside the sequence"
 BAD_MUTATION = "mutation unreadable or against the wild type"
 NO_RECORD = "not in the FASTA file"
 EMPTY_ROW = "empty row"
-
-
-@dataclass
-class RowSequences:
-    """One residue string a row ("" for a row set aside), with what was found on the way;
-    `remarks` are on single rows, by index."""
-
-    sequences: list[str]
-    said: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    remarks: dict[int, str] = field(default_factory=dict)
-    offset: int | None = None
-
-
-def sequences_from_column(
-    source: Source, texts: Sequence[str], where: str, options: ReadOptions, ledger: Ledger
-) -> RowSequences:
-    """Clean the sequences of each row; illegal ones end here with file, row, letter, place.
-
-    Raises:
-        DataError: illegal residues or (when asked) stops.
-    """
-    clean = clean_sequences(texts)
-    ledger.leave_out(clean.empty, NO_SEQUENCE)
-    illegal = [(index, letter, place) for index, letter, place in clean.illegal]
-    if illegal and options.on_bad_row == "error":
-        listed = problems_text(
-            [(source.row(i), f"{letter!r} at position {place}") for i, letter, place in illegal]
-        )
-        hint = ""
-        if not isinstance(read_changes(texts[illegal[0][0]]), str):
-            hint = "; these look like mutations (--mutations with --wildtype)"
-        raise source.fail(
-            f"{where}: characters that are no residues in {len(illegal):,} of {len(texts):,} "
-            f"sequences ({listed}){hint}; correct them, or leave these rows out "
-            "(--on-bad-row set_aside)"
-        )
-    details = {i: f"{letter!r} at position {place} is no residue" for i, letter, place in illegal}
-    ledger.leave_out(details, ILLEGAL, details)
-    result = RowSequences(clean.sequences, notes=clean.notes())
-    _handle_stops(source, result, clean.stops, options, ledger)
-    return result
-
-
-def _handle_stops(
-    source: Source,
-    result: RowSequences,
-    stops: Sequence[int],
-    options: ReadOptions,
-    ledger: Ledger,
-) -> None:
-    if not stops:
-        return
-    rows = [source.row(index) for index in stops]
-    if options.stops == "error":
-        raise source.fail(f"sequences with a stop ('*') inside: {len(stops):,} ({rows_text(rows)})")
-    if options.stops == "set_aside":
-        ledger.leave_out(stops, STOP)
-        return
-    result.notes.append(f"sequences cut at their stop ('*'): {len(stops):,} ({rows_text(rows)})")
-    for index in stops:
-        result.sequences[index] = result.sequences[index].partition("*")[0]
-    ledger.leave_out((i for i in stops if not result.sequences[i]), NO_SEQUENCE)
 
 
 def sequences_from_records(
@@ -180,7 +113,7 @@ def sequences_from_mutations(
     if named:
         result.notes.append(f"rows that say wild type: {named:,}")
     stops = [i for i, sequence in enumerate(sequences) if "*" in sequence]
-    _handle_stops(source, result, stops, options, ledger)
+    handle_stops(source, result, stops, options, ledger)
     return result
 
 

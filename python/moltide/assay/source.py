@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.text_tables import (
     DELIMITER_NAMES,
     first_line,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Source:
+class Source(NumberedRows):
     """A table before anything is understood.
 
     `first_row` is the number of the first data row as a spreadsheet shows it (the header is
@@ -51,18 +52,6 @@ class Source:
         if column not in self._texts:
             self._texts[column] = _texts(self.frame[column])
         return self._texts[column]
-
-    def row(self, index: int) -> int:
-        """The row number a person would look up for data row `index` (0-based)."""
-        return index + self.first_row
-
-    def fail(self, message: str) -> DataError:
-        renamed = [
-            f"; {new!r} stands for the second column called {old!r}"
-            for new, old in self.renamed.items()
-            if repr(new) in message
-        ]
-        return DataError(f"{self.name}: {message}{''.join(renamed)}")
 
 
 def _texts(series: pd.Series) -> list[str]:

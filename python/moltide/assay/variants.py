@@ -10,7 +10,8 @@ from moltide.assay.helpers import counts_mutations_by_name
 from moltide.assay.ledger import problems_text, rows_text
 from moltide.assay.mutations import Mutation
 from moltide.assay.options import ReadOptions
-from moltide.assay.rows import RowSequences, changes_of
+from moltide.assay.residue_texts import RowSequences
+from moltide.assay.rows import changes_of
 from moltide.assay.source import Source
 from moltide.assay.values import parse_numbers
 from moltide.assay.wildtype import (
