@@ -53,6 +53,16 @@ def test_published_8m_config_and_names() -> None:
     assert shapes == theirs
 
 
+def test_only_a_plain_number_is_a_layer() -> None:
+    from moltide.pretrained import esm
+    from moltide.pretrained.names import recognise
+
+    norms = [f"encoder.layer.{layer}.LayerNorm.bias" for layer in ("10", "01", "x", "{i}", "1.1")]
+    found = recognise([*norms, "esm.lm_head.bias"], esm.NAMES, "list")
+    assert found.names == {"layers.10.mlp_norm.bias": norms[0]}
+    assert found.unexpected == sorted([*norms[1:], "esm.lm_head.bias"])
+
+
 def test_tiny_golden_reads_back_every_value() -> None:
     from safetensors.numpy import load_file
 

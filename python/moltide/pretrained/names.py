@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from moltide.errors import CheckpointError
 
+_LAYER = re.compile(r"(?<=\.)(0|[1-9][0-9]*)(?=\.)")
+
 
 @dataclass(frozen=True)
 class NameMap:
@@ -63,7 +65,7 @@ def recognise(published: Iterable[str], names: NameMap, where: str) -> Recognise
     Raises:
         CheckpointError: two published tensors stand for the same parameter.
     """
-    patterns = _patterns(names)
+    encoder, heads = _templates(names)
     result = Recognised({}, "", [], [], [])
     found_prefix = False
     for original in sorted(published):
@@ -71,7 +73,7 @@ def recognise(published: Iterable[str], names: NameMap, where: str) -> Recognise
         for old, new in names.spellings:
             current = re.sub(old, new, current)
         bare = current.removeprefix(names.prefix)
-        canonical = _match(patterns, current, bare)
+        canonical = _canonical(bare, encoder) or _canonical(current, heads)
         if canonical is None and re.fullmatch(names.rope_frequencies, bare):
             result.rope_frequencies.append(original)
             continue
@@ -97,22 +99,20 @@ def _split_layer(canonical: str) -> tuple[str, str]:
     return "layers.{i}." + canonical[found.end() :], found.group(1)
 
 
-def _patterns(names: NameMap) -> list[tuple[re.Pattern[str], str, bool]]:
-    """(pattern of the published name, canonical template, stands below the prefix)."""
-    rows = [(template, published, True) for template, published in names.encoder.items()]
-    for head in names.heads.values():
-        rows += [(template, published, False) for template, published in head.items()]
-    return [
-        (re.compile(re.escape(published).replace(r"\{i\}", "(0|[1-9][0-9]*)")), template, below)
-        for template, published, below in rows
-    ]
+def _templates(names: NameMap) -> tuple[dict[str, str], dict[str, str]]:
+    """Published to canonical names: below the prefix, and beside the encoder."""
+    encoder = {published: canonical for canonical, published in names.encoder.items()}
+    heads = {
+        published: canonical
+        for head in names.heads.values()
+        for canonical, published in head.items()
+    }
+    return encoder, heads
 
 
-def _match(
-    patterns: list[tuple[re.Pattern[str], str, bool]], current: str, bare: str
-) -> str | None:
-    for pattern, template, below in patterns:
-        found = pattern.fullmatch(bare if below else current)
-        if found is not None:
-            return template.replace("{i}", found.group(1)) if "{i}" in template else template
-    return None
+def _canonical(name: str, templates: Mapping[str, str]) -> str | None:
+    layer = _LAYER.search(name)
+    if layer is None or name in templates:
+        return None if "{i}" in name else templates.get(name)
+    template = templates.get(name[: layer.start()] + "{i}" + name[layer.end() :])
+    return None if template is None else template.replace("{i}", layer.group())
