@@ -68,3 +68,25 @@ def test_the_embed_command_imports_what_it_needs(tmp_path):
 def test_help_needs_no_arrays():
     loaded = modules_after("from moltide.cli import main; main(['--help'])")
     assert loaded.isdisjoint({"numpy", "pandas", "sklearn", "moltide._engine"})
+
+
+@pytest.mark.parametrize(
+    ("call", "seen"),
+    [
+        ("sys.argv = ['moltide', '--version']; main()", "False True True"),
+        ("main(['--version'])", "True True False"),
+    ],
+)
+def test_garbage_is_collected_once_the_command_works(call, seen):
+    """In a process of its own not while it imports, nor among what it imported; called from
+    Python it leaves the collector alone."""
+    code = f"""
+import gc, sys
+from moltide.cli import app, main
+build, seen = app.build, []
+app.build = lambda first: (seen.append(gc.isenabled()), build(first))[1]
+{call}
+print(*seen, gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == seen

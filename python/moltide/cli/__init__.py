@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -14,6 +16,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 2: something about the input, said in one line. 130 or 143: stopped by a signal.
     1: a fault of moltide itself.
     """
+    alone = arguments is None  # in a process of its own, not called from Python
+    if alone:
+        _collect_later()
     from moltide.cli.app import build
     from moltide.cli.errors import explain
 
@@ -24,9 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        code = build(given[0] if given else None)(given, standalone_mode=False, prog_name="moltide")
+        command = build(given[0] if given else None)
+        if alone:
+            gc.freeze()
+            gc.enable()
+        code = command(given, standalone_mode=False, prog_name="moltide")
     except SystemExit as stop:
         return int(stop.code) if isinstance(stop.code, int) else 1
     except BaseException as error:
         return explain(error, given, debug)
     return code if isinstance(code, int) else 0
+
+
+def _collect_later() -> None:
+    """No search for garbage while modules are imported, nor at the end of the process."""
+    gc.disable()
+    atexit.register(gc.freeze)
