@@ -16,6 +16,7 @@ from moltide.assay_model.validation import score
 from moltide.errors import ConfigError, DataError
 from moltide.training import FitPlan, TrainSettings, epoch_batches, make_plan
 from moltide.training.log import JsonLog
+from moltide.training.loop import _Run
 from moltide.training.progress import Pace, clock
 
 SPEC = ModelSpec("regression", "sequence", ("y",))
@@ -130,6 +131,17 @@ def test_patience_ends_a_run_without_progress() -> None:
     _, result = fit_assay_model(tiny_encoder(), train, valid, SPEC, settings)
     assert result.stopped == "patience"
     assert len(result.history) == result.best_epoch + 3
+
+
+@pytest.mark.parametrize(("slow", "stopped"), [(0, "time"), (2, "finished")])
+def test_a_run_out_of_time_says_so_unless_it_is_done(
+    slow: int, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps are planned; time is up after the first, or the last."""
+    monkeypatch.setattr(_Run, "out_of_time", lambda run: run.state.step > slow)
+    settings = TrainSettings(epochs=1, batch_size=14)
+    _, result = fit_assay_model(tiny_encoder(), rows(40), None, SPEC, settings)
+    assert (result.stopped, result.steps) == (stopped, slow + 1)
 
 
 def test_the_log_has_every_step_and_epoch(tmp_path: object) -> None:

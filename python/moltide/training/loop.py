@@ -106,7 +106,7 @@ def fit(
                 run.save()
         epoch = run.end_epoch(evaluate)
         view.epoch(epoch, epoch.epoch == state.best_epoch)
-        if state.epoch >= plan.epochs:
+        if state.step >= plan.steps:
             state.stopped = "finished"
         elif evaluate is not None and state.epoch - state.best_epoch >= int(settings.patience or 1):
             state.stopped = state.stopped or "patience"
