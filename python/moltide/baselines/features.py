@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+_CHUNK = 4096  # sequences whose k-mers are in memory at once
 
 
 def encode(sequences: Sequence[str]) -> tuple[npt.NDArray[np.uint32], IntArray]:
@@ -101,14 +102,15 @@ class Kmers:
         self.keys_: list[IntArray] = []
         for k in self.lengths:
             keys = [np.zeros(0, np.int64)]
-            for start in range(0, len(sequences), 4096):
-                keys.append(np.unique(self._keys(sequences[start : start + 4096], k)[1]))
+            for start in range(0, len(sequences), _CHUNK):
+                keys.append(np.unique(self._keys(sequences[start : start + _CHUNK], k)[1]))
             self.keys_.append(np.unique(np.concatenate(keys)))
         starts = np.cumsum([0] + [len(keys) + 1 for keys in self.keys_])
         self.starts_, self.n_columns_ = starts[:-1], int(starts[-1])
         sample = sequences[:: max(1, len(sequences) // 256)]
         self.reference_ = np.zeros(self.n_columns_, np.float32)
-        self.reference_ = np.median(self._counts(sample), axis=0).round().astype(np.float32)
+        self.reference_ = np.median(self._counts(sample).toarray(), axis=0).round()
+        self.reference_ = self.reference_.astype(np.float32)
         self.n_variable_ = self.n_columns_ - len(self.lengths)
         return self
 
@@ -116,10 +118,9 @@ class Kmers:
         """CSR float32 (n, n_columns_)."""
         from scipy import sparse
 
-        chunk = max(1, 20_000_000 // max(1, self.n_columns_))
         parts = [
-            sparse.csr_matrix(self._counts(sequences[start : start + chunk]) - self.reference_)
-            for start in range(0, len(sequences), chunk)
+            self._counts(sequences[start : start + _CHUNK])
+            for start in range(0, len(sequences), _CHUNK)
         ]
         if not parts:
             return sparse.csr_matrix((0, self.n_columns_), dtype=np.float32)
@@ -138,17 +139,29 @@ class Kmers:
             key = key * base + codes[start + shift]
         return row[start], key
 
-    def _counts(self, sequences: Sequence[str]) -> npt.NDArray[np.float32]:
-        total = np.zeros(len(sequences) * self.n_columns_, np.float32)
+    def _counts(self, sequences: Sequence[str]) -> Any:
+        """CSR float32 counts, minus the reference, without zeros."""
+        from scipy import sparse
+
+        n = len(sequences)
+        usual = np.flatnonzero(self.reference_)
+        rows, columns = [np.repeat(np.arange(n), len(usual))], [np.tile(usual, n)]
+        values = [np.tile(-self.reference_[usual], n)]
         for k, known, first in zip(self.lengths, self.keys_, self.starts_, strict=True):
             row, key = self._keys(sequences, k)
             at = np.searchsorted(known, key)
             found = np.zeros(len(key), np.bool_)
             inside = at < len(known)
             found[inside] = known[at[inside]] == key[inside]
-            column = first + np.where(found, at, len(known))
-            total += np.bincount(row * self.n_columns_ + column, minlength=len(total))
-        return total.reshape(len(sequences), self.n_columns_)
+            rows.append(row)
+            columns.append(first + np.where(found, at, len(known)))
+            values.append(np.ones(len(key), np.float32))
+        cells = (np.concatenate(rows), np.concatenate(columns))
+        # Equal cells are added up: whole numbers, so in any order.
+        table = sparse.csr_matrix((np.concatenate(values), cells), (n, self.n_columns_))
+        table.eliminate_zeros()
+        table.sort_indices()
+        return table
 
 
 def make_features(train: Sequence[str], other: Sequence[str]) -> OneHot | Kmers:
