@@ -29,6 +29,7 @@ from moltide.training.log import JsonLog
 from moltide.training.loop import stored_plan
 from moltide.training.plan import time_steps
 from moltide.training.progress import ProgressView, clock
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -78,7 +79,8 @@ def fit_assay_model(
         plan = _plan(ready)
     if plan.why == "time" and say is not None:
         limit = clock(60 * float(settings.max_minutes or 0))
-        say(f"{plan.steps:,} steps ({plan.epochs} epochs) planned, for {limit} of training")
+        epochs = plural(plan.epochs, "epoch")
+        say(f"{plan.steps:,} steps ({epochs}) planned, for {limit} of training")
     trainer = ready.trainer(plan)
     check = None if valid is None or not len(valid) else _evaluator(ready, valid)
     result = fit(
