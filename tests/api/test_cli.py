@@ -193,6 +193,9 @@ def test_a_folder_that_cannot_be_written(
     assert (tmp_path / "file").read_text() == "x"
     found = one_error(capsys, "finetune", table, "--out", "/proc/run", *options)
     assert "/proc/run" in found
+    rows = tmp_path / "rows.csv"
+    rows.write_text("sequence\nMKTVRQERL\n")
+    assert "/proc/x.npy" in one_error(capsys, "embed", rows, "-o", "/proc/x.npy")
 
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])
@@ -211,12 +214,39 @@ def test_a_full_disk_is_one_line_and_leaves_no_part(
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: file too large")
+    assert str(out) in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (out / "config.json").exists()
     assert not [path.name for path in out.rglob(".*")]
     # With room, the same command finishes.
     assert call("finetune", table, "--backbone", backbone, "--out", out, *FAST) == 0
     assert load_assay_model(out).predict(NEW).shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("command", "written"),
+    [
+        (("embed", "-o", "out.npy"), "out.npy"),
+        (("embed", "-o", "out.parquet"), "out.parquet"),
+        (("pretrain", "--out", "run"), "run/checkpoint/corpus/corpus-"),
+    ],
+)
+def test_no_room_names_the_file(
+    backbone: Path, tmp_path: Path, command: tuple[str, ...], written: str
+) -> None:
+    rows = "".join(f">{i}\n{text}\n" for i, text in enumerate(variants(300)[0]))
+    (tmp_path / "rows.fasta").write_text(rows)
+    done = subprocess.run(
+        [sys.executable, "-m", "moltide", *command, "rows.fasta", "--backbone", str(backbone)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)),
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: file too large for the limit set here: {written}")
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_a_disk_without_space_is_said_to_be_full(capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,7 +131,11 @@ def check_output(path: Path, overwrite: bool = True, inputs: Iterable[Path | Non
             raise ConfigError(f"{path} is the input {one} as well; write to another file")
     if path.exists() and not overwrite:
         raise ConfigError(f"{path} exists already")
-    handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=".moltide-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     os.close(handle)
     os.unlink(name)
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from moltide.atomic import atomic_write_text, publish
+from moltide.atomic import atomic_write_text, naming, publish
 from moltide.errors import DataError
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 
@@ -143,10 +143,11 @@ def open_corpus(
     parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".corpus-", dir=parent))
     try:
-        writer = _Writer(staging, columns, shortest, on_bad_row, progress)
-        for index, path in enumerate(paths):
-            writer.add_file(index, path)
-        writer.finish(key, [path.name for path in paths])
+        with naming(folder):
+            writer = _Writer(staging, columns, shortest, on_bad_row, progress)
+            for index, path in enumerate(paths):
+                writer.add_file(index, path)
+            writer.finish(key, [path.name for path in paths])
         if folder.exists():
             shutil.rmtree(folder)
         publish(staging)
