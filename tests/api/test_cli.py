@@ -404,3 +404,18 @@ def test_a_closed_pipe_is_no_error(run: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("sequence,predicted")
     assert "Traceback" not in done.stderr
     assert "error" not in done.stderr
+
+
+def test_a_stop_while_modules_are_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupting:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+            if name == "moltide.cli.app":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "moltide.cli.app")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
+    assert call("info") == 130
+    assert capsys.readouterr().err.strip() == "stopped"

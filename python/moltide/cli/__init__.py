@@ -19,9 +19,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     alone = arguments is None  # in a process of its own, not called from Python
     if alone:
         _collect_later()
-    from moltide.cli.app import build
-    from moltide.cli.errors import explain
-
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or bool(os.environ.get("MOLTIDE_DEBUG"))
     given = [one for one in given if one != "--debug"]
@@ -29,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
+        from moltide.cli.app import build
+
         command = build(given[0] if given else None)
         if alone:
             gc.freeze()
@@ -37,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return int(stop.code) if isinstance(stop.code, int) else 1
     except BaseException as error:
+        from moltide.cli.errors import explain
+
         return explain(error, given, debug)
     return code if isinstance(code, int) else 0
 
