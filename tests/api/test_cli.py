@@ -148,7 +148,7 @@ def test_bad_input_is_one_line(
     wrong = error("--wildtype", PARENT, text=against)
     assert "row 22" in wrong
     assert "A1W" in wrong
-    assert "no such table" in one_error(capsys, "finetune", tmp_path / "no.csv", "--out", "x")
+    assert "no such file" in one_error(capsys, "finetune", tmp_path / "no.csv", "--out", "x")
     assert "colour" in error("--target", "colour")
     assert "rank is 0" in error("--rank", 0)
     assert "--numbering" in error("--numbering", "one")

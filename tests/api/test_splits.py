@@ -158,7 +158,7 @@ def test_a_named_time_wins_over_what_the_sequences_say() -> None:
 def test_several_split_columns_must_be_told_apart() -> None:
     a = ["train", "test"] * (N // 2)
     table = table_of({"mutant": MUTANTS, "y": scores(N), "a": a, "b": a[::-1]}, wildtype=PARENT)
-    with pytest.raises(DataError, match=r"several split columns: 'a', 'b'; name one"):
+    with pytest.raises(DataError, match=r"split columns: 'a', 'b'; name one \(--split\), or"):
         make_split(table)
     assert make_split(table, "b").labels[1] != "test"
     assert make_split(table, "position").method == "position"

@@ -67,8 +67,8 @@ def require_column(source: Source, name: str, what: str) -> str:
         return name
     close = difflib.get_close_matches(name.lower(), [c.lower() for c in source.columns], n=2)
     matches = [column for column in source.columns if column.lower() in close]
-    hint = f"did you mean {' or '.join(map(repr, matches))}? " if matches else ""
-    raise source.fail(f"no column {name!r} ({what}); {hint}Columns: {', '.join(source.columns)}")
+    hint = f"; did you mean {' or '.join(map(repr, matches))}?" if matches else "."
+    raise source.fail(f"no column {name!r} ({what}){hint} Columns: {', '.join(source.columns)}")
 
 
 def find_roles(source: Source, wanted: Wanted, record_names: frozenset[str] = frozenset()) -> Roles:

@@ -98,7 +98,7 @@ def _kind(file: Path) -> str:
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder, not a table")
     if not file.exists():
-        raise FileNotFoundError(f"no such table: {file}")
+        raise FileNotFoundError(f"no such file: {file}")
     with file.open("rb") as stream:
         magic = stream.read(8)
     if not magic:

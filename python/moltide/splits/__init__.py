@@ -96,8 +96,8 @@ def _split(
         if table.split is None and table.groups is None and len(table.split_columns) > 1:
             listed = ", ".join(map(repr, table.split_columns))
             raise DataError(
-                f"{table.summary.source}: several split columns: {listed}; name one, or a method "
-                f"({', '.join(SPLIT_METHODS)})"
+                f"{table.summary.source}: several split columns: {listed}; name one (--split), or "
+                f"a method ({', '.join(SPLIT_METHODS)})"
             )
         refused: list[str] = []
         for choice in candidates(table, shares):
