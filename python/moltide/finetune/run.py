@@ -83,8 +83,6 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     with voice.busy("loading the backbone"):
         encoder = open_backbone(options.backbone, options.device, options.dtype)
         reference = backbone_reference(encoder)
-    for note in encoder.notes:
-        voice.say(note)
     folder = RunFolder(options.out, _identity(options, table, split, reference))
     if options.dry_run:
         folder.check(options.overwrite)
@@ -100,7 +98,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
             options.settings,
             timed=options.dry_run,
         )
-    voice.section("model", plan.lines)
+    voice.section("model", [*plan.lines, *encoder.notes])
     if options.dry_run:
         voice.section("dry run", ["nothing was written", *_STATES.get(folder.state, [])])
         return RunSummary(folder.path, "dry run", seconds=time.monotonic() - started)
