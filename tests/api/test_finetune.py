@@ -278,7 +278,7 @@ def test_a_step_that_does_not_fit_is_refused_before_any_work(
     monkeypatch.setattr(memory, "step_memory", lambda ready: {**real(ready), **scarce})
     with pytest.raises(MemoryPlanError, match=r"a training step needs .* are free"):
         start(["sequence", "y"], rows)
-    assert not (tmp_path / "run" / "log.jsonl").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:

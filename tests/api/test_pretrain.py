@@ -335,7 +335,20 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 ) -> None:
     said = one_error(capsys, "pretrain", fasta, "--out", tmp_path / "run", *options)
     assert message in said
-    assert not list(tmp_path.rglob("model.safetensors"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_cannot_begin_leaves_room_for_the_corrected_command(
+    fasta: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = write_fasta(tmp_path / "bad.fasta", ["MKT1AYIAKQR", "MKT"])
+    run = (*SMALL, "--steps", 2)
+    for out, there in ((tmp_path / "new", False), (tmp_path / "empty", True)):
+        if there:
+            out.mkdir()
+        assert "no sequence to use" in one_error(capsys, "pretrain", bad, "--out", out, *run)
+        assert out.exists() == there
+        assert call("pretrain", fasta, "--out", out, *run) == 0
 
 
 def test_folders_that_hold_something_else_are_refused(

@@ -72,6 +72,7 @@ class RunFolder:
         self.path = Path(path)
         self.identity = json.loads(json.dumps(identity))
         self.state = "new"
+        self._made = False
 
     @property
     def fingerprint(self) -> str:
@@ -133,6 +134,7 @@ class RunFolder:
         if self.state == "finished":
             self.finish()
             return
+        self._made = not self.path.exists()
         check_writable(self.path)
         if self.state == "new":
             self._clear()
@@ -148,6 +150,14 @@ class RunFolder:
         with contextlib.suppress(OSError):
             (self.checkpoint / _IDENTITY).unlink()
         shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Take back what `open` made of a new run that cannot begin."""
+        if self.state == "new":
+            self.finish()
+            if self._made:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
 
     def _found(self) -> dict[str, Any] | None:
         """The identity of the run in the folder; sets `state`."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moltide.errors import MoltideError
 from moltide.finetune import folder as names
 from moltide.finetune.folder import RunFolder
 from moltide.finetune.options import FinetuneOptions
@@ -90,14 +91,19 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         folder.open(options.overwrite)
         if folder.state == "finished":
             return _already_finished(folder, voice)
-    with voice.busy("planning"):
-        plan = estimate(
-            encoder,
-            rows_of(table, split.index("train")),
-            spec,
-            options.settings,
-            timed=options.dry_run,
-        )
+    try:
+        with voice.busy("planning"):
+            plan = estimate(
+                encoder,
+                rows_of(table, split.index("train")),
+                spec,
+                options.settings,
+                timed=options.dry_run,
+            )
+    except (MoltideError, OSError):
+        if not options.dry_run:
+            folder.discard()
+        raise
     voice.section("model", [*plan.lines, *encoder.notes])
     if options.dry_run:
         voice.section("dry run", ["nothing was written", *_STATES.get(folder.state, [])])

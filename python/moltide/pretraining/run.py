@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moltide.errors import ConfigError, DataError
+from moltide.errors import ConfigError, DataError, MoltideError
 from moltide.finetune.folder import check_writable
 from moltide.finetune.voice import SilentVoice, Voice
 from moltide.pretrained.loading import check_device
@@ -99,7 +99,12 @@ def pretrain(options: PretrainOptions, voice: Voice | None = None) -> RunSummary
     if folder.state == "resume":
         voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
     parent = _corpora(options, folder)
-    stages = _prepare(options, hashes, valid_hash, encoder, folder, parent, voice, started)
+    try:
+        stages = _prepare(options, hashes, valid_hash, encoder, folder, parent, voice, started)
+    except (MoltideError, OSError):
+        # Otherwise the corrected command would be another run than the one in the folder.
+        folder.discard()
+        raise
     metrics = stages.run()
     return RunSummary(
         folder.path, "finished", metrics, stages.plan.to_dict(), time.monotonic() - started
