@@ -218,6 +218,18 @@ def test_mutations_of_a_wild_type(start: Start, tmp_path: Path) -> None:
     assert names <= {row[0] for row in rows}
 
 
+@pytest.mark.parametrize(("repeated", "known"), [(1, False), (20, True)])
+def test_the_noise_of_few_sequences_is_not_that_of_the_assay(
+    start: Start, tmp_path: Path, repeated: int, known: bool
+) -> None:
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    again = [(text, value + 0.01 * i) for text, value in rows[:repeated] for i in range(1, 4)]
+    start(["sequence", "y"], [*rows, *again], report=True)
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert ("Noise ceiling" in report) == known
+    assert ("replicates, or of too few sequences" in report) != known
+
+
 def test_a_split_column_gives_its_name(start: Start) -> None:
     rows = [
         [s, v, ["train", "train", "valid", "test"][i % 4]]

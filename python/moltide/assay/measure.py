@@ -20,8 +20,6 @@ from moltide.assay.values import MISSING_WORDS, RELATIONS, CensorArray, FloatArr
 from moltide.errors import DataError
 
 BAD_VALUE = "target is no number"
-# The noise of fewer repeated sequences says too little about the whole table.
-MIN_GROUPS_FOR_CEILING = 10
 NO_VALUE = "no measured target"
 
 
@@ -216,10 +214,10 @@ def merge_target(
         replicate_freedom=merged.sd_freedom,
         replicate_sequences=merged.sd_groups,
     )
-    if merged.sd is not None and merged.sd_groups >= MIN_GROUPS_FOR_CEILING:
+    if summary.noise_sd is not None:
         exact = merged.censor == 0
         summary.best_correlation = best_correlation(
-            merged.values[exact], merged.count[exact], merged.sd
+            merged.values[exact], merged.count[exact], summary.noise_sd
         )
     return MergedTarget(
         merged.values,

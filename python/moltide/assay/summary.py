@@ -9,6 +9,9 @@ from typing import Any
 from moltide.assay.ledger import rows_text
 from moltide.wording import plural
 
+# Sequences with several readings from which their noise is that of the table.
+_ENOUGH_REPEATED = 10
+
 
 @dataclass
 class TargetSummary:
@@ -35,6 +38,11 @@ class TargetSummary:
     best_correlation: float | None = None
     conflicts: list[list[int]] = field(default_factory=list)
     bound_conflicts: list[list[int]] = field(default_factory=list)
+
+    @property
+    def noise_sd(self) -> float | None:
+        """`replicate_sd`, where it is of enough sequences to speak of the whole table."""
+        return self.replicate_sd if self.replicate_sequences >= _ENOUGH_REPEATED else None
 
     def lines(self) -> Iterator[tuple[str, str]]:
         bounds = self.censored_above + self.censored_below

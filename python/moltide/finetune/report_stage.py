@@ -130,7 +130,7 @@ def _target(
         else [tuple(change.position for change in one) for one in mutations],
         wildtype=table.wildtype,
         numbering=table.numbering,
-        noise_sd=table.replicate_sd[column],
+        noise_sd=table.summary.targets[column].noise_sd,
         n_replicates=table.n_replicates[test, column].astype(np.float64),
         classes=table.classes,
         learning_curve=_curve(run, curve) if one_target else None,

@@ -169,7 +169,10 @@ def _ceiling_text(target: TargetReport, ceiling: float | None) -> str:
     if target.task != "regression":
         return ""
     if target.noise_sd is None or not math.isfinite(target.noise_sd):
-        return "No replicates: the noise of the assay, and so the best possible score, is unknown."
+        return (
+            "No replicates, or of too few sequences: the noise of the assay, and so the best "
+            "possible score, is unknown."
+        )
     text = f"One reading has a pooled SD of {number(target.noise_sd)}"
     if ceiling is None:
         return text + ", about as much as the test values vary: the assay cannot rank them."
