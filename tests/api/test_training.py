@@ -13,11 +13,12 @@ from tiny_runs import tiny_encoder, variants
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
 from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
+from moltide.encoder import Encoder
 from moltide.errors import ConfigError, DataError
 from moltide.training import FitPlan, TrainSettings, epoch_batches, make_plan
 from moltide.training.log import JsonLog
 from moltide.training.loop import _Run
-from moltide.training.progress import Pace, clock
+from moltide.training.progress import Pace, SilentView, clock
 
 SPEC = ModelSpec("regression", "sequence", ("y",))
 
@@ -108,11 +109,39 @@ def test_training_learns_and_keeps_the_best_epoch(adapter: str, lr: float) -> No
     assert len(result.history) == 8
     assert result.history[-1].loss < 0.98 * result.history[0].loss
     scores = [epoch.score for epoch in result.history]
-    assert result.best_score == max(scores)  # type: ignore[type-var]
-    assert result.best_epoch == scores.index(result.best_score) + 1
+    if result.best_epoch > 0:
+        assert result.best_score == max(scores)  # type: ignore[type-var]
+        assert result.best_epoch == scores.index(result.best_score) + 1
+    else:  # a head begins as ridge on these embeddings
+        assert adapter == "head"
+        assert result.best_score >= max(scores)  # type: ignore[type-var, operator]
     # The weights are those of the best epoch, not of the last.
     outputs = np.asarray(model.outputs(valid.sequences), np.float64)
     assert score(SPEC, outputs, valid.flat_targets()) == result.best_score
+
+
+def test_the_start_is_kept_where_no_epoch_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, valid = rows(60), rows(80).take(range(60, 80))
+    settings = TrainSettings(adapter="full", epochs=4, patience=2)
+    given = iter([0.5, 0.1, 0.3, 0.4, 0.2])
+    monkeypatch.setattr("moltide.assay_model.fitting.score", lambda *_: next(given))
+    before: dict[str, np.ndarray] = {}
+
+    class View(SilentView):
+        def begin(self, *_: object) -> None:
+            before.update(named(encoder))
+
+    def named(encoder: Encoder) -> dict[str, np.ndarray]:
+        return {name: encoder.model.get_parameter(name) for name, _ in encoder.model.parameters()}
+
+    encoder = tiny_encoder()
+    _, result = fit_assay_model(encoder, train, valid, SPEC, settings, view=View())
+    # Patience counts from the best epoch, not from the start.
+    assert [epoch.score for epoch in result.history] == [0.1, 0.3, 0.4, 0.2]
+    assert (result.best_epoch, result.best_score) == (0, 0.5)
+    assert result.kept == "the start (none of 4 epochs was better)"
+    after = named(encoder)
+    assert all(np.array_equal(values, after[name]) for name, values in before.items())
 
 
 def test_the_backbone_stays_frozen_without_full_fine_tuning() -> None:
@@ -125,12 +154,13 @@ def test_the_backbone_stays_frozen_without_full_fine_tuning() -> None:
 
 
 def test_patience_ends_a_run_without_progress() -> None:
-    # A learning rate of almost nothing: later epochs rank validation rows as the first one does.
+    # A learning rate of almost nothing: all epochs rank validation rows as the start does.
     train, valid = rows(40), rows(60).take(range(40, 60))
     settings = TrainSettings(adapter="head", epochs=30, patience=3, lr=1e-12)
     _, result = fit_assay_model(tiny_encoder(), train, valid, SPEC, settings)
     assert result.stopped == "patience"
-    assert len(result.history) == result.best_epoch + 3
+    assert len(result.history) == 1 + 3
+    assert result.best_epoch == 0
 
 
 @pytest.mark.parametrize(("slow", "stopped"), [(0, "time"), (2, "finished")])

@@ -44,7 +44,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
     Attributes:
         model_: the fitted `AssayModel`.
         n_targets_: number of target columns.
-        history_: one dict an epoch. best_epoch_, best_score_: the epoch kept, and its score.
+        history_: one dict an epoch. best_epoch_, best_score_: the epoch kept (0: the start), and
+            its score.
     """
 
     def fit(

@@ -105,7 +105,7 @@ def _target(
         censor=censor,
         groups=None if run.split.groups is None else run.split.groups[test],
         model_label=_LABEL,
-        model_note=f"{run.settings.adapter}, epoch {result.best_epoch} of {len(result.history)}",
+        model_note=f"{run.settings.adapter}, {result.kept}",
         model_seconds=result.seconds,
         seed=int(run.settings.seed),
     )

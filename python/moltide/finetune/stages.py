@@ -136,10 +136,7 @@ class Stages(PlannedRun):
         )
         ended = {"patience": "no better epoch for a while", "time": "time is up"}
         why = f"; ended early: {ended[result.stopped]}" if result.stopped in ended else ""
-        voice.say(
-            f"epoch {result.best_epoch} of {len(result.history)} kept{score} "
-            f"({result.steps:,} steps{why})"
-        )
+        voice.say(f"{result.kept} kept{score} ({result.steps:,} steps{why})")
         return model, result
 
     def _predict(self, model: AssayModel) -> dict[str, Prediction]:

@@ -35,6 +35,9 @@ class _State:
     step: int = 0
     best_epoch: int = 0
     best_score: float | None = None
+    # Of the epochs alone: patience does not count the start.
+    leading_epoch: int = 0
+    leading_score: float | None = None
     loss_sum: float = 0.0
     loss_weight: int = 0
     residues: int = 0
@@ -65,7 +68,7 @@ def fit(
     view: ProgressView | None = None,
     stop: StopRequest | None = None,
 ) -> FitResult:
-    """Train, and leave the model with the weights of its best epoch.
+    """Train, and leave the model with the weights of its best epoch, or with those it started from.
 
     The weights depend on the trainer's start, `settings` and `plan` alone: a run that was stopped
     or killed and goes on from its checkpoint ends with the same bits as one never stopped.
@@ -74,7 +77,8 @@ def fit(
         trainer: a `moltide._engine.Trainer` with its dataset of `n` rows.
         set_parameter: puts a value into the model that `trainer` trains.
         evaluate: the validation metric of the present weights, higher is better; NaN counts as
-            the worst. None: the last epoch is kept.
+            the worst. The start is epoch 0, and is kept where no epoch is better. None: the last
+            epoch is kept.
         checkpoint: where the state is kept while training; a checkpoint with this `fingerprint`
             is continued.
         log: rows {"stage", "step", "epoch", "loss", "grad_norm", "lr", "tokens"} a step and
@@ -92,6 +96,8 @@ def fit(
     view = view or SilentView()
     view.begin(plan.steps, run.state.step, run.state.history)
     state = run.state
+    if evaluate is not None and state.step == 0:
+        run.score_start(evaluate)
     while not state.stopped:
         batches = epoch_batches(n, settings.batch_size, settings.seed, state.epoch)
         last = min(len(batches), plan.steps - state.epoch * plan.steps_per_epoch)
@@ -106,9 +112,10 @@ def fit(
                 run.save()
         epoch = run.end_epoch(evaluate)
         view.epoch(epoch, epoch.epoch == state.best_epoch)
+        patience = int(settings.patience or 1)
         if state.step >= plan.steps:
             state.stopped = "finished"
-        elif evaluate is not None and state.epoch - state.best_epoch >= int(settings.patience or 1):
+        elif evaluate is not None and state.epoch - state.leading_epoch >= patience:
             state.stopped = state.stopped or "patience"
         if state.stopped:
             run.save()
@@ -179,6 +186,13 @@ class _Run:
         )
         return result
 
+    def score_start(self, evaluate: Callable[[], float]) -> None:
+        state = self.state
+        start = time.perf_counter()
+        state.best_epoch, state.best_score = 0, float(evaluate())
+        state.seconds += time.perf_counter() - start
+        self.best = self.parameters()
+
     def end_epoch(self, evaluate: Callable[[], float] | None) -> Epoch:
         state = self.state
         start = time.perf_counter()
@@ -194,6 +208,8 @@ class _Run:
         state.history.append(done)
         state.epoch, state.batch = state.epoch + 1, 0
         state.loss_sum, state.loss_weight, state.residues, state.epoch_seconds = 0.0, 0, 0, 0.0
+        if _better(score, state.leading_score):
+            state.leading_epoch, state.leading_score = done.epoch, score
         if _better(score, state.best_score):
             state.best_epoch, state.best_score = done.epoch, score
             # Without a validation metric the last epoch is the best, and needs no copy.

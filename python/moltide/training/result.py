@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from moltide.wording import plural
+
 
 @dataclass
 class Epoch:
@@ -18,7 +20,8 @@ class Epoch:
 
 @dataclass
 class FitResult:
-    """What `fit` did. `stopped` is "finished", "patience" or "time"; `best_epoch` counts from 1."""
+    """What `fit` did. `stopped` is "finished", "patience" or "time"; `best_epoch` counts from 1,
+    and is 0 where no epoch was better than the start."""
 
     history: list[Epoch]
     best_epoch: int
@@ -27,3 +30,10 @@ class FitResult:
     seconds: float
     stopped: str
     resumed: bool = False
+
+    @property
+    def kept(self) -> str:
+        """Which weights the model was left with, in words."""
+        if self.best_epoch == 0:
+            return f"the start (none of {plural(len(self.history), 'epoch')} was better)"
+        return f"epoch {self.best_epoch} of {len(self.history)}"
