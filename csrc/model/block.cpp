@@ -115,7 +115,7 @@ void mlp_backward(const PassContext& pass, int64_t layer, const LayerActivations
 void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a) {
   rotate(pass, a.q, false);
   rotate(pass, a.k, false);
-  attention_fwd(attention_params(pass, layer), a.q, a.k, a.v, a.ctx, a.lse);
+  attention_fwd(attention_params(pass, layer), a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
 }
 
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,

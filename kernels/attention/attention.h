@@ -15,11 +15,12 @@
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
 // Memory    tiles, in the backward and on amx O(L * D), per thread (thread_scratch): never L x L
 // Amx       bf16 arguments there: scores and all sums in float32; exponentials within 8e-5 of
-//           themselves. Forward: the exponentials, of scores minus their row's first, or, where
-//           that overflows, minus the largest so far, are rounded to bf16 for the product with v;
-//           their sum is of the unrounded. Backward: the probabilities and the gradients of the
-//           scores (without the factor scale) are rounded to bf16 for the products into dv, dq and
-//           dk
+//           themselves. Forward: the exponentials, of scores minus their row's first (or what the
+//           norms of q and k allow, or the largest so far, where the first is far from the
+//           largest), are rounded to bf16 for the product with v;
+//           o is divided by the sum of the rounded, lse has that of the unrounded. Backward: the
+//           probabilities and the gradients of the scores (without the factor scale) are rounded to
+//           bf16 for the products into dv, dq and dk
 // Special   denormal numbers count as 0 everywhere: probabilities far below their row's largest are
 //           common in trained models, and each would cost as much as a hundred numbers
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;

@@ -1,6 +1,6 @@
 // Forward on AMX tiles, bf16. Keys and values of a head are packed once; per block of queries and
 // chunk of keys the scores, their exponentials rounded to bf16, and the product with the values.
-// The exponentials are first taken without looking for the largest score (optimistic_pass).
+// The exponentials are first taken without looking for the largest score (first_pass).
 #include <math.h>
 
 #include "attention/pack_cpu_amx.h"
@@ -12,6 +12,43 @@ namespace {
 constexpr int kRows = 32;   // queries of a block
 constexpr int kKeys = 64;   // keys of a chunk
 constexpr int kGroup = 64;  // keys of a row taken at a time, as many as its draws come at
+// Sums of exponentials outside 2^-kRange .. 2^kRange may have lost an output.
+constexpr float kRange = 64.0f;
+
+// Lane i: the sum of row i of 16 by 16 floats, in a fixed order.
+template <int Step>
+MOLTIDE_INLINE void add_halves(vf (&row)[W]) {
+  transpose_round<Step>(row);
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i)
+    if (!(i & Step)) row[i] += row[i + Step];
+}
+MOLTIDE_INLINE vf row_sums(const float* rows) {
+  vf row[W];
+#pragma GCC unroll 16
+  for (int i = 0; i < W; ++i) row[i] = load(rows + i * W);
+  add_halves<1>(row);
+  add_halves<2>(row);
+  add_halves<4>(row);
+  add_halves<8>(row);
+  return row[0];
+}
+
+// Lane i: the Euclidean norm of row i of `rows` (up to 16), d values each.
+vf norms(const bf16* x, int64_t ld, int64_t rows, int64_t d) {
+  alignas(64) float squares[W * W];
+  for (int64_t i = 0; i < W; ++i) {
+    vf sum = {};
+    for (int64_t c = 0; i < rows && c < d; c += W) {
+      const __m256i half =
+          _mm256_maskz_loadu_epi16(first_elements<__mmask16>(d - c), x + i * ld + c);
+      const vf v = (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+      sum = fma(v, v, sum);
+    }
+    store(squares + i * W, sum);
+  }
+  return vsqrt(row_sums(squares));
+}
 
 struct Forward {
   const AttentionArgs& a;
@@ -22,7 +59,9 @@ struct Forward {
   float* s;                        // (kRows, kKeys) scores
   char* p;                         // (kRows, kKeys) bf16
   float* o;                        // (kRows, wide)
-  float *shift, *sums;             // (kRows); (kRows, W), partial sums of rows
+  float* shift;                    // (kRows)
+  float *sums, *exact;             // (kRows, W), partial sums of rows of p, and before its rounding
+  float longest_key;               // norm
 
   Forward(const AttentionArgs& args, const AttentionPiece& part) : a(args), piece(part) {
     const int64_t blocks = tiles_of(piece.len, kRows);
@@ -44,6 +83,7 @@ struct Forward {
       o = carver.floats(kRows * wide);
       shift = carver.floats(kRows);
       sums = carver.floats(kRows * W);
+      exact = carver.floats(kRows * W);
       q = tiles(row_tiles * steps);
       keys = tiles(2 * key_steps * steps);
       values = tiles(key_steps * wide / kTile);
@@ -52,7 +92,15 @@ struct Forward {
     pack_right_transposed(head(a.k, 0), a.k.ld, piece.len, d, 2 * key_steps, keys);
     pack_right(head(a.v, 0), a.v.ld, piece.len, d, key_steps, values);
     pack_left(head(a.q, first_row), a.q.ld, rows, d, row_tiles, q);
+    clear_sums();
+    vf longest = {};
+    for (int64_t i = 0; i < piece.len; i += W)
+      longest = vmax(longest, norms(head(a.k, i), a.k.ld, piece.len - i, d));
+    longest_key = reduce_max(longest);
+  }
+  void clear_sums() const {
     std::memset(sums, 0, kRows * W * sizeof(float));
+    std::memset(exact, 0, kRows * W * sizeof(float));
   }
   bf16* head(const AttentionMatrix& x, int64_t row) const {
     return static_cast<bf16*>(x.data) + (piece.start + row) * x.ld + piece.head * a.head_dim;
@@ -124,17 +172,19 @@ MOLTIDE_INLINE uint64_t kept_keys(const AttentionArgs& a, uint64_t counter, int6
   return kept;
 }
 
-// Rows of kGroup scores, n of them keys, become p = 2^(s * scale - shift), all added to `sums`;
-// then p = 0 where dropped.
-template <int Pairs, bool kTail, bool kDrop>
+// Rows of kGroup scores, n of them keys, become p = 2^(s * scale - shift), all added to the sums;
+// then p = 0 where dropped. Outputs are divided by the sum of what multiplies the values, so that a
+// key that is alone has weight 1; lse wants the sum before the rounding.
+template <int Pairs, bool kTail, bool kDrop, bool kLse>
 void group_exponentials(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
   const vf scale = set1(f.a.scale_log2e);
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
   const int64_t n = f.piece.len - key, rows = b.rows;
   const float* shift = f.shift;
-  float* sums = f.sums;
+  float *sums = f.sums, *exact = f.exact;
   __mmask16 mask[2 * Pairs];
   for (int v = 0; v < 2 * Pairs; ++v) mask[v] = first_elements<__mmask16>(n - v * W);
-  for (int64_t i = 0; i < rows; ++i, s += kKeys, p += kKeys * 2, sums += W) {
+  for (int64_t i = 0; i < rows; ++i, s += kKeys, p += kKeys * 2, sums += W, exact += W) {
     const vf minus_shift = -set1(shift[i]);
     vf e[2 * Pairs];
 #pragma GCC unroll 4
@@ -142,50 +192,66 @@ void group_exponentials(const Forward& f, const Block& b, int64_t key, const flo
       e[v] = exp2_for_bf16(fma(load(s + v * W), scale, minus_shift));
       if (kTail) e[v] = (vf)_mm512_maskz_mov_ps(mask[v], (__m512)e[v]);
     }
-    vf sum = e[0] + e[1];
-    if (Pairs == 2) sum += e[2] + e[3];
-    store(sums, load(sums) + sum);
+    if (kLse) {
+      vf sum = e[0] + e[1];
+      if (Pairs == 2) sum += e[2] + e[3];
+      store(exact, load(exact) + sum);
+    }
     uint64_t kept = 0;
     if (kDrop) {
       const int64_t row = f.piece.head * f.a.tokens + f.piece.start + b.first_row + i;
       kept = kept_keys(f.a, static_cast<uint64_t>(row) << 18, key);
     }
+    __m512 sum = (__m512)load(sums);
 #pragma GCC unroll 2
     for (int i = 0; i < Pairs; ++i) {
       __m512i packed = to_bf16_pair(e[2 * i], e[2 * i + 1]);
+      sum = _mm512_dpbf16_ps(sum, (__m512bh)packed, ones);
       if (kDrop) packed = _mm512_maskz_mov_epi16(static_cast<__mmask32>(kept >> (32 * i)), packed);
       _mm512_store_si512(p + i * 64, packed);
     }
+    store(sums, (vf)sum);
   }
 }
 
-template <bool kDrop>
+template <bool kDrop, bool kLse>
 void chunk_exponentials(const Forward& f, const Block& b, int64_t c, const float* s) {
   char* p = f.p;
   int64_t key = c * kKeys;
   const int64_t end = key + kKeys < f.piece.len ? key + kKeys : f.piece.len;
   for (; key + kGroup <= end; key += kGroup, s += kGroup, p += kGroup * 2)
-    group_exponentials<2, false, kDrop>(f, b, key, s, p);
+    group_exponentials<2, false, kDrop, kLse>(f, b, key, s, p);
   if (key + kTileDepth < end)
-    group_exponentials<2, true, kDrop>(f, b, key, s, p);
+    group_exponentials<2, true, kDrop, kLse>(f, b, key, s, p);
   else if (key < end)
-    group_exponentials<1, true, kDrop>(f, b, key, s, p);
+    group_exponentials<1, true, kDrop, kLse>(f, b, key, s, p);
 }
 
 template <int Q>
 void chunk_rest(const Forward& f, const Block& b, int64_t c, const float* s) {
-  f.a.dropout > 0 ? chunk_exponentials<true>(f, b, c, s) : chunk_exponentials<false>(f, b, c, s);
+  if (f.a.dropout > 0)
+    chunk_exponentials<true, true>(f, b, c, s);
+  else if (f.a.lse)
+    chunk_exponentials<false, true>(f, b, c, s);
+  else
+    chunk_exponentials<false, false>(f, b, c, s);
   chunk_output(f, Q, c);
 }
 
-// Each row's shift is its first score: no maxima, no rescaling. Exact unless another score is so
-// much larger that something overflows, which finish_block notices.
+// Each row's shift is its first score, or more where the norms allow a score kRange above it: no
+// maxima, no rescaling, no overflow. Too large where all scores are far below what the norms allow,
+// which finish_block notices.
 template <int Q>
-void optimistic_pass(const Forward& f, const Block& b) {
+void first_pass(const Forward& f, const Block& b) {
+  const vf highest = set1(f.longest_key * f.a.scale_log2e * 1.01f);
   for (int64_t c = 0; c < f.chunks; ++c) {
     chunk_scores<Q>(f, b.q, c, f.s);
-    if (c == 0)
-      for (int64_t i = 0; i < b.rows; ++i) f.shift[i] = f.s[i * kKeys] * f.a.scale_log2e;
+    for (int64_t i = 0; c == 0 && i < b.rows; i += W) {
+      float first[W];
+      for (int64_t j = 0; j < W; ++j) first[j] = f.s[(i + j) * kKeys] * f.a.scale_log2e;
+      const vf norm = norms(f.head(f.a.q, b.first_row + i), f.a.q.ld, b.rows - i, f.d);
+      store(f.shift + i, vmax(fma(norm, highest, set1(-kRange)), load(first)));
+    }
     chunk_rest<Q>(f, b, c, f.s);
   }
 }
@@ -211,6 +277,7 @@ void careful_pass(const Forward& f, const Block& b) {
       if (c == 0) continue;
       const vf rescale = exp2_for_bf16(set1(before) - set1(now));
       store(f.sums + i * W, load(f.sums + i * W) * rescale);
+      store(f.exact + i * W, load(f.exact + i * W) * rescale);
       for (int64_t j = 0; j < f.wide; j += W) {
         float* o = f.o + i * f.wide + j;
         store(o, load(o) * rescale);
@@ -220,37 +287,18 @@ void careful_pass(const Forward& f, const Block& b) {
   }
 }
 
-// Lane i: the sum of row i of 16 by 16 floats, in a fixed order.
-template <int Step>
-MOLTIDE_INLINE void add_halves(vf (&row)[W]) {
-  transpose_round<Step>(row);
-#pragma GCC unroll 16
-  for (int i = 0; i < W; ++i)
-    if (!(i & Step)) row[i] += row[i + Step];
-}
-MOLTIDE_INLINE vf row_sums(const float* rows) {
-  vf row[W];
-#pragma GCC unroll 16
-  for (int i = 0; i < W; ++i) row[i] = load(rows + i * W);
-  add_halves<1>(row);
-  add_halves<2>(row);
-  add_halves<4>(row);
-  add_halves<8>(row);
-  return row[0];
-}
-
-// Writes o and lse; false if they are not finite, or so large that a sum may have lost an output.
+// Writes o and lse; false if they are not finite, or if a sum may have lost an output.
 bool finish_block(const Forward& f, const Block& b) {
   constexpr double kLn2 = 0.69314718055994531;
-  float total[kRows], factor[kRows];
+  float factor[kRows];
   const vf keep = set1(1.0f / (1.0f - f.a.dropout)), infinity = set1(__builtin_inff());
   __mmask16 bad = 0;
   for (int64_t i = 0; i < b.rows; i += W) {
     const vf sum = row_sums(f.sums + i * W);
-    store(total + i, sum);
     store(factor + i, keep / sum);
     bad |= first_elements<__mmask16>(b.rows - i) &
-           _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p64f), _CMP_NLT_UQ);
+           (_mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p64f), _CMP_NLT_UQ) |
+            _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p-64f), _CMP_NGT_UQ));
   }
   bf16* o = f.head(f.a.o, b.first_row);
   for (int64_t c = 0; c < f.d; c += W) {
@@ -264,16 +312,20 @@ bool finish_block(const Forward& f, const Block& b) {
   }
   if (f.a.lse) {
     float* lse = f.a.lse + f.piece.head * f.a.tokens + f.piece.start + b.first_row;
-    for (int64_t i = 0; i < b.rows; ++i)
-      lse[i] = static_cast<float>(f.shift[i] * kLn2 + logf(total[i]));
+    for (int64_t i = 0; i < b.rows; i += W) {
+      float total[W];
+      store(total, row_sums(f.exact + i * W));
+      for (int64_t j = 0; j < W && i + j < b.rows; ++j)
+        lse[i + j] = static_cast<float>(f.shift[i + j] * kLn2 + logf(total[j]));
+    }
   }
-  std::memset(f.sums, 0, kRows * W * sizeof(float));
+  f.clear_sums();
   return bad == 0;
 }
 
 template <int Q>
 void block(const Forward& f, const Block& b) {
-  optimistic_pass<Q>(f, b);
+  first_pass<Q>(f, b);
   if (finish_block(f, b)) return;
   careful_pass<Q>(f, b);
   finish_block(f, b);
