@@ -27,7 +27,7 @@ struct PassContext {
   const float* rope_cos = nullptr;
   const float* rope_sin = nullptr;
   bool int8 = false;   // 8-bit matrix products in the encoder (model/int8.h)
-  bool train = false;  // dropout is on
+  bool train = false;  // dropout is on, and what a backward reads is kept
   uint64_t seed = 0;
   uint64_t draw = 0;  // numbers the micro-batches of a run: dropout's place in the counter
 
