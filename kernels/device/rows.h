@@ -10,6 +10,12 @@ struct Whole {};
 struct Part {
   int64_t n;
 };
+MOLTIDE_INLINE int64_t count_of(Whole) {
+  return W;
+}
+MOLTIDE_INLINE int64_t count_of(Part part) {
+  return part.n;
+}
 
 template <class T>
 MOLTIDE_INLINE vf load(const T* p, Whole) {

@@ -2,29 +2,10 @@
 #pragma once
 #include "device/gelu_bf16.h"
 #include "device/no_bias.h"
-#include "device/simd.h"
+#include "device/put.h"
 #include "matmul/matmul_params.h"
 
 namespace moltide::MOLTIDE_ISA {
-
-// Rounds to y's type and stores; on bf16 hardware in one instruction, which takes a denormal for
-// zero as the products do.
-template <class Y>
-MOLTIDE_INLINE void put(Y* y, vf v, int64_t n) {
-  n >= W ? store(y, v) : store_n(y, v, n);
-}
-#if defined(__AVX512BF16__)
-MOLTIDE_INLINE __m256i rounded_bf16(vf v) {
-  return (__m256i)_mm512_cvtneps_pbh((__m512)v);
-}
-MOLTIDE_INLINE void put(bf16* y, vf v, int64_t n) {
-  const __m256i rounded = rounded_bf16(v);
-  if (n >= W)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), rounded);
-  else
-    _mm256_mask_storeu_epi16(y, static_cast<__mmask16>((1u << n) - 1), rounded);
-}
-#endif
 
 // The value that y's type holds: rounding before GELU makes pre and y agree.
 MOLTIDE_INLINE vf round_as(vf v, const float*) {
@@ -75,7 +56,7 @@ MOLTIDE_INLINE Unfinished<Y> unfinished(const MatmulParams& p, int64_t row, int6
 }
 
 template <int kEpilogue, class Y>
-__attribute__((noinline)) void finish_rows(const Unfinished<Y>& u) {
+__attribute__((noinline)) void finish_rows(Unfinished<Y> u) {
   for (int64_t i = 0; i < u.rows; ++i)
     for (int64_t j = 0; j < u.cols; j += W)
       finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), u.bias + j, u.y + i * u.y_ld + j,

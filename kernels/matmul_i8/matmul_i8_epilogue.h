@@ -3,6 +3,7 @@
 #include "device/gelu.h"
 #include "device/gelu_int8.h"
 #include "device/no_bias.h"
+#include "device/put.h"
 #include "device/quantize_row.h"
 #include "matmul_i8/matmul_i8_params.h"
 
@@ -46,20 +47,6 @@ MOLTIDE_INLINE I8Unfinished<Y> i8_unfinished(const MatmulI8Params& p, int64_t ro
           waiting};
 }
 
-template <class Y, class N>
-MOLTIDE_INLINE void i8_put(Y* y, vf v, N n) {
-  store(y, v, n);
-}
-#if defined(__AVX512BF16__)
-MOLTIDE_INLINE void i8_put(bf16* y, vf v, Whole) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(y), (__m256i)_mm512_cvtneps_pbh((__m512)v));
-}
-MOLTIDE_INLINE void i8_put(bf16* y, vf v, Part n) {
-  _mm256_mask_storeu_epi16(y, static_cast<__mmask16>((1u << n.n) - 1),
-                           (__m256i)_mm512_cvtneps_pbh((__m512)v));
-}
-#endif
-
 // Columns j .. j + W of row i.
 template <int kEpilogue, class Y, class N>
 MOLTIDE_INLINE void i8_finish_vector(const I8Unfinished<Y>& u, int64_t i, int64_t j, vf w, vf bias,
@@ -79,7 +66,7 @@ MOLTIDE_INLINE void i8_finish_vector(const I8Unfinished<Y>& u, int64_t i, int64_
   Y* y = u.y + i * u.y_ld + j;
   if (kEpilogue == 1) v = load(y, n) + v;
   if (kEpilogue == 2) v = vgelu(v);
-  i8_put(y, v, n);
+  put(y, v, count_of(n));
 }
 
 template <int kEpilogue, class Y, class N>
@@ -88,7 +75,7 @@ MOLTIDE_INLINE void i8_finish_columns(const I8Unfinished<Y>& u, int64_t j, N n) 
   for (int64_t i = 0; i < u.rows; ++i) i8_finish_vector<kEpilogue>(u, i, j, w, bias, n);
 }
 template <int kEpilogue, class Y>
-__attribute__((noinline)) void i8_finish_rows(const I8Unfinished<Y>& u) {
+__attribute__((noinline)) void i8_finish_rows(I8Unfinished<Y> u) {
   int64_t j = 0;
   for (; j + W <= u.cols; j += W) i8_finish_columns<kEpilogue>(u, j, Whole{});
   if (j < u.cols) i8_finish_columns<kEpilogue>(u, j, Part{u.cols - j});
