@@ -8,6 +8,10 @@ namespace moltide::MOLTIDE_ISA {
 constexpr int kTile = 16;         // rows of a tile, and its columns of sums
 constexpr int kTileDepth = 32;    // bf16 products a tile adds to a sum
 constexpr int kTileBytes = 1024;  // of a tile
+// Of a matrix product: rows of a tile that are finished beside one step of the next one's products,
+// and bytes of packed weights that the L2 cache keeps while the rows of x pass by.
+constexpr int kRowsAtOnce = 4;
+constexpr int64_t kGroupBytes = 1 << 20;
 
 struct alignas(64) AmxConfig {
   uint8_t palette = 1;

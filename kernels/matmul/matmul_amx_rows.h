@@ -1,17 +1,13 @@
 // A block of rows on a kernel whose products run beside the vector units (AMX): 32 rows of x stay
 // in the L1 cache while a group of panels, kept by the L2 cache, passes by; a tile's last step is
 // taken in parts between the products of the next one. A Kernel says what matmul_blocks.h asks
-// for, but any stop along k at multiples of kPad leaves its bits alone.
+// for, but k is one block (no kBlockK), and a stop along it at multiples of kPad leaves its bits
+// alone.
 #pragma once
+#include "device/amx.h"
 #include "matmul/matmul_blocks.h"
 
 namespace moltide::MOLTIDE_ISA {
-
-// Bytes of W in a group of panels.
-constexpr int64_t kGroupBytes = 1 << 20;
-
-// Rows of a tile that are finished beside one step of products.
-constexpr int kRowsAtOnce = 4;
 
 // The next kRowsAtOnce rows of a tile of whole panels, if there are so many, from sums kLd apart.
 // Unrolled, with few addresses: scalar work would keep the products waiting.
@@ -40,58 +36,47 @@ template <class Kernel, int kEpilogue, class Y>
 void matmul_block_by_rows(const MatmulParams& p, int64_t row, int64_t rows, int64_t first_panel,
                           int64_t last_panel) {
   constexpr int64_t kHeight = Kernel::kRowAlign, kCols = Kernel::kMaxPanels * kPanel;
-  constexpr int64_t kTile = kHeight * kCols;
+  constexpr int64_t kSums = kHeight * kCols;
   const int64_t aligned = div_up(rows, kHeight) * kHeight;
-  const int64_t block_k = smaller(Kernel::kBlockK, div_up(p.k, kBf16Pad) * kBf16Pad);
-  const int64_t parts = div_up(block_k, Kernel::kInnerK);
-  const int64_t inner_k =
-      parts > 0 ? div_up(div_up(block_k, parts), kBf16Pad) * kBf16Pad : kBf16Pad;
+  const int64_t padded = div_up(p.k, kBf16Pad) * kBf16Pad, w_panel = panel_bytes(p.k, true);
+  const int64_t parts = bigger(div_up(padded, Kernel::kInnerK), 1);
+  const int64_t inner_k = div_up(div_up(padded, parts), kBf16Pad) * kBf16Pad;
   const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
-  const int64_t group =
-      smaller(steps, 1 + (kGroupBytes - 1) / (Kernel::kMaxPanels * panel_bytes(block_k, true) + 1));
+  const int64_t group = smaller(steps, 1 + (kGroupBytes - 1) / (Kernel::kMaxPanels * w_panel + 1));
   char* a_scratch = static_cast<char*>(thread_scratch(
-      Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * Kernel::kInBytes + 128))));
-  // Sums: two tiles that take turns; where k takes parts, a row of tiles; blocks, all of them.
-  const bool split = p.k > Kernel::kBlockK, whole = p.k <= inner_k;
-  const int64_t tiles = whole ? 2 : split ? steps * (aligned / kHeight) : group;
+      Scratch::matmul_a, static_cast<size_t>(aligned * (padded * Kernel::kInBytes + 128))));
+  // Two tiles of sums that take turns; where k takes parts, a row of tiles.
   float* sums = static_cast<float*>(
-      thread_scratch(Scratch::matmul_b, static_cast<size_t>(tiles * kTile * 4)));
-  const int64_t w_panel = panel_bytes(p.k, true);
+      thread_scratch(Scratch::matmul_b, static_cast<size_t>((parts == 1 ? 2 : group) * kSums * 4)));
+  const RowSource source = gather_rows<Kernel>(p, row, rows, 0, p.k, a_scratch);
   Unfinished<Y> last = unfinished<Y>(p, 0, 0, 0, 0, sums, kCols);
   int64_t count = 0;
 
-  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
-    const int64_t k1 = smaller(p.k, k0 + Kernel::kBlockK);
-    const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
-    for (int64_t first = 0; first < steps; first += group) {
-      const int64_t end = smaller(steps, first + group);
-      for (int64_t r = 0; r < rows; r += kHeight) {
-        const bool direct = r < source.direct_rows;
-        const int64_t a_bytes = direct ? source.direct_bytes : source.copied_bytes;
-        const char* a = direct ? source.direct + r * a_bytes
-                               : source.copied + (r - source.direct_rows) * a_bytes;
-        for (int64_t k = k0; k == k0 || k < k1; k += inner_k) {
-          const int64_t kn = smaller(inner_k, k1 - k);
-          for (int64_t step = first; step < end; ++step, ++count) {
-            const int64_t panel = first_panel + step * Kernel::kMaxPanels;
-            const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
-            const int64_t place = whole   ? count % 2
-                                  : split ? step * (aligned / kHeight) + r / kHeight
-                                          : step - first;
-            const char* b = static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * 2;
-            float* sum = sums + place * kTile;
-            Kernel::tile(panels, a + (k - k0) * 2, a_bytes, b, w_panel, kn, sum, kCols, k == 0,
-                         [&] { finish_some<kEpilogue, kCols>(last); });
-            if (k + kn < p.k) continue;
-            finish_all<kEpilogue>(last);
-            last = unfinished<Y>(p, row + r, smaller(kHeight, rows - r), panel * kPanel,
-                                 smaller(panels * kPanel, p.n - panel * kPanel), sum, kCols);
-            if (last.cols < kCols) finish_all<kEpilogue>(last);
-          }
+  for (int64_t first = 0; first < steps; first += group) {
+    const int64_t end = smaller(steps, first + group);
+    for (int64_t r = 0; r < rows; r += kHeight) {
+      const bool direct = r < source.direct_rows;
+      const int64_t a_bytes = direct ? source.direct_bytes : source.copied_bytes;
+      const char* a =
+          direct ? source.direct + r * a_bytes : source.copied + (r - source.direct_rows) * a_bytes;
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t k = part * inner_k, kn = bigger(smaller(inner_k, p.k - k), 0);
+        for (int64_t step = first; step < end; ++step, ++count) {
+          const int64_t panel = first_panel + step * Kernel::kMaxPanels;
+          const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
+          const char* b = static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * 2;
+          float* sum = sums + (parts == 1 ? count % 2 : step - first) * kSums;
+          Kernel::tile(panels, a + k * 2, a_bytes, b, w_panel, kn, sum, kCols, part == 0,
+                       [&] { finish_some<kEpilogue, kCols>(last); });
+          if (part + 1 < parts) continue;
+          finish_all<kEpilogue>(last);
+          last = unfinished<Y>(p, row + r, smaller(kHeight, rows - r), panel * kPanel,
+                               smaller(panels * kPanel, p.n - panel * kPanel), sum, kCols);
+          if (last.cols < kCols) finish_all<kEpilogue>(last);
         }
-        // The next rows may use the same place.
-        if (!whole) finish_all<kEpilogue>(last);
       }
+      // The next rows may use the same place.
+      if (parts > 1) finish_all<kEpilogue>(last);
     }
   }
   finish_all<kEpilogue>(last);

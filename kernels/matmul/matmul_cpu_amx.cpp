@@ -1,5 +1,4 @@
 // bf16 on AMX tiles: 16 rows of 32 products each, 2 x 2 tiles of sums.
-#include "device/amx.h"
 #include "device/transpose.h"
 #include "matmul/matmul_amx_rows.h"
 #include "matmul/matmul_dw_blocks.h"
@@ -27,39 +26,37 @@ MOLTIDE_INLINE void multiply(const char* a, const char* a_low, int64_t row_bytes
                              const char* b, int64_t panel_bytes, int64_t steps, float* c,
                              int64_t ldc, bool first, Between&& between) {
   const int64_t c_bytes = ldc * 4;
-  amx_order();
   if (first) {
-    _tile_zero(0);
-    _tile_zero(2);
-    if (NP == 2) _tile_zero(1);
-    if (NP == 2) _tile_zero(3);
+    tile_zero<0>();
+    tile_zero<2>();
+    if (NP == 2) tile_zero<1>();
+    if (NP == 2) tile_zero<3>();
   } else {
-    _tile_loadd(0, c, c_bytes);
-    _tile_loadd(2, c + kTile * ldc, c_bytes);
-    if (NP == 2) _tile_loadd(1, c + kTile, c_bytes);
-    if (NP == 2) _tile_loadd(3, c + kTile * ldc + kTile, c_bytes);
+    tile_load<0>(c, c_bytes);
+    tile_load<2>(c + kTile * ldc, c_bytes);
+    if (NP == 2) tile_load<1>(c + kTile, c_bytes);
+    if (NP == 2) tile_load<3>(c + kTile * ldc + kTile, c_bytes);
   }
   for (int64_t s = 0; s < steps; ++s) {
     read_tile<6, kStreamed == Streamed::b>(b, 64);
     read_tile<4, kStreamed == Streamed::a>(a, row_bytes);
-    _tile_dpbf16ps(0, 4, 6);
+    tile_multiply<0, 4, 6>();
     read_tile<5, kStreamed == Streamed::a>(a_low, row_bytes);
-    _tile_dpbf16ps(2, 5, 6);
+    tile_multiply<2, 5, 6>();
     if (NP == 2) {
       read_tile<7, kStreamed == Streamed::b>(b + panel_bytes, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_dpbf16ps(3, 5, 7);
+      tile_multiply<1, 4, 7>();
+      tile_multiply<3, 5, 7>();
     }
     between();
     a += a_step;
     a_low += a_step;
     b += kTileBytes;
   }
-  _tile_stored(0, c, c_bytes);
-  _tile_stored(2, c + kTile * ldc, c_bytes);
-  if (NP == 2) _tile_stored(1, c + kTile, c_bytes);
-  if (NP == 2) _tile_stored(3, c + kTile * ldc + kTile, c_bytes);
-  amx_order();
+  tile_store<0>(c, c_bytes);
+  tile_store<2>(c + kTile * ldc, c_bytes);
+  if (NP == 2) tile_store<1>(c + kTile, c_bytes);
+  if (NP == 2) tile_store<3>(c + kTile * ldc + kTile, c_bytes);
 }
 
 struct AmxKernel {
@@ -71,7 +68,7 @@ struct AmxKernel {
   static constexpr int kRowAlign = 2 * kTile;
   static constexpr int64_t kBlockRows = 384;
   static constexpr int64_t kInnerK = 640;
-  static constexpr int64_t kBlockK = 16384;
+  static constexpr int64_t kBlockK = INT64_MAX;
 
   static void begin() { amx_begin(); }
   static void end() { amx_end(); }

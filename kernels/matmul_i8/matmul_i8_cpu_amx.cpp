@@ -7,10 +7,6 @@ namespace {
 
 constexpr int kTileCodes = 64;  // in a row of a tile
 
-constexpr int kRows = 2 * kTile;
-constexpr int kRowsAtOnce = 4;            // finished in one go
-constexpr int64_t kGroupBytes = 1 << 20;  // of W, that the L2 cache keeps
-
 // Sums of 32 rows by 1 or 2 panels; between(): what the vector units do meanwhile, every step.
 template <int NP, class Between>
 MOLTIDE_INLINE void multiply(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
@@ -92,6 +88,7 @@ struct ByRows {
   template <int kEpilogue, class Y>
   static void run(const MatmulI8Params& p, int64_t row, int64_t rows, int64_t first_panel,
                   int64_t last_panel) {
+    constexpr int64_t kRows = AmxKernel::kRows;
     const I8Rows<AmxKernel> block(p, row, rows);
     const int64_t steps = block.k / kTileCodes;
     const int64_t at_once = steps > 0 ? div_up(kRows / kRowsAtOnce, steps) : 0;
