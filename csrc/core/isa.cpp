@@ -61,9 +61,17 @@ Isa parse(const std::string& name) {
       concat("instruction set '", name, "' is not available here; available: ", allowed));
 }
 
+bool is_intel() {
+#if defined(__x86_64__)
+  return __builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 Isa initial() {
   const char* forced = std::getenv("MOLTIDE_ISA");
-  return forced && *forced ? parse(forced) : available_isas().back();
+  return forced && *forced ? parse(forced) : fastest_isa(available_isas(), is_intel());
 }
 
 std::atomic<Isa>& active() {
@@ -94,6 +102,11 @@ const char* isa_name(Isa isa) {
 const std::vector<Isa>& available_isas() {
   static const std::vector<Isa> found = detect();
   return found;
+}
+
+Isa fastest_isa(const std::vector<Isa>& available, bool intel) {
+  const Isa last = available.back();
+  return intel && last == Isa::avx512_bf16 ? Isa::avx512_vnni : last;
 }
 
 Isa active_isa() {

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "core/env.h"
 #include "core/isa.h"
@@ -23,6 +24,15 @@ TEST(Isa, EveryAvailableOneCanBeForced) {
     EXPECT_EQ(active_isa(), isa);
   }
   set_isa(before);
+}
+
+TEST(Isa, Bf16ProductsOfIntelWithoutTilesAreNotTheFastest) {
+  std::vector<Isa> isas{Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16};
+  EXPECT_EQ(fastest_isa(isas, false), Isa::avx512_bf16);
+  EXPECT_EQ(fastest_isa(isas, true), Isa::avx512_vnni);
+  isas.push_back(Isa::amx);
+  EXPECT_EQ(fastest_isa(isas, true), Isa::amx);
+  EXPECT_EQ(fastest_isa({Isa::portable}, true), Isa::portable);
 }
 
 TEST(Isa, AnUnknownNameIsRefusedWithTheChoices) {

@@ -57,7 +57,10 @@ def test_the_environment_forces_one_for_the_command(isa, tmp_path):
 
 def test_the_best_one_is_the_default():
     report = json.loads(command("", "info", "--json").stdout)
-    assert report["instruction_set"] == _engine.available_isas()[-1]
+    last = _engine.available_isas()[-1]
+    # tests/cpp/test_isa.cpp says which of the two it is on whose processor.
+    allowed = {"avx512_bf16": {"avx512_bf16", "avx512_vnni"}}.get(last, {last})
+    assert report["instruction_set"] in allowed
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
