@@ -11,7 +11,9 @@ from beside.rows import Row
 # Ratio to the best peer of the run, residues/s.
 EMBED_BF16 = {"8M": 1.35, "35M": 1.2, "150M": 1.1, "650M": 1.1}
 EMBED_FLOAT32 = 1.2
-EMBED_COMMON = 6.0  # against Transformers SDPA float32, batch 8, file order
+# Our fastest of float32 and bf16 against Transformers SDPA float32, batch 8, file order. Where the
+# bars were set, float32's limit itself is 4.6 times that peer.
+EMBED_COMMON = 6.0
 EMBED_INT8 = 1.5  # against the best int8 peer
 INT8_OVER_BF16 = 1.2  # against our own bf16
 TRAIN = {"8M": 2.0, "35M": 1.6}
@@ -84,10 +86,10 @@ def _embedding(group: list[Row], limits: dict) -> Iterator[Verdict]:
         peer = best_peer(group, ("float32",))
         yield _ratio(f"{name}, float32, best float32 peer", EMBED_FLOAT32, own["float32"], peer)
     common = next((r for r in group if r.configuration.how == SDPA_FILE), None)
-    for dtype in plain:
-        if own[dtype] is not None and common is not None:
-            what = f"{name}, {dtype}, Transformers as most run it"
-            yield _ratio(what, EMBED_COMMON, own[dtype], common)
+    ours = max((own[d] for d in plain if own[d] is not None), key=lambda r: r.rate, default=None)
+    if ours is not None and common is not None:
+        what = f"{name}, {ours.configuration.dtype}, Transformers as most run it"
+        yield _ratio(what, EMBED_COMMON, ours, common)
     if own["int8"] is not None:
         peer = best_peer(group, ("int8",))
         yield _ratio(f"{name}, int8, best int8 peer", EMBED_INT8, own["int8"], peer)

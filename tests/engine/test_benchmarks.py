@@ -123,8 +123,9 @@ def test_verdict_compares_with_the_best_peer_of_each_class():
     words = _words(rows)
     assert words["embed 8M, bf16, best peer"] == "passed"  # 1.4 against 1.35
     assert words["embed 8M, float32, best float32 peer"] == "**missed**"  # 1.15 against 1.2
-    assert words["embed 8M, bf16, Transformers as most run it"] == "passed"
-    assert words["embed 8M, float32, Transformers as most run it"] == "**missed**"
+    assert words["embed 8M, bf16, Transformers as most run it"] == "passed"  # 7.0 against 6
+    # Without bf16, float32 is the fastest.
+    assert _words(rows[1:])["embed 8M, float32, Transformers as most run it"] == "**missed**"
     assert words["embed 8M, int8, best int8 peer"] == "**missed**"  # 1.44 against 1.5
     assert words["embed 8M, int8, our bf16"] == "**missed**"  # 1.11 against 1.2
     # A peer that failed is no peer.
