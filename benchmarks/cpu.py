@@ -20,6 +20,7 @@ from pathlib import Path
 
 from beside.configurations import ALL, ENGINES, MEASURED, cases
 from beside.report import accuracy_lines, profile_lines, report_lines, write_results
+from beside.rows import ONEDNN_ISA
 from beside.run import Run
 
 
@@ -42,7 +43,9 @@ def parse() -> argparse.Namespace:
     add("--skip-slow", action="store_true", help="leave out eager attention and torch.compile")
     add("--clock", choices=["wall", "cpu"], default="wall",
         help="cpu: processor time, fair to all on a shared machine (one thread only)")  # fmt: skip
-    add("--isa", default="", help="moltide's instruction set (default: the best)")
+    add("--isa", default="", choices=list(ONEDNN_ISA),
+        help="hold moltide, and the peers that compute with oneDNN (torch, OpenVINO), to this "
+        "instruction set (default: the best)")  # fmt: skip
     add("--folder", type=Path, help="keeps model files and rows (default: temporary)")
     add("--resume", action="store_true", help="take rows of the same commit from --folder")
     add("--write", action="store_true", help="store table, CSV and chart in benchmarks/results")

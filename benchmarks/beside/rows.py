@@ -25,6 +25,17 @@ class WorkerError(Exception):
     """A measurement's process failed; its last lines say how."""
 
 
+# What oneDNN, the products of torch and OpenVINO, calls our instruction sets.
+ONEDNN_ISA = {
+    "portable": "SSE41",
+    "avx2": "AVX2",
+    "avx512": "AVX512_CORE",
+    "avx512_vnni": "AVX512_CORE_VNNI",
+    "avx512_bf16": "AVX512_CORE_BF16",
+    "amx": "AVX512_CORE_AMX",
+}
+
+
 def environment(threads: int, isa: str, folder: Path) -> dict[str, str]:
     count = str(threads)
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -36,7 +47,9 @@ def environment(threads: int, isa: str, folder: Path) -> dict[str, str]:
     }
     # Bytecode is kept, as pip keeps it: start-up is not the time that compiling sources takes.
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, **settings, **({"MOLTIDE_ISA": isa} if isa else {})}
+    if isa:
+        settings |= {"MOLTIDE_ISA": isa, "ONEDNN_MAX_CPU_ISA": ONEDNN_ISA[isa]}
+    return {**kept, **settings}
 
 
 def run_worker(spec: dict, env: dict[str, str], limit: float | None = None) -> dict:
