@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from collections.abc import Iterator
@@ -53,10 +54,20 @@ def _no_record(file: Path, first: str) -> DataError:
     )
 
 
-def _first_character(file: Path, whole: bool = False) -> str:
-    """The first character that is no white space; `whole`: a gzip file is checked to its end.
+def _expect_text(name: str, stream: io.BufferedIOBase) -> None:
+    """Read to the end; raises DataError at a zero byte."""
+    before = 0
+    while block := stream.read(1 << 20):
+        if (at := block.find(b"\0")) >= 0:
+            raise DataError(f"{name}: byte {before + at + 1:,} is zero, which is no text; damaged?")
+        before += len(block)
 
-    pyfastx stops at the end of a truncated gzip file without a word, hence the full pass.
+
+def _first_character(file: Path, whole: bool = False) -> str:
+    """The first character that is no white space; `whole`: the file is checked to its end.
+
+    pyfastx stops at the end of a truncated gzip file, and leaves out the zeros that a crashed disk
+    or a download fills a file with, without a word: hence the full pass.
     """
     with file.open("rb") as plain:
         packed = plain.read(2) == b"\x1f\x8b"
@@ -68,8 +79,9 @@ def _first_character(file: Path, whole: bool = False) -> str:
                 if not block:
                     break
                 head = block.removeprefix(b"\xef\xbb\xbf").lstrip()
-            while whole and packed and stream.read(1 << 20):
-                pass
+            if whole:
+                stream.seek(0)
+                _expect_text(file.name, stream)
     except (EOFError, OSError, zlib.error) as error:
         if isinstance(error, PermissionError):
             raise

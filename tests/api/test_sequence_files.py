@@ -41,6 +41,8 @@ def test_fasta(tmp_path: Path, newline: str, packed: bool) -> None:
         (b"", "the file is empty"),
         (b"MKTAY\n", "no FASTA record .a line that begins with '>'.; it starts with 'M'"),
         (gzip.compress(FASTA.encode())[:-30], "truncated or damaged gzip"),
+        (b">a\nMKT\0\0\0", "x.fa: byte 7 is zero"),
+        (gzip.compress(b">a\nMKT\0"), "x.fa: byte 7 is zero"),
     ],
 )
 def test_what_is_no_fasta(tmp_path: Path, data: bytes, says: str) -> None:
