@@ -16,6 +16,7 @@ EMBED_FLOAT32 = 1.2
 EMBED_COMMON = 6.0
 EMBED_INT8 = 1.5  # against the best int8 peer
 INT8_OVER_BF16 = 1.2  # against our own bf16
+# Our fastest of float32 and bf16 against the best peer of both.
 TRAIN = {"8M": 2.0, "35M": 1.6}
 # Share of the limit of the matrix product, end to end, bf16.
 SHARE = {"8M": 0.75, "35M": 0.85, "150M": 0.85, "650M": 0.85}
@@ -56,6 +57,11 @@ def _own(group: list[Row], dtype: str) -> Row | None:
     return next(found, None)
 
 
+def _fastest(group: list[Row], dtypes: tuple[str, ...]) -> Row | None:
+    own = filter(None, (_own(group, dtype) for dtype in dtypes))
+    return max(own, key=lambda r: r.rate, default=None)
+
+
 def best_peer(group: list[Row], dtypes: tuple[str, ...]) -> Row | None:
     peers = (
         r for r in group if r.configuration.engine != "moltide" and r.configuration.dtype in dtypes
@@ -86,7 +92,7 @@ def _embedding(group: list[Row], limits: dict) -> Iterator[Verdict]:
         peer = best_peer(group, ("float32",))
         yield _ratio(f"{name}, float32, best float32 peer", EMBED_FLOAT32, own["float32"], peer)
     common = next((r for r in group if r.configuration.how == SDPA_FILE), None)
-    ours = max((own[d] for d in plain if own[d] is not None), key=lambda r: r.rate, default=None)
+    ours = _fastest(group, plain)
     if ours is not None and common is not None:
         what = f"{name}, {ours.configuration.dtype}, Transformers as most run it"
         yield _ratio(what, EMBED_COMMON, ours, common)
@@ -113,13 +119,13 @@ def _embedding(group: list[Row], limits: dict) -> Iterator[Verdict]:
 
 def _training(group: list[Row], limits: dict) -> Iterator[Verdict]:
     case = group[0].case
-    for dtypes, dtype in ((("float32", "bf16"), "bf16"), (("float32",), "float32")):
-        own = _own(group, dtype)
-        if own is None:
-            continue
-        peer = best_peer(group, dtypes)
-        against = "best peer" if dtype == "bf16" else "best float32 peer"
-        yield _ratio(f"{case.name}, {dtype}, {against}", TRAIN[case.size], own, peer)
+    plain = ("float32", "bf16")
+    ours = _fastest(group, plain)
+    if ours is not None:
+        what = f"{case.name}, {ours.configuration.dtype}, best peer"
+        yield _ratio(what, TRAIN[case.size], ours, best_peer(group, plain))
+    for own in filter(None, (_own(group, dtype) for dtype in plain)):
+        dtype = own.configuration.dtype
         peers = [
             r
             for r in group
