@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import signal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,15 @@ from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
 from moltide.encoder import Encoder
 from moltide.errors import ConfigError, DataError
-from moltide.training import FitPlan, TrainSettings, epoch_batches, make_plan
+from moltide.training import (
+    CheckpointFile,
+    FitPlan,
+    Interrupted,
+    StopRequest,
+    TrainSettings,
+    epoch_batches,
+    make_plan,
+)
 from moltide.training.log import JsonLog
 from moltide.training.loop import _Run
 from moltide.training.progress import Pace, SilentView, clock
@@ -139,7 +150,7 @@ def test_the_start_is_kept_where_no_epoch_is_better(monkeypatch: pytest.MonkeyPa
     # Patience counts from the best epoch, not from the start.
     assert [epoch.score for epoch in result.history] == [0.1, 0.3, 0.4, 0.2]
     assert (result.best_epoch, result.best_score) == (0, 0.5)
-    assert result.kept == "the start (none of 4 epochs was better)"
+    assert result.kept == "the start of 4 epochs"
     after = named(encoder)
     assert all(np.array_equal(values, after[name]) for name, values in before.items())
 
@@ -174,18 +185,54 @@ def test_a_run_out_of_time_says_so_unless_it_is_done(
     assert (result.stopped, result.steps) == (stopped, slow + 1)
 
 
-def test_the_log_has_every_step_and_epoch(tmp_path: object) -> None:
-    path = f"{tmp_path}/log.jsonl"
-    log = JsonLog(path)
+def logged(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_log_has_every_step_and_epoch(tmp_path: Path) -> None:
+    log = JsonLog(tmp_path / "log.jsonl")
     settings = TrainSettings(epochs=2, batch_size=16)
     _, result = fit_assay_model(tiny_encoder(), rows(40), None, SPEC, settings, log=log)
     log.close()
-    with open(path) as stream:
-        lines = [json.loads(line) for line in stream]
+    lines = logged(tmp_path / "log.jsonl")
     steps = [one for one in lines if "grad_norm" in one]
     assert [one["step"] for one in steps] == list(range(1, result.steps + 1))
     assert [one["epoch"] for one in lines if "seconds" in one] == [1, 2]
     assert all(math.isfinite(one["loss"]) for one in lines)
+
+
+def test_the_log_has_the_start_that_competes_with_the_epochs(tmp_path: Path) -> None:
+    log, settings = JsonLog(tmp_path / "log.jsonl"), TrainSettings(epochs=2, batch_size=16)
+    valid = rows(60).take(range(40, 60))
+    fit_assay_model(tiny_encoder(), rows(40), valid, SPEC, settings, log=log)
+    log.close()
+    epochs = [one for one in logged(tmp_path / "log.jsonl") if "score" in one]
+    assert [(one["epoch"], one["step"]) for one in epochs] == [(0, 0), (1, 3), (2, 6)]
+    assert epochs[0]["loss"] is None
+    assert math.isfinite(epochs[0]["score"])
+
+
+def test_a_run_stopped_before_its_first_step_scores_the_start_once(tmp_path: Path) -> None:
+    log, settings = JsonLog(tmp_path / "log.jsonl"), TrainSettings(epochs=1, batch_size=16)
+    checkpoint = CheckpointFile(tmp_path / "train.safetensors")
+
+    def run(stop: StopRequest | None) -> None:
+        valid = rows(60).take(range(40, 60))
+        fit_assay_model(
+            *(tiny_encoder(), rows(40), valid, SPEC, settings),
+            checkpoint=checkpoint,
+            log=log,
+            stop=stop,
+        )
+        log.close()
+
+    asked = StopRequest()
+    asked.signum = signal.SIGTERM
+    with pytest.raises(Interrupted):
+        run(asked)
+    run(None)
+    found = logged(tmp_path / "log.jsonl")
+    assert [one["epoch"] for one in found if "score" in one] == [0, 1]
 
 
 def test_targets_are_standardised_on_the_training_rows() -> None:

@@ -82,7 +82,8 @@ def fit(
         checkpoint: where the state is kept while training; a checkpoint with this `fingerprint`
             is continued.
         log: rows {"stage", "step", "epoch", "loss", "grad_norm", "lr", "tokens"} a step and
-            {"stage", "epoch", "step", "loss", "score", "seconds"} an epoch.
+            {"stage", "epoch", "step", "loss", "score", "seconds"} an epoch, the start as epoch 0
+            (loss null) where it is scored.
         stop: when it is set, the state is saved and `Interrupted` is raised.
 
     Raises:
@@ -96,7 +97,7 @@ def fit(
     view = view or SilentView()
     view.begin(plan.steps, run.state.step, run.state.history)
     state = run.state
-    if evaluate is not None and state.step == 0:
+    if evaluate is not None and state.step == 0 and state.best_score is None:
         run.score_start(evaluate)
     while not state.stopped:
         batches = epoch_batches(n, settings.batch_size, settings.seed, state.epoch)
@@ -192,6 +193,7 @@ class _Run:
         state.best_epoch, state.best_score = 0, float(evaluate())
         state.seconds += time.perf_counter() - start
         self.best = self.parameters()
+        self.log_epoch(0, None, state.best_score)
 
     def end_epoch(self, evaluate: Callable[[], float] | None) -> Epoch:
         state = self.state
@@ -214,17 +216,20 @@ class _Run:
             state.best_epoch, state.best_score = done.epoch, score
             # Without a validation metric the last epoch is the best, and needs no copy.
             self.best = self.parameters() if score is not None else {}
+        self.log_epoch(done.epoch, done.loss, score)
+        return done
+
+    def log_epoch(self, epoch: int, loss: float | None, score: float | None) -> None:
         self.log.write(
             {
                 "stage": self.stage,
-                "epoch": done.epoch,
-                "step": done.step,
-                "loss": done.loss,
+                "epoch": epoch,
+                "step": self.state.step,
+                "loss": loss,
                 "score": None if score is None or math.isnan(score) else score,
-                "seconds": round(state.seconds, 3),
+                "seconds": round(self.state.seconds, 3),
             }
         )
-        return done
 
     def parameters(self) -> dict[str, np.ndarray]:
         state = self.trainer.state()
