@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.options import option
 from moltide.packed import Adapter, PackedModel
 from moltide.peft_format import (
     AdapterSettings,
@@ -52,7 +53,9 @@ def add(
         if target not in allowed:
             raise ConfigError(f"target {target!r}; allowed: {', '.join(allowed)}")
     if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= encoder.width:
-        raise ConfigError(f"rank is {rank!r}; allowed: an integer from 1 to {encoder.width}")
+        raise ConfigError(
+            f"{option('rank')} is {rank!r}; allowed: an integer from 1 to {encoder.width}"
+        )
     if not 0 <= dropout < 1:
         raise ConfigError(f"dropout is {dropout!r}; allowed: 0 up to but not 1")
     encoder.model.add_adapter(name, rank, alpha, dropout, list(targets), seed)

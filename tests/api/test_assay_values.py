@@ -344,7 +344,7 @@ def test_targets_of_different_kinds(tmp_path: Path) -> None:
      {"on_bad_row": "x"}, {"numbering": "one"}],
 )  # fmt: skip
 def test_options_say_what_is_allowed(tmp_path: Path, option: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="expected"):
+    with pytest.raises(ConfigError, match=f"{next(iter(option))} is .*; allowed: "):
         read(tmp_path, {"sequence": SEQUENCES, "y": Y}, **option)
 
 

@@ -181,7 +181,7 @@ def test_cleaning_is_noted() -> None:
 def test_wrong_arguments() -> None:
     with pytest.raises(TypeError, match="sequence 1 is int, expected a string"):
         read_sequences(["MKT", 3])
-    with pytest.raises(ConfigError, match="expected one of error, set_aside"):
+    with pytest.raises(ConfigError, match="allowed: error, set_aside"):
         read_sequences(["MKT"], on_bad_row="drop")
     with pytest.raises(FileNotFoundError):
         read_sequences("no_such_file.csv")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from moltide.errors import ConfigError
+from moltide.options import check_choice, option
 
 # Fewer cannot be dealt out to train, valid and test.
 MIN_SEQUENCES = 10
@@ -43,15 +43,17 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
-            value: Any = getattr(self, name)
-            if value not in allowed:
-                raise ConfigError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+            check_choice(name, getattr(self, name), allowed)
         if isinstance(self.numbering, str) and self.numbering != "auto":
             raise ConfigError(
-                f"numbering={self.numbering!r}: expected 'auto' or the number of the first residue"
+                f"{option('numbering')} is {self.numbering!r}; allowed: 'auto', or the number of "
+                "the first residue"
             )
         if self.sequence is not None and self.fasta is not None:
-            raise ConfigError("give the sequences as a column (sequence) or as FASTA, not both")
+            raise ConfigError(
+                f"give the sequences as a column ({option('sequence')}) or as FASTA "
+                f"({option('fasta')}), not both"
+            )
 
     @property
     def offset(self) -> int | None:

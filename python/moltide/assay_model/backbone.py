@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.options import option
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -52,7 +53,9 @@ def check_training_dtype(dtype: str) -> None:
         ConfigError: int8.
     """
     if dtype == "int8":
-        raise ConfigError("dtype 'int8' is for inference; train in 'float32' or 'bf16'")
+        raise ConfigError(
+            f"{option('dtype')} 'int8' is for inference; train in 'float32' or 'bf16'"
+        )
 
 
 def weights_hash(encoder: Encoder) -> str:

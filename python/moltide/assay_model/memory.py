@@ -8,6 +8,7 @@ import numpy as np
 
 from moltide.assay_model.preparation import Preparation
 from moltide.errors import MemoryPlanError
+from moltide.options import option
 from moltide.wording import bytes_text
 
 
@@ -63,12 +64,12 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
     settings = ready.settings
     advice = "a smaller backbone, or shorter sequences"
     if settings.adapter == "full":
-        advice = "adapter lora, " + advice
+        advice = f"{option('adapter', 'lora')}, {advice}"
     longest = int(ready.data.lengths.max())
     if longest < settings.max_tokens:
         advice = (
-            f"max_tokens below {settings.max_tokens:,} (the longest sequence has {longest:,}), "
-            + advice
+            f"{option('max_tokens')} below {settings.max_tokens:,} (the longest sequence has "
+            f"{longest:,}), {advice}"
         )
     raise MemoryPlanError(
         f"a training step needs {bytes_text(plan['total'])} ({parts}); "

@@ -26,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        from moltide.cli.app import build
+        from moltide.cli.app import build, flags_of
+        from moltide.options import typed_options
 
         command = build(given[0] if given else None)
         if alone:
             gc.freeze()
             gc.enable()
-        code = command(given, standalone_mode=False, prog_name="moltide")
+        with typed_options(flags_of(command, given)):
+            code = command(given, standalone_mode=False, prog_name="moltide")
     except SystemExit as stop:
         return int(stop.code) if isinstance(stop.code, int) else 1
     except BaseException as error:

@@ -7,7 +7,7 @@ import importlib
 import os
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -57,6 +57,16 @@ def build(first: str | None = None) -> Any:
         module = importlib.import_module(f"moltide.cli.{name}")
         app.command(help=module.HELP, epilog=module.EPILOG)(stoppable(module.COMMAND))
     return typer.main.get_command(app)
+
+
+def flags_of(app: Any, arguments: Sequence[str]) -> dict[str, str]:
+    """Flag by option name, of the subcommand that `arguments` call."""
+    command = app.commands.get(arguments[0]) if arguments else None
+    return {
+        parameter.name: max(parameter.opts, key=len)
+        for parameter in getattr(command, "params", ())
+        if parameter.param_type_name == "option"
+    }
 
 
 def stoppable(command: Callable[..., None]) -> Callable[..., None]:

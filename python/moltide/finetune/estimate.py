@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from moltide.assay_model.memory import settle_memory, step_memory
 from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.preparation import Preparation, prepare
+from moltide.options import option
 from moltide.training.plan import make_plan, time_steps
 from moltide.training.progress import clock
 from moltide.wording import bytes_text, count_text
@@ -103,7 +104,7 @@ def _time_lines(ready: Preparation) -> list[str]:
     n = len(ready.data)
     a_step = time_steps(ready.trainer(), n, ready.settings)
     plan = make_plan(n, ready.settings, lambda: a_step)
-    why = " (cut to max_minutes)" if plan.why == "time" else ""
+    why = f" (cut to {option('max_minutes')})" if plan.why == "time" else ""
     return [
         f"time: {1000 * a_step:,.0f} ms a step, {plan.steps:,} steps{why}: about "
         f"{clock(a_step * plan.steps)} of training, if it does not end early"

@@ -16,6 +16,7 @@ from moltide.assay_model.backbone import BACKBONE
 from moltide.assay_model.files import CONFIG, FORMAT, HEAD, MODEL
 from moltide.atomic import atomic_write_text
 from moltide.errors import ConfigError
+from moltide.options import option
 from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 LOG, REPORT, SPLIT = "log.jsonl", "report.html", "split.csv"
@@ -101,7 +102,7 @@ class RunFolder:
         if foreign:
             raise ConfigError(
                 f"{self.path} is not empty ({', '.join(foreign[:_SHOWN])}) and holds no run; "
-                "choose another folder, or --overwrite"
+                f"choose another folder, or {option('overwrite', True)}"
             )
 
     def check(self, overwrite: bool) -> None:
@@ -186,7 +187,7 @@ class RunFolder:
         what = "an interrupted run" if self.state == "resume" else "a finished run"
         return ConfigError(
             f"{self.path} holds {what} with other settings or data: {shown}{more}. Use the same to "
-            "go on, another --out, or --overwrite to start again"
+            f"go on, another {option('out')}, or {option('overwrite', True)} to start again"
         )
 
     def _clear(self) -> None:
@@ -243,7 +244,7 @@ def check_writable(path: Path) -> None:
 
 def _check_folder(path: Path) -> None:
     if path.exists() and not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file; --out is a folder")
+        raise NotADirectoryError(f"{path} is a file; {option('out')} is a folder")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

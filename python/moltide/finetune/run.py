@@ -18,6 +18,7 @@ from moltide.finetune.results import verdict_details
 from moltide.finetune.stages import Stages
 from moltide.finetune.table import check_parts, rows_of, spec_of
 from moltide.finetune.voice import SilentVoice, Voice
+from moltide.options import option
 
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
@@ -156,7 +157,10 @@ def _already_finished(folder: RunFolder, voice: Voice) -> RunSummary:
     metrics = json.loads(folder.file(names.METRICS).read_text(encoding="utf-8"))
     voice.section(
         "finished before",
-        [f"{folder.path} holds this very run; nothing to do (--overwrite runs it again)"],
+        [
+            f"{folder.path} holds this very run; nothing to do ({option('overwrite', True)} runs "
+            "it again)"
+        ],
     )
     voice.verdict(str(metrics.get("verdict", "")), verdict_details(metrics))
     return RunSummary(folder.path, "already finished", metrics)

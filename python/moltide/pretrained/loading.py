@@ -6,6 +6,7 @@ import os
 
 from moltide.encoder import Encoder
 from moltide.errors import ConfigError
+from moltide.options import option
 from moltide.pretrained.checkpoint import read_checkpoint
 from moltide.pretrained.locate import locate
 from moltide.pretrained.vocabulary import read_tokenizer
@@ -43,7 +44,9 @@ def load(
     """
     check_device(device)
     if dtype not in ("auto", "float32", "bf16", "int8"):
-        raise ConfigError(f"dtype is {dtype!r}; allowed: 'auto', 'float32', 'bf16', 'int8'")
+        raise ConfigError(
+            f"{option('dtype')} is {dtype!r}; allowed: 'auto', 'float32', 'bf16', 'int8'"
+        )
     files = locate(
         name_or_path,
         revision=revision,
@@ -73,7 +76,7 @@ def check_device(device: str) -> None:
         return
     if device.split(":")[0] in ("cuda", "gpu"):
         raise ConfigError(
-            f"device is {device!r}: this build of moltide has no CUDA backend; "
-            "use device='cpu' (or 'auto')"
+            f"{option('device')} is {device!r}: this build of moltide has no CUDA backend; "
+            f"use {option('device', 'cpu')} (or 'auto')"
         )
-    raise ConfigError(f"device is {device!r}; allowed: 'auto', 'cpu'")
+    raise ConfigError(f"{option('device')} is {device!r}; allowed: 'auto', 'cpu'")

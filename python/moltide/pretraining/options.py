@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from moltide.errors import ConfigError
+from moltide.options import check_choice, check_integer, check_number, option
 from moltide.pretraining.order import OrderSettings
 from moltide.pretraining.reading import Columns
 from moltide.tokenizer import FRAME
@@ -112,89 +112,79 @@ class PretrainOptions:
             ConfigError: naming the option, its value, and what is allowed.
         """
         if isinstance(self.train, (str, os.PathLike)) or not self.train:
-            raise ConfigError("train is a list of one or more files")
+            raise ConfigError(f"{option('train')} is a list of one or more files")
         for name, allowed in (("long", LONG), ("schedule", SCHEDULES), ("keep", KEEP)):
-            self._choice(name, allowed)
-        self._choice("save_dtype", ("float32", "bf16"))
-        self._choice("dtype", ("auto", "float32", "bf16"))
-        self._choice("on_bad_row", ("error", "set_aside"))
+            check_choice(name, getattr(self, name), allowed)
+        check_choice("save_dtype", self.save_dtype, ("float32", "bf16"))
+        check_choice("dtype", self.dtype, ("auto", "float32", "bf16"))
+        check_choice("on_bad_row", self.on_bad_row, ("error", "set_aside"))
         for name in ("shortest", "longest", "batch_tokens", "max_tokens", "valid_tokens"):
-            self._integer(name, 1)
+            check_integer(name, getattr(self, name), 1)
         for name in ("layers", "width", "heads", "ffn_width", "steps", "valid_every"):
-            self._integer(name, 1, optional=True)
-        self._integer("save_every", 1, optional=True)
-        self._integer("threads", 1, optional=True)
-        self._integer("warmup", 0, optional=True)
-        self._integer("seed", 0)
-        self._number("holdout", 0, 0.5, above=True)
+            check_integer(name, getattr(self, name), 1, optional=True)
+        for name in ("save_every", "threads"):
+            check_integer(name, getattr(self, name), 1, optional=True)
+        check_integer("warmup", self.warmup, 0, optional=True)
+        check_integer("seed", self.seed, 0)
+        check_number("holdout", self.holdout, 0, 0.5, above=True)
         for name in ("mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
-            self._number(name, 0, 1)
-        self._number("identity", 0.3, 1)
-        self._number("mask_rate", 0, 1, above=True)
-        self._number("cluster_weight", 0, 10, optional=True)
+            check_number(name, getattr(self, name), 0, 1)
+        check_number("identity", self.identity, 0.3, 1)
+        check_number("mask_rate", self.mask_rate, 0, 1, above=True)
+        check_number("cluster_weight", self.cluster_weight, 0, 10, optional=True)
         for name in ("init", "epochs", "max_minutes"):
-            self._number(name, 0, math.inf, above=True, optional=True)
-        self._number("lr", 0, 10, above=True, optional=True)
+            check_number(name, getattr(self, name), 0, above=True, optional=True)
+        check_number("lr", self.lr, 0, 10, above=True, optional=True)
         for name in ("weight_decay", "clip_norm"):
-            self._number(name, 0, math.inf)
+            check_number(name, getattr(self, name), 0)
         self._check_together()
 
     def _check_together(self) -> None:
         if self.mask_token + self.mask_random > 1:
             raise ConfigError(
-                f"mask_token {self.mask_token:g} and mask_random {self.mask_random:g} add up to "
-                "more than 1; the rest stays as it is"
+                f"{option('mask_token')} {self.mask_token:g} and {option('mask_random')} "
+                f"{self.mask_random:g} add up to more than 1; the rest stays as it is"
             )
+        longest = option("longest")
         if self.longest < self.shortest:
-            raise ConfigError(f"longest is {self.longest}, below shortest ({self.shortest})")
+            raise ConfigError(
+                f"{longest} is {self.longest}, below {option('shortest')} ({self.shortest})"
+            )
         for name in ("batch_tokens", "max_tokens"):
             if getattr(self, name) < self.longest + FRAME:
                 raise ConfigError(
-                    f"{name} is {getattr(self, name)}; a sequence of {self.longest} residues "
-                    f"(--longest) takes {self.longest + FRAME} tokens"
+                    f"{option(name)} is {getattr(self, name)}; a sequence of {self.longest} "
+                    f"residues ({longest}) takes {self.longest + FRAME} tokens"
                 )
         if self.cluster_weight is not None and self.cluster is None:
-            raise ConfigError("cluster_weight needs clusters: name their column (--cluster)")
+            raise ConfigError(
+                f"{option('cluster_weight')} needs clusters: name their column "
+                f"({option('cluster')})"
+            )
+        self._check_source()
+
+    def _check_source(self) -> None:
+        """Where the model comes from."""
+        layers, width, heads = option("layers"), option("width"), option("heads")
+        config, backbone = option("config"), option("backbone")
         shape = [name for name in ("layers", "width", "heads") if getattr(self, name) is not None]
         sources = [name for name in ("config", "backbone") if getattr(self, name) is not None]
         if len(sources) == 2 or (sources and (shape or self.ffn_width is not None)):
             raise ConfigError(
-                "the model comes from one place: --layers, --width and --heads, or --config, or "
-                "--backbone"
+                f"the model comes from one place: {layers}, {width} and {heads}, or {config}, or "
+                f"{backbone}"
             )
         if not sources and len(shape) < 3:
             raise ConfigError(
-                "which model? --layers, --width and --heads of a new one, a published config.json "
-                "(--config), or a checkpoint to go on from (--backbone)"
+                f"which model? {layers}, {width} and {heads} of a new one, a published "
+                f"config.json ({config}), or a checkpoint to go on from ({backbone})"
             )
         if self.backbone is not None and self.init is not None:
-            raise ConfigError("init is for new weights; --backbone has its own")
+            raise ConfigError(f"{option('init')} is for new weights; {backbone} has its own")
         if not sources and int(self.width or 0) % int(self.heads or 1):
-            raise ConfigError(f"heads is {self.heads}; allowed: a divisor of width {self.width}")
-
-    def _choice(self, name: str, allowed: tuple[str, ...]) -> None:
-        if getattr(self, name) not in allowed:
-            raise ConfigError(f"{name} is {getattr(self, name)!r}; allowed: {', '.join(allowed)}")
-
-    def _integer(self, name: str, low: int, optional: bool = False) -> None:
-        value = getattr(self, name)
-        if optional and value is None:
-            return
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < low:
-            raise ConfigError(f"{name} is {value!r}; allowed: an integer of {low} or more")
-
-    def _number(
-        self, name: str, low: float, high: float, above: bool = False, optional: bool = False
-    ) -> None:
-        value = getattr(self, name)
-        if optional and value is None:
-            return
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = fits and math.isfinite(value) and (low < value if above else low <= value)
-        if not fits or value > high:
-            floor = f"above {low:g}" if above else f"{low:g} or more"
-            ceiling = f", at most {high:g}" if math.isfinite(high) else ""
-            raise ConfigError(f"{name} is {value!r}; allowed: a number {floor}{ceiling}")
+            raise ConfigError(
+                f"{heads} is {self.heads}; allowed: a divisor of {width} {self.width}"
+            )
 
     @property
     def peak_lr(self) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import MemoryPlanError
+from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order, batches, batches_an_epoch
 from moltide.pretraining.start import engine_trainer
@@ -96,8 +97,9 @@ def step_memory(encoder: Encoder, options: PretrainOptions) -> dict[str, int]:
         )
         raise MemoryPlanError(
             f"a training step needs {bytes_text(plan['total'])} ({parts}); "
-            f"{bytes_text(plan['available'])} are free. What helps: a smaller --max-tokens (and "
-            "--longest), --recompute, or a smaller model"
+            f"{bytes_text(plan['available'])} are free. What helps: a smaller "
+            f"{option('max_tokens')} (and {option('longest')}), {option('recompute', True)}, or a "
+            "smaller model"
         )
     return plan
 

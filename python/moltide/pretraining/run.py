@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from moltide.errors import ConfigError, DataError, MoltideError
 from moltide.finetune.folder import check_writable
 from moltide.finetune.voice import SilentVoice, Voice
+from moltide.options import option
 from moltide.pretrained.loading import check_device
 from moltide.pretraining import folder as names
 from moltide.pretraining.corpus import Corpus, open_corpus, sha256_of
@@ -159,7 +160,7 @@ def _prepare(
     if not windows.count:
         raise DataError(
             f"{windows.lengths.sum():,} residues to validate on are too few to hide any; give more "
-            "with --valid, or raise --holdout"
+            f"with {option('valid')}, or raise {option('holdout')}"
         )
     voice.section("split", [*parts.lines, windows_line(windows.count, len(windows))])
     order = Order(corpus, parts.train, options.order())
@@ -198,7 +199,7 @@ def _refuse_early(options: PretrainOptions) -> None:
     if options.backbone is not None and folder.path.is_dir():
         backbone = Path(options.backbone)
         if backbone.is_dir() and backbone.samefile(folder.path):
-            raise ConfigError(f"{folder.path} is the --backbone; write to another folder")
+            raise ConfigError(f"{folder.path} is the {option('backbone')}; write to another folder")
     folder.refuse_foreign(options.overwrite)
     if options.dry_run:
         return
@@ -228,7 +229,10 @@ def _already_finished(folder: PretrainFolder, voice: Voice) -> RunSummary:
     metrics = json.loads(folder.file(names.METRICS).read_text(encoding="utf-8"))
     voice.section(
         "finished before",
-        [f"{folder.path} holds this very run; nothing to do (--overwrite runs it again)"],
+        [
+            f"{folder.path} holds this very run; nothing to do ({option('overwrite', True)} runs "
+            "it again)"
+        ],
     )
     voice.verdict(str(metrics.get("verdict", "")))
     return RunSummary(folder.path, "already finished", metrics)

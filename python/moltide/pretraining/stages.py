@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.atomic import atomic_write_text
+from moltide.options import option
 from moltide.pretraining import folder as names
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.events import Events
@@ -129,7 +130,7 @@ class Stages:
     def _model_lines(self) -> list[str]:
         config, options, plan = self.encoder.config, self.options, self.plan
         passes = plan.steps / plan.steps_an_epoch
-        why = {"time": " (cut to max_minutes)"}.get(plan.why, "")
+        why = f" (cut to {option('max_minutes')})" if plan.why == "time" else ""
         return [
             f"{config['layers']} layers, width {config['width']}, {config['heads']} heads, "
             f"{count_text(parameter_count(self.encoder))} parameters, {self.encoder.dtype}",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
 from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
@@ -79,7 +80,8 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
         limit = config["max_positions"] - config.get("position_offset", 0) - FRAME
         if options.longest > limit:
             raise ConfigError(
-                f"longest is {options.longest}; the model has learned positions for {limit} of them"
+                f"{option('longest')} is {options.longest}; the model has learned positions for "
+                f"{limit} of them"
             )
     unknown = [r for r in RESIDUES if encoder.tokenizer.id_of(r) == encoder.tokenizer.unk_id]
     if unknown or len(encoder.tokenizer) > config["vocab"]:

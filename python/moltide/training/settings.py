@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moltide.errors import ConfigError
+from moltide.options import check_choice, check_integer, check_number, option
 
 ADAPTERS = ("lora", "full", "head")
 LOSSES = ("auto", "mse", "huber", "ranking", "tobit", "bce", "cross_entropy")
@@ -112,30 +113,32 @@ class TrainSettings:
         Raises:
             ConfigError: naming the setting, its value, and what is allowed.
         """
-        _choice("adapter", self.adapter, ADAPTERS)
-        _choice("pool", self.pool, ("mean", "cls"))
-        _choice("head_start", self.head_start, HEAD_STARTS)
-        _choice("loss", self.loss, LOSSES)
-        _choice("schedule", self.schedule, SCHEDULES)
-        _integer("rank", self.rank, 1)
-        _integer("head_hidden", self.head_hidden, 0)
-        _integer("batch_size", self.batch_size, 1)
-        _integer("max_tokens", self.max_tokens, 1)
-        _integer("seed", self.seed, 0)
-        _integer("epochs", self.epochs, 1)
-        _integer("patience", self.patience, 1)
-        _number("alpha", self.alpha, 0, above=True)
-        _number("dropout", self.dropout, 0, 1)
-        _number("head_dropout", self.head_dropout, 0, 1)
-        _number("lr", self.lr, 0, 10, above=True)
-        _number("head_lr_scale", self.head_lr_scale, 0, above=True)
-        _number("weight_decay", self.weight_decay, 0)
-        _number("warmup", self.warmup, 0, 1)
-        _number("clip_norm", self.clip_norm, 0)
-        _number("huber_delta", self.huber_delta, 0, above=True)
-        _number("max_minutes", self.max_minutes, 0, above=True)
+        check_choice("adapter", self.adapter, ADAPTERS)
+        check_choice("pool", self.pool, ("mean", "cls"))
+        check_choice("head_start", self.head_start, HEAD_STARTS)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_integer("rank", self.rank, 1)
+        check_integer("head_hidden", self.head_hidden, 0)
+        check_integer("batch_size", self.batch_size, 1)
+        check_integer("max_tokens", self.max_tokens, 1)
+        check_integer("seed", self.seed, 0)
+        check_integer("epochs", self.epochs, 1, optional=True)
+        check_integer("patience", self.patience, 1, optional=True)
+        check_number("alpha", self.alpha, 0, above=True)
+        check_number("dropout", self.dropout, 0, 1)
+        check_number("head_dropout", self.head_dropout, 0, 1)
+        check_number("lr", self.lr, 0, 10, above=True, optional=True)
+        check_number("head_lr_scale", self.head_lr_scale, 0, above=True, optional=True)
+        check_number("weight_decay", self.weight_decay, 0)
+        check_number("warmup", self.warmup, 0, 1)
+        check_number("clip_norm", self.clip_norm, 0)
+        check_number("huber_delta", self.huber_delta, 0, above=True)
+        check_number("max_minutes", self.max_minutes, 0, above=True, optional=True)
         if not self.targets:
-            raise ConfigError("targets is empty; an adapter needs at least one projection")
+            raise ConfigError(
+                f"{option('targets')} is empty; an adapter needs at least one projection"
+            )
 
     def resolved(
         self,
@@ -161,13 +164,17 @@ class TrainSettings:
             allowed = [
                 one for one in LOSSES[1:] if (one in REGRESSION_LOSSES) == (task == "regression")
             ]
-            raise ConfigError(f"loss is {loss!r}; for {task} allowed: {', '.join(allowed)}")
+            raise ConfigError(
+                f"{option('loss')} is {loss!r}; for {task} allowed: {', '.join(allowed)}"
+            )
         if loss == "bce" and n_classes > 2:
-            raise ConfigError(f"loss is 'bce' with {n_classes} classes; use 'cross_entropy'")
+            raise ConfigError(
+                f"{option('loss')} is 'bce' with {n_classes} classes; use 'cross_entropy'"
+            )
         if censored and loss not in ("tobit", "ranking"):
             raise ConfigError(
-                f"loss is {loss!r}, but some labels are bounds (such as >10); allowed with bounds: "
-                "tobit, ranking"
+                f"{option('loss')} is {loss!r}, but some labels are bounds (such as >10); allowed "
+                "with bounds: tobit, ranking"
             )
         possible = level == "sequence" and not self.head_hidden
         start = self.head_start
@@ -189,32 +196,3 @@ class TrainSettings:
             epochs=epochs,
             patience=self.patience if self.patience is not None else max(3, math.ceil(epochs / 3)),
         )
-
-
-def _choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} is {value!r}; allowed: {', '.join(allowed)}")
-
-
-def _integer(name: str, value: Any, low: int) -> None:
-    if value is None and name in ("epochs", "patience"):
-        return
-    # numbers.Integral would let True through; NumPy integers are welcome (GridSearchCV).
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < low:
-        raise ConfigError(f"{name} is {value!r}; allowed: an integer of {low} or more")
-
-
-def _number(
-    name: str, value: Any, low: float, high: float = math.inf, *, above: bool = False
-) -> None:
-    if value is None and name in ("lr", "head_lr_scale", "max_minutes"):
-        return
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    fits = (low < number if above else low <= number) and number <= high and math.isfinite(number)
-    if not fits or isinstance(value, str):
-        floor = f"above {low:g}" if above else f"{low:g} or more"
-        ceiling = f", at most {high:g}" if math.isfinite(high) else ""
-        raise ConfigError(f"{name} is {value!r}; allowed: a number {floor}{ceiling}")
