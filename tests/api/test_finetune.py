@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import PARENT, RESIDUES, read_table, variants, write_table
+from tiny_runs import PARENT, RESIDUES, contents, read_table, variants, write_table
 
 from moltide import AssayClassifier, load, load_assay_model
 from moltide.assay import read_assay
@@ -291,6 +291,26 @@ def test_a_step_that_does_not_fit_is_refused_before_any_work(
     with pytest.raises(MemoryPlanError, match=r"a training step needs .* are free"):
         start(["sequence", "y"], rows)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_stays_where_the_one_to_replace_it_cannot_start(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moltide.assay_model import memory
+
+    rows = list(zip(SEQUENCES, VALUES, strict=True))
+    start(["sequence", "y"], rows)
+    before = contents(tmp_path / "run")
+    real = memory.step_memory
+    monkeypatch.setattr(memory, "step_memory", lambda ready: {**real(ready), "available": 1000})
+    with pytest.raises(MemoryPlanError):
+        start(["sequence", "y"], rows, overwrite=True, settings={"seed": 1})
+    assert contents(tmp_path / "run") == before
+    monkeypatch.undo()
+    assert start(["sequence", "y"], rows).state == "already finished"
+    again = start(["sequence", "y"], rows, overwrite=True, settings={"seed": 1})
+    assert again.state == "finished"
+    assert contents(tmp_path / "run") != before
 
 
 def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from command import call, one_error
 from pretraining_files import SHAPE, SMALL, proteins, repetitive, write_fasta
-from tiny_runs import tiny_backbone, write_table
+from tiny_runs import contents, tiny_backbone, write_table
 
 import moltide as mt
 from moltide import random_init
-from moltide.errors import ConfigError, DataError, MissingDependencyError
+from moltide.errors import ConfigError, DataError, MemoryPlanError, MissingDependencyError
 from moltide.pretraining import PretrainOptions, pretrain
 from moltide.pretraining.results import verdict
 from moltide.training import Interrupted
@@ -401,3 +401,41 @@ def test_too_few_residues_to_validate_on_are_refused(
     valid = write_fasta(tmp_path / "v.fasta", ["X" * 20])
     said = one_error(capsys, "pretrain", fasta, "--valid", valid, "--out", tmp_path / "run", *SMALL)
     assert "20 residues to validate on are too few" in said
+
+
+@pytest.mark.parametrize("old", ["finished", "interrupted"])
+def test_a_run_stays_where_the_one_to_replace_it_cannot_start(
+    old: str, fasta: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, first = tmp_path / "run", options_of(fasta, tmp_path / "run", steps=4)
+
+    def stop(_: object) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    if old == "interrupted":
+        monkeypatch.setattr("moltide.pretraining.stages.Stages._final", stop)
+        with pytest.raises(Interrupted):
+            pretrain(first)
+        monkeypatch.undo()
+    else:
+        pretrain(first)
+    before = contents(out)
+    bad = write_fasta(tmp_path / "bad.fasta", ["M1K" * 10, "M2K" * 10])
+    with pytest.raises(DataError):
+        pretrain(options_of(bad, out, overwrite=True))
+    assert contents(out) == before
+    # Sound data of a run that cannot start for another reason.
+    monkeypatch.setattr("moltide.pretraining.run.step_memory", out_of_memory)
+    with pytest.raises(MemoryPlanError):
+        pretrain(options_of(fasta, out, overwrite=True, seed=1))
+    monkeypatch.undo()
+    assert contents(out) == before
+    assert pretrain(first).state == ("already finished" if old == "finished" else "finished")
+    again = pretrain(options_of(fasta, out, overwrite=True, steps=4, seed=1))
+    assert again.state == "finished"
+    assert json.loads((out / "training.json").read_text())["identity"]["seed"] == 1
+    assert not (out / "checkpoint").exists()
+
+
+def out_of_memory(*_: object) -> None:
+    raise MemoryPlanError("a training step needs more")

@@ -86,3 +86,12 @@ def wait_for_log(out: Path, process: subprocess.Popen[str], rows: int) -> None:
         if log.is_file() and log.read_bytes().count(b"\n") >= rows:
             return
         time.sleep(0.005)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under `folder` by its path in it."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -61,19 +61,20 @@ class RunFolder:
     `state` is "new", "resume" (an interrupted run of the same identity) or "finished" (the same
     run, done). A subclass names the files of another kind of run: `files`, those of the model that
     have temporary names of their own (`prefixes`), and the one that is written last (`done`), with
-    its `format`.
+    its `format`, and what a new run finds in its checkpoint folder before it begins (`prepared`).
     """
 
     files: ClassVar[tuple[str, ...]] = _OURS
     prefixes: ClassVar[tuple[str, ...]] = ("train", "curve-", "baselines", "vocab", "tokenizer")
     done: ClassVar[str] = CONFIG
     format: ClassVar[str] = FORMAT
+    prepared: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, path: str | os.PathLike[str], identity: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.identity = json.loads(json.dumps(identity))
         self.state = "new"
-        self._made = False
+        self._made: list[Path] = []
 
     @property
     def fingerprint(self) -> str:
@@ -124,8 +125,9 @@ class RunFolder:
         """`check`, and for a new or resumed run make the folder and its checkpoint folder; of a
         finished one, what a kill left of the checkpoint is removed.
 
-        An interrupted run of the same identity is resumed, `overwrite` or not: the command that
-        started it by overwriting another is the command that resumes it.
+        What the folder holds stays until `begin`. An interrupted run of the same identity is
+        resumed, `overwrite` or not: the command that started it by overwriting another is the
+        command that resumes it.
 
         Raises:
             ConfigError: the folder holds another run (what differs is listed) or other files.
@@ -135,11 +137,18 @@ class RunFolder:
         if self.state == "finished":
             self.finish()
             return
-        self._made = not self.path.exists()
+        self._made = [one for one in (self.checkpoint, self.path) if not one.exists()]
         check_writable(self.path)
+        self.checkpoint.mkdir(exist_ok=True)
+
+    def begin(self) -> None:
+        """The run can start: a new one takes the place of what the folder holds.
+
+        Raises:
+            OSError: not writable, disk full.
+        """
         if self.state == "new":
             self._clear()
-            self.checkpoint.mkdir(exist_ok=True)
             text = json.dumps({"identity": self.identity}, indent=2) + "\n"
             atomic_write_text(self.checkpoint / _IDENTITY, text)
         else:
@@ -147,18 +156,21 @@ class RunFolder:
 
     def finish(self) -> None:
         """Drop the checkpoint of a run whose results are all written."""
-        # The identity first: after a kill, what is left does not pass for an interrupted run.
-        with contextlib.suppress(OSError):
-            (self.checkpoint / _IDENTITY).unlink()
+        self._forget()
         shutil.rmtree(self.checkpoint, ignore_errors=True)
 
+    def _forget(self) -> None:
+        """The identity goes first: after a kill, the rest does not pass for an interrupted run."""
+        with contextlib.suppress(OSError):
+            (self.checkpoint / _IDENTITY).unlink()
+
     def discard(self) -> None:
-        """Take back what `open` made of a new run that cannot begin."""
-        if self.state == "new":
+        """Take back what `open` made for a new run that cannot begin."""
+        if self.checkpoint in self._made:
             self.finish()
-            if self._made:
-                with contextlib.suppress(OSError):
-                    self.path.rmdir()
+        if self.path in self._made:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
 
     def _found(self) -> dict[str, Any] | None:
         """The identity of the run in the folder; sets `state`."""
@@ -194,7 +206,12 @@ class RunFolder:
         """Remove what a run writes; other files stay."""
         # The last one first: without it, what is left does not pass for a finished run.
         for name in (self.done, *self.files):
-            _remove(self.path / name)
+            if name != _CHECKPOINT:
+                _remove(self.path / name)
+        self._forget()
+        for one in self.checkpoint.iterdir():
+            if one.name not in self.prepared:
+                _remove(one)
         self._clear_temporary()
 
     def _clear_temporary(self) -> None:

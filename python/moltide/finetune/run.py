@@ -111,6 +111,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         return RunSummary(folder.path, "dry run", seconds=time.monotonic() - started)
     if folder.state == "resume":
         voice.section("resuming", [f"the interrupted run in {folder.path} goes on"])
+    folder.begin()
     stages = Stages(
         options=options,
         settings=plan.settings,

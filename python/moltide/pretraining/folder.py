@@ -12,7 +12,7 @@ LOG, REPORT, CARD = "log.jsonl", "report.html", "README.md"
 TRAINING, METRICS = "training.json", "metrics.json"
 SKIPPED, HOLDOUT, EVENTS = "skipped.csv", "holdout.csv", "tensorboard"
 FORMAT = "moltide-pretraining"
-_CHECKPOINT = "checkpoint"
+_CHECKPOINT, _CORPORA = "checkpoint", "corpus"
 
 
 class PretrainFolder(RunFolder):
@@ -26,11 +26,12 @@ class PretrainFolder(RunFolder):
     prefixes: ClassVar[tuple[str, ...]] = ("train", "corpus-", "saving.", "baselines")
     done: ClassVar[str] = TRAINING
     format: ClassVar[str] = FORMAT
+    prepared: ClassVar[tuple[str, ...]] = (_CORPORA,)
 
     @property
     def corpora(self) -> Path:
         """Where corpora are kept while the run is unfinished."""
-        return self.checkpoint / "corpus"
+        return self.checkpoint / _CORPORA
 
     def _written(self) -> tuple[Path, ...]:
         return (self.path, self.checkpoint, self.corpora)

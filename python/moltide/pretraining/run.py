@@ -21,6 +21,7 @@ from moltide.pretraining.folder import PretrainFolder
 from moltide.pretraining.holdout import split_parts
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Order
+from moltide.pretraining.plan import step_memory
 from moltide.pretraining.reading import Columns, check_files
 from moltide.pretraining.stages import Stages, validation_windows
 from moltide.pretraining.start import starting_encoder
@@ -102,10 +103,12 @@ def pretrain(options: PretrainOptions, voice: Voice | None = None) -> RunSummary
     parent = _corpora(options, folder)
     try:
         stages = _prepare(options, hashes, valid_hash, encoder, folder, parent, voice, started)
+        step_memory(encoder, options)
     except (MoltideError, OSError):
         # Otherwise the corrected command would be another run than the one in the folder.
         folder.discard()
         raise
+    folder.begin()
     metrics = stages.run()
     return RunSummary(
         folder.path, "finished", metrics, stages.plan.to_dict(), time.monotonic() - started

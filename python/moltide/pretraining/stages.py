@@ -151,7 +151,6 @@ class Stages:
                 with voice.busy("timing a few steps"):
                     seconds = time_a_step(self.encoder, options, self.order)
             self._make_plan(seconds)
-        step_memory(self.encoder, options)
         voice.section("model", self._model_lines())
         self._write_lists()
         baselines = self._baselines()
