@@ -2,8 +2,9 @@
 
 The linker keeps one copy of a function that several objects define as weak (inline functions,
 templates). Were it the AVX-512 copy, a machine without AVX-512 would die in it. So such an object
-may define symbols in its own namespace alone. MOLTIDE_BUILD_DIR names a build tree whose objects
-are looked at; without it the sources are compiled here.
+may define symbols in its own namespace alone. For the same reason two ops may not both define a
+function of one name in the namespace of an instruction set. MOLTIDE_BUILD_DIR names a build tree
+whose objects are looked at; without it the sources are compiled here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,18 +42,37 @@ needs_compiler = pytest.mark.skipif(
 )
 
 
-def foreign_symbols(obj: Path, isa: str) -> list[str]:
-    """External definitions of `obj` outside `moltide::isa`, demangled where they can be."""
+def definitions(obj: Path) -> list[tuple[str, str]]:
+    """(name, nm's letter of its kind) of every external definition of `obj`."""
     listing = subprocess.run(
         ["nm", "--defined-only", "--extern-only", "--format=posix", str(obj)],
         check=True,
         capture_output=True,
         text=True,
     ).stdout
-    own = re.compile(rf"_Z[A-Z]*7moltide{len(isa)}{isa}")
-    names = [line.split()[0] for line in listing.splitlines() if line]
+    fields = [line.split() for line in listing.splitlines() if line]
     # The reference to the unwinder's personality is data, the same in every object.
-    return [n for n in names if not own.match(n) and n != "DW.ref.__gxx_personality_v0"]
+    return [(one[0], one[1]) for one in fields if one[0] != "DW.ref.__gxx_personality_v0"]
+
+
+def foreign_symbols(obj: Path, isa: str) -> list[str]:
+    """External definitions of `obj` outside `moltide::isa`."""
+    own = re.compile(rf"_Z[A-Z]*7moltide{len(isa)}{isa}")
+    return [name for name, _ in definitions(obj) if not own.match(name)]
+
+
+def shared_by_ops(objects: Iterable[tuple[str, Path]]) -> list[str]:
+    """Weak symbols that the objects, (op, path) each, of two ops define, with the ops.
+
+    Ops include no header of each other, so these are two things of one name: the linker keeps one
+    for both, and one of the ops then runs the other's code.
+    """
+    owners: dict[str, set[str]] = {}
+    for op, obj in objects:
+        for name, kind in definitions(obj):
+            if kind in "WVu":
+                owners.setdefault(name, set()).add(op)
+    return [f"{s}: {', '.join(sorted(ops))}" for s, ops in sorted(owners.items()) if len(ops) > 1]
 
 
 def compile_source(source: Path, isa: str, out: Path) -> Path:
@@ -81,20 +102,38 @@ def kernel_sources() -> list[tuple[Path, str]]:
     return pairs
 
 
-@needs_nm
-@needs_compiler
-@pytest.mark.skipif("MOLTIDE_BUILD_DIR" in os.environ, reason="the built objects are looked at")
-def test_sources_define_nothing_outside_their_namespace(tmp_path):
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str, Path]]:
+    """(source, instruction set, object) of every kernel source."""
+    if "MOLTIDE_BUILD_DIR" in os.environ:
+        pytest.skip("the built objects are looked at")
+    folder = tmp_path_factory.mktemp("objects")
+
+    def build(pair: tuple[Path, str]) -> tuple[Path, str, Path]:
+        source, isa = pair
+        return source, isa, compile_source(source, isa, folder / f"{source.stem}_{isa}.o")
+
     sources = kernel_sources()
     assert len(sources) > 10
-
-    def check(pair: tuple[Path, str]) -> list[str]:
-        source, isa = pair
-        obj = compile_source(source, isa, tmp_path / f"{source.stem}_{isa}.o")
-        return [f"{source.relative_to(ROOT)} ({isa}): {s}" for s in foreign_symbols(obj, isa)]
-
     with ThreadPoolExecutor(2) as pool:
-        found = [line for lines in pool.map(check, sources) for line in lines]
+        return list(pool.map(build, sources))
+
+
+@needs_nm
+@needs_compiler
+def test_sources_define_nothing_outside_their_namespace(compiled):
+    found = [
+        f"{source.relative_to(ROOT)} ({isa}): {symbol}"
+        for source, isa, obj in compiled
+        for symbol in foreign_symbols(obj, isa)
+    ]
+    assert not found, "\n".join(found)
+
+
+@needs_nm
+@needs_compiler
+def test_sources_of_two_ops_define_no_symbol_twice(compiled):
+    found = shared_by_ops((source.parent.name, obj) for source, _, obj in compiled)
     assert not found, "\n".join(found)
 
 
@@ -110,6 +149,19 @@ def test_built_objects_define_nothing_outside_their_namespace():
             count += 1
             found += [f"{obj.name} ({isa}): {s}" for s in foreign_symbols(obj, isa)]
     assert count, f"no objects of kernels under {build}"
+    assert not found, "\n".join(found)
+
+
+@needs_nm
+@pytest.mark.skipif(
+    "MOLTIDE_BUILD_DIR" not in os.environ, reason="MOLTIDE_BUILD_DIR names no build tree"
+)
+@pytest.mark.parametrize("isa", FLAGS)
+def test_built_objects_of_two_ops_define_no_symbol_twice(isa):
+    build = Path(os.environ["MOLTIDE_BUILD_DIR"])
+    objects = [(obj.parent.name, obj) for obj in build.rglob(f"moltide_cpu_{isa}.dir/**/*.o")]
+    assert objects, f"no objects of kernels for {isa} under {build}"
+    found = shared_by_ops(objects)
     assert not found, "\n".join(found)
 
 
@@ -142,3 +194,22 @@ def test_vector_code_outside_the_kernels_is_found(tmp_path):
     wide = vector_functions(compile_source(source, "avx2", tmp_path / "wide.o"))
     assert wide == ({"_Z10everywherePf"}, 1)
     assert vector_functions(compile_source(source, "portable", tmp_path / "plain.o")) == (set(), 0)
+
+
+@needs_nm
+@needs_compiler
+def test_one_name_in_two_ops_is_found(tmp_path):
+    def obj(name: str, body: str) -> Path:
+        source = tmp_path / f"{name}.cpp"
+        source.write_text(f"namespace moltide::MOLTIDE_ISA {{ {body} }}\n")
+        return compile_source(source, "avx512", tmp_path / f"{name}.o")
+
+    use = "int {0}(Tile t) {{ return t.size(); }}"
+    narrow = obj("narrow", "struct Tile { int n; int size() { return n; } };" + use.format("f"))
+    wide = obj("wide", "struct Tile { long n[4]; int size() { return 4; } };" + use.format("g"))
+    own = obj("own", "static int size() { return 1; } int h() { return size(); }")
+    (line,) = shared_by_ops([("matmul", narrow), ("attention", wide), ("pool", own)])
+    assert "Tile4size" in line
+    assert line.endswith(": attention, matmul")
+    # Two objects of one op share its headers.
+    assert shared_by_ops([("matmul", narrow), ("matmul", wide), ("pool", own)]) == []
