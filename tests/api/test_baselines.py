@@ -119,6 +119,28 @@ def test_few_validation_rows_leave_the_choice_to_cross_validation(rng):
     assert "5-fold cross-validation" in result.note
 
 
+@pytest.mark.parametrize("n_valid", [0, 12, 60])
+def test_ridge_sums_every_row_once_whatever_is_chosen_by(rng, monkeypatch, n_valid):
+    monkeypatch.setattr(linear, "FEW_ENTRIES", 0)
+    sequences = variants(rng, 160, 30, 0.3)
+    table, y = explicit_one_hot(sequences), rng.normal(size=160)
+    at = 160 - n_valid
+    summed = []
+    real = linear._Moments.of.__func__
+    counted = classmethod(lambda cls, x, *rest: summed.append(len(rest[0])) or real(cls, x, *rest))
+    monkeypatch.setattr(linear._Moments, "of", counted)
+    held = {"valid_sequences": sequences[at:], "y_valid": y[at:]} if n_valid else {}
+    result = only("ridge", sequences[:at], y[:at], sequences[:40], **held)
+    assert sum(summed) == 160
+    penalty = result.settings["penalty"]
+    model = Ridge(alpha=penalty).fit(table(sequences), y)
+    np.testing.assert_allclose(result.predictions, model.predict(table(sequences[:40])), atol=1e-8)
+    if n_valid:
+        alone = Ridge(alpha=penalty).fit(table(sequences[:at]), y[:at])
+        expected = alone.predict(table(sequences[at:]))
+        np.testing.assert_allclose(result.valid_predictions, expected, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["mean", "ridge", "nearest_neighbour", "ridge_embeddings"])
 def test_validation_predictions_have_not_seen_validation_labels(rng, monkeypatch, name):
     monkeypatch.setattr(fit_module, "SEQUENCE_PENALTIES", np.array([1.0]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import numpy.typing as npt
 from moltide.baselines.result import BoolArray, FloatArray, TargetFit
 
 IntArray = npt.NDArray[np.int64]
+Pairs = list[tuple[IntArray, IntArray]]
 
 #: Up to this many columns the normal equations are formed; denser tables are cut down to it.
 MAX_COLUMNS = 2500
@@ -51,7 +54,7 @@ class Problem:
     def valid_rows(self) -> IntArray:
         return np.flatnonzero(self.measured & self.is_valid)
 
-    def choices(self) -> tuple[list[tuple[IntArray, IntArray]], str]:
+    def choices(self) -> tuple[Pairs, str]:
         """(fit rows, check rows) pairs by which a setting is chosen, and how to say so."""
         if len(self.valid_rows) >= MIN_VALID and len(self.train_rows) > 1:
             pairs = [(self.train_rows, self.valid_rows)]
@@ -93,19 +96,91 @@ class Problem:
         return np.tile(share, (n, 1))
 
 
+@dataclass
+class _Moments:
+    """Weighted sums over some rows: all that a ridge needs to know of them. They add up."""
+
+    gram: FloatArray  # (p, p) X' W X
+    cross: FloatArray  # (p,) X' W y
+    columns: FloatArray  # (p,) X' w
+    weight: float
+    target: float
+
+    @classmethod
+    def of(cls, x: Any, y: FloatArray, weights: FloatArray) -> _Moments:
+        from scipy import sparse
+
+        scaled = (
+            x.multiply(weights[:, None]).tocsr() if sparse.issparse(x) else x * weights[:, None]
+        )
+        gram = x.T @ scaled
+        return cls(
+            np.asarray(gram.toarray() if sparse.issparse(gram) else gram, np.float64),
+            np.asarray(scaled.T @ y, np.float64),
+            np.asarray(x.T @ weights, np.float64),
+            float(weights.sum()),
+            float(weights @ y),
+        )
+
+    def __add__(self, other: _Moments) -> _Moments:
+        return _Moments(
+            self.gram + other.gram,
+            self.cross + other.cross,
+            self.columns + other.columns,
+            self.weight + other.weight,
+            self.target + other.target,
+        )
+
+    def ridges(self, penalties: FloatArray) -> Iterator[tuple[FloatArray, float]]:
+        """(coefficients (p,), intercept) at each penalty."""
+        from scipy import linalg
+
+        centre, offset = self.columns / self.weight, self.target / self.weight
+        gram = self.gram - self.weight * np.outer(centre, centre)
+        cross = self.cross - self.target * centre
+        diagonal = gram.diagonal().copy()
+        for penalty in penalties:
+            np.fill_diagonal(gram, diagonal + penalty)
+            coefficients = linalg.solve(gram, cross, assume_a="pos")
+            yield coefficients, offset - float(centre @ coefficients)
+
+
+class _RidgeSums:
+    """Moments of the row sets of one choice and its fits; every row is summed up once."""
+
+    def __init__(self, known: Any, problem: Problem, sets: list[IntArray]) -> None:
+        rows = problem.fit_rows
+        inside = np.stack([np.isin(rows, one) for one in sets], axis=1)
+        kinds, kind = np.unique(inside, axis=0, return_inverse=True)
+        self._parts = []
+        for k in range(len(kinds)):
+            own = rows[kind.ravel() == k]
+            self._parts.append((own, _Moments.of(known[own], problem.y[own], problem.weights[own])))
+
+    def of(self, rows: IntArray) -> _Moments:
+        """The moments of one of the sets."""
+        found = [moments for own, moments in self._parts if np.isin(own[0], rows)]
+        return functools.reduce(operator.add, found)
+
+
 def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -> TargetFit:
     """Fit on train + validation rows at the penalty with the least held-out error.
 
     `known` (n_known, p) and `test` (n_test, p) are CSR or dense; `penalties` ascend. Validation
     predictions come from a fit on the training rows alone.
     """
-    best, how = choose_penalty(known, problem, penalties)
+    pairs, how = problem.choices()
+    sums = None
+    if problem.task == "regression" and not _prefers_gradients(known):
+        sets = [fit for fit, _ in pairs]
+        sums = _RidgeSums(known, problem, [*sets, problem.train_rows, problem.fit_rows])
+    best = _best_penalty(known, problem, pairs, penalties, sums)
     chosen = penalties[best : best + 1]
     valid = None
     if problem.is_valid.any():
         target = known[np.flatnonzero(problem.is_valid)]
-        valid = next(iter(_path(known, problem, problem.train_rows, target, chosen)))
-    prediction = next(iter(_path(known, problem, problem.fit_rows, test, chosen)))
+        valid = next(iter(_path(known, problem, problem.train_rows, target, chosen, sums)))
+    prediction = next(iter(_path(known, problem, problem.fit_rows, test, chosen, sums)))
     penalty = float(chosen[0])
     note = f"penalty {penalty:.3g}, {how}; fitted on {_rows_text(problem)}"
     return TargetFit(prediction, valid, note, {"penalty": penalty, "chosen": how})
@@ -114,16 +189,22 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
 def choose_penalty(known: Any, problem: Problem, penalties: FloatArray) -> tuple[int, str]:
     """(index of the penalty with the least held-out error, how it was chosen)."""
     pairs, how = problem.choices()
+    return _best_penalty(known, problem, pairs, penalties, None), how
+
+
+def _best_penalty(
+    known: Any, problem: Problem, pairs: Pairs, penalties: FloatArray, sums: _RidgeSums | None
+) -> int:
     losses = np.zeros(len(penalties))
     for fit, check in pairs:
         losses += [
             problem.loss(prediction, check) * len(check)
-            for prediction in _path(known, problem, fit, known[check], penalties)
+            for prediction in _path(known, problem, fit, known[check], penalties, sums)
         ]
     # Among equal losses the strongest penalty; with nothing to choose by, the middle one.
     if not pairs:
-        return len(penalties) // 2, how
-    return int(np.flatnonzero(losses <= losses.min() * (1 + 1e-12))[-1]), how
+        return len(penalties) // 2
+    return int(np.flatnonzero(losses <= losses.min() * (1 + 1e-12))[-1])
 
 
 def most_variable(known: Any) -> IntArray:
@@ -146,53 +227,51 @@ def _rows_text(problem: Problem) -> str:
 
 
 def _path(
-    features: Any, problem: Problem, rows: IntArray, target: Any, penalties: FloatArray
+    features: Any,
+    problem: Problem,
+    rows: IntArray,
+    target: Any,
+    penalties: FloatArray,
+    sums: _RidgeSums | None,
 ) -> Iterator[FloatArray]:
-    """Predictions for `target` after a fit on `rows`, one for each penalty in turn."""
+    """Predictions for `target` after a fit on `rows`, one for each penalty in turn.
+
+    A ridge with `sums` solves the normal equations; one without follows gradients.
+    """
     y, weights = problem.y[rows], problem.weights[rows]
     if len(rows) < 2 or np.all(y == y[0]):
         for _ in penalties:
             yield problem.constant(target.shape[0], rows)
-        return
-    if problem.task == "regression":
-        yield from _ridge_path(features[rows], y, weights, target, penalties)
-    else:
+    elif problem.task != "regression":
         yield from _logistic_path(
             features[rows], y.astype(np.int64), weights, target, penalties, problem.n_classes
         )
+    elif sums is not None:
+        for coefficients, intercept in sums.of(rows).ridges(penalties):
+            yield np.asarray(target @ coefficients, np.float64) + intercept
+    else:
+        yield from _gradient_path(features[rows], y, weights, target, penalties)
 
 
-def _ridge_path(
-    x: Any, y: FloatArray, weights: FloatArray, target: Any, penalties: FloatArray
-) -> Iterator[FloatArray]:
+def _prefers_gradients(x: Any) -> bool:
+    """Whether conjugate gradients beat the normal equations: wide tables with few entries a row."""
     from scipy import sparse
 
     n, p = x.shape
-    if sparse.issparse(x) and p > 256 and (p > MAX_COLUMNS or x.nnz < FEW_ENTRIES * n):
-        from sklearn.linear_model import Ridge
+    few = sparse.issparse(x) and x.nnz < FEW_ENTRIES * n
+    return bool(sparse.issparse(x) and p > 256 and (p > MAX_COLUMNS or few))
 
-        model = Ridge(alpha=penalties, solver="sparse_cg", tol=1e-6)
-        repeated = np.tile(y[:, None], (1, len(penalties)))
-        model.fit(x, repeated, sample_weight=weights)
-        prediction = np.asarray(model.predict(target), np.float64)
-        yield from prediction.reshape(target.shape[0], -1).T
-        return
-    # Normal equations: one Gram matrix serves every penalty, and stays small however many rows.
-    from scipy import linalg
 
-    total = weights.sum()
-    centre = np.asarray(x.T @ weights, np.float64) / total
-    offset = float(weights @ y / total)
-    scaled = x.multiply(weights[:, None]).tocsr() if sparse.issparse(x) else x * weights[:, None]
-    gram = x.T @ scaled
-    gram = np.asarray(gram.toarray() if sparse.issparse(gram) else gram, np.float64)
-    gram -= total * np.outer(centre, centre)
-    moment = np.asarray(scaled.T @ (y - offset), np.float64)
-    diagonal = gram.diagonal().copy()
-    for penalty in penalties:
-        np.fill_diagonal(gram, diagonal + penalty)
-        coefficients = linalg.solve(gram, moment, assume_a="pos")
-        yield np.asarray(target @ coefficients, np.float64) + (offset - centre @ coefficients)
+def _gradient_path(
+    x: Any, y: FloatArray, weights: FloatArray, target: Any, penalties: FloatArray
+) -> Iterator[FloatArray]:
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=penalties, solver="sparse_cg", tol=1e-6)
+    repeated = np.tile(y[:, None], (1, len(penalties)))
+    model.fit(x, repeated, sample_weight=weights)
+    prediction = np.asarray(model.predict(target), np.float64)
+    yield from prediction.reshape(target.shape[0], -1).T
 
 
 def logistic_fits(x: Any, y: IntArray, weights: FloatArray, penalties: FloatArray) -> Iterator[Any]:
