@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from moltide.assay_model.domain import Domain
 from moltide.assay_model.head_start import start_head
 from moltide.assay_model.memory import settle_memory
 from moltide.assay_model.model import AssayModel
+from moltide.assay_model.pace import START_ROWS, UNCERTAINTY_ROWS, scored_rows, seconds_a_pass
 from moltide.assay_model.preparation import Preparation, prepare
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import FloatArray, ModelSpec
@@ -33,9 +36,6 @@ from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
-
-# Validation rows looked at after each epoch, and rows that uncertainty is learned from.
-_EPOCH_ROWS, _UNCERTAINTY_ROWS = 2000, 10_000
 
 
 def fit_assay_model(
@@ -74,15 +74,15 @@ def fit_assay_model(
     ready = settle_memory(prepare(encoder, train, spec, settings), say)
     plan = stored_plan(checkpoint) if checkpoint is not None else None
     if plan is None:
+        plan = _plan(ready, train)
         if ready.settings.head_start == "ridge":
-            start_head(ready, train)
-        plan = _plan(ready)
+            start_head(ready, train, START_ROWS * plan.scored)
     if plan.why == "time" and say is not None:
         limit = clock(60 * float(settings.max_minutes or 0))
         epochs = plural(plan.epochs, "epoch")
         say(f"{plan.steps:,} steps ({epochs}) planned, for {limit} of training")
     trainer = ready.trainer(plan)
-    check = None if valid is None or not len(valid) else _evaluator(ready, valid)
+    check = None if valid is None or not len(valid) else _evaluator(ready, valid, plan.scored)
     result = fit(
         trainer,
         len(train),
@@ -108,24 +108,34 @@ def fit_assay_model(
         backbone={**ready.backbone, "by_name": by_name},
     )
     if finish:
-        _finish(model, train, valid, int(ready.settings.seed), numbering)
+        most = UNCERTAINTY_ROWS * plan.scored
+        _finish(model, train, valid, int(ready.settings.seed), numbering, most)
     return model, result
 
 
-def _plan(ready: Preparation) -> FitPlan:
-    def seconds() -> float:
-        trainer = ready.trainer()
-        return time_steps(trainer, len(ready.data), ready.settings)
+def _plan(ready: Preparation, train: Rows) -> FitPlan:
+    """The plan; with max_minutes its steps leave time for the head's start and the scoring."""
+    settings, n = ready.settings, len(ready.data)
+    if settings.max_minutes is None:
+        return make_plan(n, settings)
+    seconds = 60 * float(settings.max_minutes)
+    a_pass = seconds_a_pass(ready.encoder, train.sequences, int(settings.seed))
+    scored = scored_rows(seconds, a_pass)
+    a_scoring = a_pass * scored
+    # Of the start, and of an epoch that is cut off.
+    for_steps = max(0.1 * seconds, seconds - (START_ROWS + 2) * a_scoring)
 
-    return make_plan(len(ready.data), ready.settings, seconds)
+    def a_step() -> float:
+        an_epoch = math.ceil(n / settings.batch_size)
+        return time_steps(ready.trainer(), n, settings) + a_scoring / an_epoch
+
+    plan = make_plan(n, dataclasses.replace(settings, max_minutes=for_steps / 60), a_step)
+    return dataclasses.replace(plan, scored=scored)
 
 
-def _evaluator(ready: Preparation, valid: Rows) -> Callable[[], float]:
-    """The validation metric over at most 2,000 rows, the same ones every time."""
-    shown = valid
-    if len(valid) > _EPOCH_ROWS:
-        rng = np.random.default_rng(int(ready.settings.seed))
-        shown = valid.take(np.sort(rng.choice(len(valid), _EPOCH_ROWS, replace=False)))
+def _evaluator(ready: Preparation, valid: Rows, most: int) -> Callable[[], float]:
+    """The validation metric over at most `most` rows, the same ones every time."""
+    shown = _at_most(valid, most, np.random.default_rng(int(ready.settings.seed)))
     targets = shown.flat_targets()
 
     def evaluate() -> float:
@@ -137,15 +147,17 @@ def _evaluator(ready: Preparation, valid: Rows) -> Callable[[], float]:
     return evaluate
 
 
-def _finish(model: AssayModel, train: Rows, valid: Rows | None, seed: int, numbering: int) -> None:
-    """Domain, and what the validation rows say about errors."""
+def _finish(
+    model: AssayModel, train: Rows, valid: Rows | None, seed: int, numbering: int, most: int
+) -> None:
+    """Domain, and what at most `most` validation rows say about errors."""
     if model.spec.level != "sequence":
         return
     model.domain = Domain.fit(train.sequences, seed, numbering)
     if valid is None or not len(valid):
         return
     rng = np.random.default_rng(seed)
-    known, held = (_at_most(part, _UNCERTAINTY_ROWS, rng) for part in (train, valid))
+    known, held = (_at_most(part, most, rng) for part in (train, valid))
     targets = held.flat_targets()
     outputs, representation = model.outputs_and_representation(held.sequences)
     raw = outputs.astype(np.float64)

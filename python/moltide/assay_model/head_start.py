@@ -14,7 +14,6 @@ from moltide.assay_model.preparation import Preparation
 from moltide.assay_model.rows import Rows
 from moltide.baselines.linear import Problem, choose_penalty, logistic_fits
 
-_MOST_ROWS = 4000
 # Penalties tried, as shares of the largest squared singular value.
 _PENALTIES = np.logspace(-7, 1, 33)
 # Penalties of the logistic ridge, for columns of unit variance.
@@ -22,8 +21,9 @@ _LOGISTIC_PENALTIES = np.logspace(0, 4, 5)
 _FEWEST_OF_A_CLASS = 3
 
 
-def start_head(ready: Preparation, train: Rows) -> None:
-    """Set weight and bias of the linear head: a ridge a target, logistic for classes.
+def start_head(ready: Preparation, train: Rows, most: int) -> None:
+    """Set weight and bias of the linear head: a ridge a target, logistic for classes; from at most
+    `most` rows.
 
     Rows without weight and values that are not measured are left out; bounds enter as values.
     """
@@ -32,8 +32,8 @@ def start_head(ready: Preparation, train: Rows) -> None:
     rows = np.arange(len(train))
     if train.weights is not None:
         rows = rows[train.weights > 0]
-    if len(rows) > _MOST_ROWS:
-        rows = np.sort(rng.choice(rows, _MOST_ROWS, replace=False))
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
     texts = [train.sequences[i] for i in rows]
     table = np.asarray(encoder.embed(texts, ready.settings.pool), np.float64)
     targets = ready.data.targets[rows].astype(np.float64)

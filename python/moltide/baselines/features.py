@@ -166,5 +166,10 @@ class Kmers:
 
 def make_features(train: Sequence[str], other: Sequence[str]) -> OneHot | Kmers:
     """Features fitted to `train`: one-hot if `train` and `other` share one length, else k-mers."""
+    return features_for(train, other)().fit(train)
+
+
+def features_for(train: Sequence[str], other: Sequence[str]) -> type[OneHot] | type[Kmers]:
+    """What `make_features` makes."""
     lengths = {len(s) for s in train} | {len(s) for s in other}
-    return OneHot().fit(train) if len(lengths) == 1 else Kmers().fit(train)
+    return OneHot if len(lengths) == 1 else Kmers

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from moltide.baselines.features import make_features
+from moltide.baselines.features import features_for, make_features
+from moltide.baselines.limits import (
+    TimeLimit,
+    embeddable,
+    fit_within,
+    sampled,
+    too_long_to_score,
+)
 from moltide.baselines.linear import Problem, fit_linear, most_variable
 from moltide.baselines.neighbour import fit_neighbours
 from moltide.baselines.result import BASELINE_NAMES, BaselineResult, FloatArray, TargetFit
@@ -37,6 +44,15 @@ class _Inputs:
     def n_train(self) -> int:
         return len(self.known) - self.n_valid
 
+    def sample(self, n: int) -> _Inputs:
+        """With `n` of the training rows; smaller samples lie within larger ones."""
+        if n >= self.n_train:
+            return self
+        order = np.random.default_rng(self.problems[0].seed).permutation(self.n_train)
+        kept = np.concatenate([np.sort(order[:n]), np.arange(self.n_train, len(self.known))])
+        problems = [problem.take(kept) for problem in self.problems]
+        return _Inputs([self.known[i] for i in kept], self.test, problems, self.n_valid)
+
 
 def fit_baselines(
     train_sequences: Sequence[str],
@@ -54,6 +70,7 @@ def fit_baselines(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    limit: TimeLimit | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[BaselineResult]:
     """Fit mean, ridge, ridge on embeddings, nearest neighbour and zero-shot baselines.
@@ -80,6 +97,9 @@ def fit_baselines(
         censor: (n_train,) or (n_train, k) of -1 "<", 0, +1 ">": counted in the notes.
         groups: (n_train,) cluster numbers, kept together in cross-validation.
         names: subset of `BASELINE_NAMES`; None is all.
+        limit: the time for all of them; each may take half of what those before it left, the last
+            all. One that would take longer is fitted to a sample of the training rows or left
+            out, and `BaselineResult.cut_short` says so.
         progress: called as progress(done, total, label) before each baseline and at the end.
 
     Returns:
@@ -97,19 +117,24 @@ def fit_baselines(
     note = _censor_note(censor)
     features: dict[str, Any] = {}
     results = []
+    end = time.perf_counter() + (0.0 if limit is None else limit.seconds)
     for done, name in enumerate(wanted):
         if progress is not None:
-            progress(done, len(wanted), _label(name, inputs, features))
+            progress(done, len(wanted), _label(name, inputs))
         start = time.perf_counter()
-        fits = _fit_one(name, inputs, features, embed, zero_shot)
+        if limit is None:
+            fits, cut_short = _fit_one(name, inputs, features, embed, zero_shot), ""
+        else:
+            share = (end - start) / (1 if done == len(wanted) - 1 else 2)
+            fits, cut_short = _fit_within(name, inputs, features, embed, zero_shot, limit, share)
         seconds = time.perf_counter() - start
         if not isinstance(fits, str) and name != "mean":
             _note_constant(fits)
-        label = _label(name, inputs, features)
+        label = _label(name, inputs)
         if isinstance(fits, str):
-            results.append(BaselineResult(name, label, None, seconds, fits))
+            results.append(BaselineResult(name, label, None, seconds, fits, cut_short=cut_short))
         else:
-            results.append(_pack(name, label, fits, seconds, note, flat))
+            results.append(_pack(name, label, fits, seconds, note, flat, cut_short))
     if progress is not None:
         progress(len(wanted), len(wanted), "baselines done")
     return results
@@ -187,11 +212,11 @@ def _sequence_features(inputs: _Inputs, cache: dict[str, Any]) -> tuple[Any, Any
     return made, known, test
 
 
-def _label(name: str, inputs: _Inputs, cache: dict[str, Any]) -> str:
+def _label(name: str, inputs: _Inputs) -> str:
     regression = inputs.problems[0].task == "regression"
     ridge = "ridge" if regression else "logistic ridge"
     if name == "ridge":
-        return f"{ridge} on {_sequence_features(inputs, cache)[0].description}"
+        return f"{ridge} on {features_for(inputs.known, inputs.test).description}"
     labels = {
         "mean": "mean of the training labels" if regression else "class frequencies",
         "ridge_embeddings": f"{ridge} on frozen embeddings",
@@ -231,6 +256,38 @@ def _fit_one(
         fit.note += text
         fit.settings["columns"] = min(len(columns), made.n_variable_)
     return fits
+
+
+def _fit_within(
+    name: str,
+    inputs: _Inputs,
+    cache: dict[str, Any],
+    embed: Embed | str | None,
+    zero_shot: Score | str | None,
+    limit: TimeLimit,
+    seconds: float,
+) -> tuple[list[TargetFit] | str, str]:
+    """`_fit_one` in about `seconds`, and what was cut short for it."""
+
+    def fit(rows: int) -> list[TargetFit] | str:
+        # Features of fewer rows are others.
+        own = cache if rows == inputs.n_train else {}
+        return _fit_one(name, inputs.sample(rows), own, embed, zero_shot)
+
+    n, others = inputs.n_train, inputs.n_valid + len(inputs.test)
+    if name in ("ridge", "nearest_neighbour"):
+        fits, rows = fit_within(seconds, n, fit)
+        return fits, sampled(rows, n)
+    if name == "ridge_embeddings" and callable(embed):
+        possible = embeddable(limit, seconds, n, others)
+        if isinstance(possible, str):
+            return possible, possible
+        return fit(possible), sampled(possible, n)
+    if name == "zero_shot" and callable(zero_shot):
+        why = too_long_to_score(limit, seconds, min(n, _ZERO_SHOT_ROWS) + others)
+        if why:
+            return why, why
+    return fit(n), ""
 
 
 def _note_constant(fits: list[TargetFit]) -> None:
@@ -290,12 +347,19 @@ def _zero_shot(inputs: _Inputs, score: Score | str | None) -> list[TargetFit] | 
 
 
 def _pack(
-    name: str, label: str, fits: list[TargetFit], seconds: float, note: str, flat: bool
+    name: str,
+    label: str,
+    fits: list[TargetFit],
+    seconds: float,
+    note: str,
+    flat: bool,
+    cut_short: str,
 ) -> BaselineResult:
+    note = f"; {cut_short}{note}" if cut_short else note
     if flat:
         fit = fits[0]
         return BaselineResult(
-            name, label, fit.test, seconds, fit.note + note, fit.valid, fit.settings
+            name, label, fit.test, seconds, fit.note + note, fit.valid, fit.settings, cut_short
         )
     valid = None
     if all(fit.valid is not None for fit in fits):
@@ -304,5 +368,5 @@ def _pack(
     test: FloatArray = np.stack([fit.test for fit in fits], axis=1)
     notes = dict.fromkeys(fit.note + note for fit in fits)
     return BaselineResult(
-        name, label, test, seconds, " | ".join(notes), valid, {"targets": targets}
+        name, label, test, seconds, " | ".join(notes), valid, {"targets": targets}, cut_short
     )

@@ -38,6 +38,12 @@ class Problem:
     n_classes: int
     seed: int
 
+    def take(self, rows: IntArray) -> Problem:
+        """The same for some of the known rows."""
+        groups = None if self.groups is None else self.groups[rows]
+        y, weights, is_valid = self.y[rows], self.weights[rows], self.is_valid[rows]
+        return Problem(y, weights, is_valid, groups, self.task, self.n_classes, self.seed)
+
     @property
     def measured(self) -> BoolArray:
         return ~np.isnan(self.y)

@@ -24,6 +24,7 @@ class BaselineResult:
     (n_test, k) and (n_test, k, n_classes). It is None where the baseline does not apply, and
     `note` then says why. `valid_predictions` has the same layout over the validation rows and
     comes from a fit that has not seen their labels, so it may be used to choose among baselines.
+    `cut_short` says what a time limit left out, "" for nothing.
     """
 
     name: str
@@ -33,6 +34,7 @@ class BaselineResult:
     note: str
     valid_predictions: FloatArray | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    cut_short: str = ""
 
     @property
     def available(self) -> bool:
@@ -51,6 +53,7 @@ class BaselineResult:
             str(settings.get("note", self.note)),
             None if self.valid_predictions is None else self.valid_predictions[:, index],
             dict(settings),
+            self.cut_short,
         )
 
 

@@ -174,7 +174,8 @@ def finetune(
     max_minutes: Annotated[
         float | None,
         typer.Option(
-            help="Time for the whole run; training is planned to fit.", rich_help_panel=TRAIN_PANEL
+            help="Time for the whole run; what does not fit is cut short, and said to be.",
+            rich_help_panel=TRAIN_PANEL,
         ),
     ] = None,
     max_tokens: Annotated[

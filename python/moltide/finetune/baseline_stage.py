@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.array_file import read_arrays, write_arrays
-from moltide.baselines import BaselineResult, fit_baselines
+from moltide.baselines import BaselineResult, TimeLimit, fit_baselines
 from moltide.errors import CheckpointError
 from moltide.finetune.table import zero_shot
 
@@ -30,6 +30,7 @@ def run_baselines(
     seed: int,
     folder: Path | None,
     fingerprint: str,
+    limit: TimeLimit | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[BaselineResult]:
     """Fit all baselines to all targets, or read them from an interrupted run's `folder`."""
@@ -54,6 +55,7 @@ def run_baselines(
         censor=table.censor[train],
         groups=None if split.groups is None else split.groups[train],
         seed=seed,
+        limit=limit,
         progress=progress,
     )
     if folder is not None:
@@ -76,6 +78,7 @@ def _store(path: Path, results: list[BaselineResult], fingerprint: str) -> None:
                 "fit_seconds": one.fit_seconds,
                 "note": one.note,
                 "settings": _plain(one.settings),
+                "cut_short": one.cut_short,
             }
         )
     arrays = arrays or {"none": np.zeros(1)}
@@ -112,6 +115,7 @@ def _load(path: Path, fingerprint: str) -> list[BaselineResult] | None:
             one["note"],
             arrays.get(f"{one['name']}.valid"),
             one["settings"],
+            one["cut_short"],
         )
         for one in described
     ]

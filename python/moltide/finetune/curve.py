@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from moltide.assay_model import ModelSpec, fit_assay_model
 from moltide.baselines import fit_baselines
+from moltide.finetune.budget import CURVE_RIDGES, Budget
 from moltide.finetune.results import measure
 from moltide.finetune.table import rows_of
 from moltide.metrics import mean_metrics
@@ -67,9 +68,11 @@ def learning_curve(
     folder: RunFolder,
     voice: Voice,
     log: JsonLog,
-    seconds_left: Callable[[], float],
-) -> list[CurvePoint]:
-    """Points at parts of the training rows; the model's that would outlast the time are left out.
+    budget: Budget,
+    ridge_seconds: float,
+) -> tuple[list[CurvePoint], dict[str, list[int]]]:
+    """Points at parts of the training rows, and by method the numbers of rows left out for lack of
+    time.
 
     Both methods fit the same rows. The validation rows choose the model's epoch, and are not shown
     to ridge, which at small sizes would have most of its rows from there.
@@ -78,10 +81,20 @@ def learning_curve(
         settings: the main run's, resolved. main: what it did.
         known: points that are there already: the model's on all training rows.
         fresh: gives an encoder as training starts from.
+        ridge_seconds: what the ridge baseline took.
     """
     test, train = split.index("test"), split.index("train")
-    found = [*known, ridge_point(table, split, train, int(settings.seed))]
+    found = list(known)
+    left_out: dict[str, list[int]] = {}
     a_step = main.seconds / max(1, main.steps)
+
+    def add_ridge(part: npt.NDArray[np.int64]) -> None:
+        if CURVE_RIDGES * ridge_seconds * len(part) / len(train) > budget.left:
+            left_out.setdefault("ridge", []).append(len(part))
+        else:
+            found.append(ridge_point(table, split, part, int(settings.seed)))
+
+    add_ridge(train)
     for share in SHARES:
         part = nested_rows(train, share, int(settings.seed))
         if not _usable(table, part):
@@ -90,13 +103,15 @@ def learning_curve(
                 f"{_FEWEST_ROWS}, or a target does not vary in them)"
             )
             continue
-        found.append(ridge_point(table, split, part, int(settings.seed)))
+        add_ridge(part)
         epochs = epochs_for(share, max(one.epoch for one in main.history))
         steps = math.ceil(len(part) / settings.batch_size) * epochs
-        if steps * a_step > seconds_left():
-            voice.say(f"learning curve: no time left for {len(part):,} training rows")
+        left = budget.left - budget.for_predicting
+        if steps * a_step > left:
+            left_out.setdefault("the model", []).append(len(part))
             continue
-        own = dataclasses.replace(settings, epochs=epochs, patience=epochs, max_minutes=None)
+        minutes = left / 60 if budget.limited else None
+        own = dataclasses.replace(settings, epochs=epochs, patience=epochs, max_minutes=minutes)
         label = f"learning curve, {len(part):,} rows"
         with catch_signals() as stop:
             model, _ = fit_assay_model(
@@ -115,7 +130,7 @@ def learning_curve(
             )
         prediction = model.predict([table.sequences[i] for i in test])
         found.append(CurvePoint("model", len(part), _value(table, test, prediction)))
-    return sorted(found, key=lambda point: (point.method, point.n_train))
+    return sorted(found, key=lambda point: (point.method, point.n_train)), left_out
 
 
 def _usable(table: AssayTable, part: npt.NDArray[np.int64]) -> bool:

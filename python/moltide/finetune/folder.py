@@ -65,7 +65,14 @@ class RunFolder:
     """
 
     files: ClassVar[tuple[str, ...]] = _OURS
-    prefixes: ClassVar[tuple[str, ...]] = ("train", "curve-", "baselines", "vocab", "tokenizer")
+    prefixes: ClassVar[tuple[str, ...]] = (
+        "train",
+        "curve-",
+        "baselines",
+        "rows",
+        "vocab",
+        "tokenizer",
+    )
     done: ClassVar[str] = CONFIG
     format: ClassVar[str] = FORMAT
     prepared: ClassVar[tuple[str, ...]] = ()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
     from moltide.assay_model import ModelSpec
     from moltide.encoder import Encoder
+    from moltide.finetune.budget import Budget
     from moltide.finetune.folder import RunFolder
     from moltide.finetune.options import FinetuneOptions
     from moltide.finetune.voice import Voice
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class PlannedRun:
-    """Table, split, backbone and folder of a run. `settings` are resolved; `started` is on the
-    monotonic clock."""
+    """Table, split, backbone and folder of a run. `settings` are resolved; `cut_short` says what
+    was left out to end in time."""
 
     options: FinetuneOptions
     settings: TrainSettings
@@ -29,7 +30,8 @@ class PlannedRun:
     encoder: Encoder
     folder: RunFolder
     voice: Voice
-    started: float
+    budget: Budget
+    cut_short: list[str] = field(default_factory=list)
 
     @property
     def split_name(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from moltide.finetune import folder as names
 from moltide.finetune.curve import CurvePoint, primary_metric
 from moltide.finetune.results import TargetResult
+from moltide.options import option
 
 if TYPE_CHECKING:
     from moltide.assay_model import Prediction
@@ -69,7 +70,7 @@ def write_run_report(
         },
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         command=_command(run),
-        notes=_notes(predictions["test"], missing),
+        notes=_notes(predictions["test"], missing, run.cut_short),
     )
     write_report(data, run.folder.file(names.REPORT))
 
@@ -178,8 +179,9 @@ def _training(run: PlannedRun, result: FitResult) -> TrainingCurve:
     )
 
 
-def _notes(test: Prediction, missing: Sequence[str]) -> list[str]:
+def _notes(test: Prediction, missing: Sequence[str], cut_short: Sequence[str]) -> list[str]:
     notes = [f"{line[:1].upper()}{line[1:]}." for line in missing]
+    notes += [f"Cut short to end in time ({option('max_minutes')}): {line}." for line in cut_short]
     outside = int((~test.in_domain).sum()) if test.notes else 0
     if outside:
         notes.append(

@@ -12,6 +12,7 @@ import numpy as np
 
 from moltide.errors import MoltideError
 from moltide.finetune import folder as names
+from moltide.finetune.budget import Budget
 from moltide.finetune.folder import RunFolder
 from moltide.finetune.options import FinetuneOptions
 from moltide.finetune.results import verdict_details
@@ -121,7 +122,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         encoder=encoder,
         folder=folder,
         voice=voice,
-        started=started,
+        budget=Budget(options.settings.max_minutes, started),
     )
     metrics = stages.run()
     return RunSummary(folder.path, "finished", metrics, time.monotonic() - started)

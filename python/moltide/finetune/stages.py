@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +11,13 @@ import numpy as np
 from moltide.assay_model import AssayModel, Prediction, fit_assay_model
 from moltide.assay_model.backbone import open_backbone
 from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
+from moltide.assay_model.pace import seconds_a_pass
 from moltide.assay_model.uncertainty import INTERVAL, missing_intervals
 from moltide.atomic import atomic_write_text
+from moltide.baselines import TimeLimit
 from moltide.finetune import folder as names
 from moltide.finetune.baseline_stage import run_baselines
+from moltide.finetune.budget import rows_in_time
 from moltide.finetune.curve import CurvePoint, learning_curve, primary_metric
 from moltide.finetune.environment import environment
 from moltide.finetune.estimate import strip
@@ -32,15 +34,14 @@ from moltide.finetune.results import (
     verdict_details,
 )
 from moltide.finetune.table import rows_of
+from moltide.options import option
 from moltide.training import CheckpointFile, FitResult, catch_signals
 from moltide.training.log import JsonLog
+from moltide.wording import plural
 
 if TYPE_CHECKING:
     from moltide.baselines import BaselineResult
     from moltide.encoder import Encoder
-
-# Shares of the time left (max_minutes) for training, and for the learning curve after it.
-_FOR_TRAINING, _FOR_TRAINING_WITH_CURVE = 0.9, 0.6
 
 
 class Stages(PlannedRun):
@@ -49,6 +50,8 @@ class Stages(PlannedRun):
     def run(self) -> dict[str, Any]:
         """Do everything, and return the content of metrics.json."""
         folder, voice = self.folder, self.voice
+        if self.budget.limited:
+            self._leave_rows_out()
         atomic_write_text(folder.file(names.SPLIT), split_csv(self.table, self.split))
         log = JsonLog(folder.file(names.LOG))
         baselines = self._baselines()
@@ -63,8 +66,10 @@ class Stages(PlannedRun):
         )
         save_weights(model, folder.path)
         described = describe(model)
-        curve = self._curve(model, result, metrics, log)
+        curve = self._curve(model, result, metrics, baselines, log)
         log.close()
+        if self.cut_short:
+            metrics["cut_short"] = self.cut_short
         config = self._config(described, result, curve)
         if self.options.report:
             with voice.busy("writing the report"):
@@ -75,7 +80,29 @@ class Stages(PlannedRun):
         atomic_write_text(folder.file(CONFIG), to_json(config))
         folder.finish()
         self._conclude(metrics, predictions["test"], missing)
+        for line in self.budget.overrun():
+            voice.say(line)
         return json.loads(to_json(metrics))  # type: ignore[no-any-return]
+
+    def _leave_rows_out(self) -> None:
+        """Of the validation and test rows, what there is no time to predict."""
+        budget, seed = self.budget, int(self.settings.seed)
+        with self.voice.busy("timing the backbone"):
+            budget.a_pass = seconds_a_pass(self.encoder, self.table.sequences, seed)
+        kept = self.folder.checkpoint / "rows.json"
+        self.split, cut = rows_in_time(self.split, budget, kept, self.folder.fingerprint)
+        if cut:
+            self.cut_short.append(cut)
+            self.voice.say(f"to end in time ({option('max_minutes')}), {cut}")
+
+    def _time_limit(self) -> TimeLimit | None:
+        budget, wildtype = self.budget, self.table.wildtype
+        if not budget.limited:
+            return None
+        # Masked marginals take a pass a position.
+        variants = wildtype is not None and self.table.substitutions is not None
+        passes = len(wildtype) if variants and wildtype is not None else None
+        return TimeLimit(budget.for_baselines, budget.a_pass, passes)
 
     def _baselines(self) -> list[BaselineResult]:
         self.voice.section("baselines")
@@ -92,10 +119,13 @@ class Stages(PlannedRun):
                 int(self.settings.seed),
                 self.folder.checkpoint,
                 self.folder.fingerprint,
+                self._time_limit(),
                 progress,
             )
         metric = primary_metric(self.table.task)
         for one in results:
+            if one.cut_short:
+                self.cut_short.append(f"{one.label}: {one.cut_short}")
             if one.predictions is None:
                 self.voice.say(f"{one.label}: none ({one.note})")
                 continue
@@ -103,16 +133,16 @@ class Stages(PlannedRun):
                 self._measure(j, one.predictions[:, j])[metric]
                 for j in range(len(self.table.target_names))
             ]
-            self.voice.say(f"{one.label}: test {self.spec.metric} {np.nanmean(values):.3f}")
+            how = f" ({one.cut_short})" if one.cut_short else ""
+            self.voice.say(f"{one.label}{how}: test {self.spec.metric} {np.nanmean(values):.3f}")
         return results
 
     def _train(self, log: JsonLog) -> tuple[AssayModel, FitResult]:
         voice, settings = self.voice, self.settings
         voice.section("training")
-        if settings.max_minutes is not None:
-            left = 60 * settings.max_minutes - (time.monotonic() - self.started)
-            share = _FOR_TRAINING_WITH_CURVE if self.options.learning_curve else _FOR_TRAINING
-            minutes = max(0.02, left * share / 60)
+        if self.budget.limited:
+            uncertain = len(self.split.index("train")) + len(self.split.index("valid"))
+            minutes = self.budget.training_minutes(uncertain, self.options.learning_curve)
             settings = dataclasses.replace(settings, max_minutes=minutes)
         with catch_signals() as stop:
             model, result = fit_assay_model(
@@ -137,6 +167,10 @@ class Stages(PlannedRun):
         ended = {"patience": "no better epoch for a while", "time": "time is up"}
         why = f"; ended early: {ended[result.stopped]}" if result.stopped in ended else ""
         voice.say(f"{result.kept} kept{score} ({result.steps:,} steps{why})")
+        if result.planned == "time" or result.stopped == "time":
+            steps = plural(result.steps, "step")
+            epochs = f"{len(result.history)} of {settings.epochs} epochs begun"
+            self.cut_short.append(f"training: {steps}, {epochs}")
         return model, result
 
     def _predict(self, model: AssayModel) -> dict[str, Prediction]:
@@ -168,22 +202,21 @@ class Stages(PlannedRun):
         return results
 
     def _curve(
-        self, model: AssayModel, result: FitResult, metrics: dict[str, Any], log: JsonLog
+        self,
+        model: AssayModel,
+        result: FitResult,
+        metrics: dict[str, Any],
+        baselines: list[BaselineResult],
+        log: JsonLog,
     ) -> list[CurvePoint]:
         if not self.options.learning_curve:
             return []
         self.voice.section("learning curve")
-        limit = self.settings.max_minutes
-
-        def seconds_left() -> float:
-            if limit is None:
-                return float("inf")
-            return 60 * limit - (time.monotonic() - self.started)
-
         metric = primary_metric(self.table.task)
         full = len(self.split.index("train"))
         known = [CurvePoint("model", full, metrics["model"][metric])]
-        points = learning_curve(
+        (ridge,) = (one for one in baselines if one.name == "ridge")
+        points, left_out = learning_curve(
             self.table,
             self.split,
             self.spec,
@@ -194,8 +227,13 @@ class Stages(PlannedRun):
             folder=self.folder,
             voice=self.voice,
             log=log,
-            seconds_left=seconds_left,
+            budget=self.budget,
+            ridge_seconds=ridge.fit_seconds,
         )
+        for method, sizes in left_out.items():
+            listed = ", ".join(f"{n:,}" for n in sizes)
+            self.cut_short.append(f"learning curve: no point of {method} at {listed} training rows")
+            self.voice.say(f"no time for {method} at {listed} rows ({option('max_minutes')})")
         for point in points:
             self.voice.say(
                 f"{point.method}, {point.n_train:,} rows: test {self.spec.metric} {point.value:.3f}"
@@ -256,6 +294,9 @@ class Stages(PlannedRun):
             voice.say(f"{INTERVAL:.0%} intervals hold {covered:.0%} of the test values")
         for line in missing:
             voice.say(line)
+        if self.cut_short:
+            parts = plural(len(self.cut_short), "part")
+            voice.say(f"{parts} of the run cut short to end in time; {names.METRICS} lists them")
         voice.verdict(str(metrics["verdict"]), verdict_details(metrics))
 
     def _coverage(self, test: Prediction) -> float | None:

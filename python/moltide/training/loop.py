@@ -132,6 +132,7 @@ def fit(
         state.seconds,
         state.stopped,
         resumed,
+        plan.why,
     )
 
 

@@ -24,12 +24,14 @@ class FitPlan:
     """Steps of a run: `steps` in all, `steps_per_epoch` of them an epoch (the last may be short).
 
     `why` says what decided the number: "epochs", or "time" (max_minutes on this machine).
+    `scored` validation rows at most are looked at after each epoch.
     """
 
     steps: int
     steps_per_epoch: int
     warmup_steps: int
     why: str = "epochs"
+    scored: int = 2000
 
     @property
     def epochs(self) -> int:

@@ -21,7 +21,8 @@ class Epoch:
 @dataclass
 class FitResult:
     """What `fit` did. `stopped` is "finished", "patience" or "time"; `best_epoch` counts from 1,
-    and is 0 where no epoch was better than the start."""
+    and is 0 where no epoch was better than the start. `planned` says what decided the number of
+    steps: "epochs" or "time"."""
 
     history: list[Epoch]
     best_epoch: int
@@ -30,6 +31,7 @@ class FitResult:
     seconds: float
     stopped: str
     resumed: bool = False
+    planned: str = "epochs"
 
     @property
     def kept(self) -> str:

@@ -1,0 +1,76 @@
+"""Baselines that end in time: fitted to fewer rows, or left out, and said to be."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from moltide.options import option
+
+Fit = TypeVar("Fit")
+
+# Rows of the first, small fit, and how many times more the next one may have.
+_FIRST_ROWS, _GROWTH = 1000, 4
+# Fewer training rows than this are not worth their embeddings.
+_FEWEST_EMBEDDED = 50
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """Attributes:
+    seconds: for all baselines together.
+    a_pass: seconds of the encoder for one sequence.
+    scoring_passes: passes of zero-shot scores, however many sequences; None: one a sequence.
+    """
+
+    seconds: float
+    a_pass: float
+    scoring_passes: int | None = None
+
+    def passes(self, seconds: float) -> int:
+        """Sequences that the encoder can see in this time."""
+        return int(max(0.0, seconds) / max(1e-9, self.a_pass))
+
+
+def fit_within(seconds: float, n: int, fit: Callable[[int], Fit]) -> tuple[Fit, int]:
+    """`fit(n)` if it ends in `seconds`, else the fit of as many rows as do; and their number.
+
+    Smaller fits tell the time of larger ones, which grows no faster than the rows; the first is
+    made whatever it takes.
+    """
+    end = time.perf_counter() + seconds
+    rows = min(n, _FIRST_ROWS)
+    while True:
+        start = time.perf_counter()
+        found = fit(rows)
+        now = time.perf_counter()
+        possible = int(rows * (end - now) / max(1e-9, now - start))
+        more = n if possible >= n else min(possible, _GROWTH * rows)
+        if rows == n or more < 2 * min(rows, n / 2):
+            return found, rows
+        rows = more
+
+
+def embeddable(limit: TimeLimit, seconds: float, n_train: int, n_other: int) -> int | str:
+    """How many training rows can be embedded beside `n_other` rows that must be, or why none."""
+    rows = min(n_train, limit.passes(seconds) - n_other)
+    if rows < min(n_train, _FEWEST_EMBEDDED):
+        return _too_long("embedding", limit.a_pass * (n_train + n_other))
+    return rows
+
+
+def too_long_to_score(limit: TimeLimit, seconds: float, n: int) -> str:
+    """Why the zero-shot scores of `n` sequences are left out; "" if they are not."""
+    passes = n if limit.scoring_passes is None else limit.scoring_passes
+    return "" if passes <= limit.passes(seconds) else _too_long("scoring", limit.a_pass * passes)
+
+
+def sampled(rows: int, n: int) -> str:
+    """What was cut short of a baseline fitted to `rows` of `n` training rows; "" if nothing."""
+    return "" if rows == n else f"fitted to {rows:,} of {n:,} training rows, drawn at random"
+
+
+def _too_long(what: str, seconds: float) -> str:
+    return f"left out: {what} would take about {seconds:,.0f} s ({option('max_minutes')})"
