@@ -119,10 +119,21 @@ def test_few_validation_rows_leave_the_choice_to_cross_validation(rng):
     assert "5-fold cross-validation" in result.note
 
 
+def test_ridge_of_fewer_rows_than_columns(rng, monkeypatch):
+    monkeypatch.setattr(linear, "FEW_ENTRIES", 0)
+    monkeypatch.setattr(fit_module, "SEQUENCE_PENALTIES", np.array([0.5]))
+    monkeypatch.setattr(linear._Moments, "of", None)  # sums over columns are not asked for
+    sequences = variants(rng, 90, 60, 0.5)
+    table, y, weights = explicit_one_hot(sequences[:60]), rng.normal(size=60), rng.uniform(1, 2, 60)
+    found = only("ridge", sequences[:60], y, sequences[60:], weights=weights)
+    model = Ridge(alpha=0.5).fit(table(sequences[:60]), y, sample_weight=weights / weights.mean())
+    np.testing.assert_allclose(found.predictions, model.predict(table(sequences[60:])), atol=1e-8)
+
+
 @pytest.mark.parametrize("n_valid", [0, 12, 60])
 def test_ridge_sums_every_row_once_whatever_is_chosen_by(rng, monkeypatch, n_valid):
     monkeypatch.setattr(linear, "FEW_ENTRIES", 0)
-    sequences = variants(rng, 160, 30, 0.3)
+    sequences = variants(rng, 160, 6, 0.9)
     table, y = explicit_one_hot(sequences), rng.normal(size=160)
     at = 160 - n_valid
     summed = []

@@ -177,7 +177,8 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
     """
     pairs, how = problem.choices()
     sums = None
-    if problem.task == "regression" and not _prefers_gradients(known):
+    few = len(problem.fit_rows) < known.shape[1]
+    if problem.task == "regression" and not few and not _prefers_gradients(known):
         sets = [fit for fit, _ in pairs]
         sums = _RidgeSums(known, problem, [*sets, problem.train_rows, problem.fit_rows])
     best = _best_penalty(known, problem, pairs, penalties, sums)
@@ -242,7 +243,8 @@ def _path(
 ) -> Iterator[FloatArray]:
     """Predictions for `target` after a fit on `rows`, one for each penalty in turn.
 
-    A ridge with `sums` solves the normal equations; one without follows gradients.
+    A ridge with `sums` solves the normal equations of its columns; of fewer rows than columns,
+    those of its rows; where either is too wide, it follows gradients.
     """
     y, weights = problem.y[rows], problem.weights[rows]
     if len(rows) < 2 or np.all(y == y[0]):
@@ -255,8 +257,33 @@ def _path(
     elif sums is not None:
         for coefficients, intercept in sums.of(rows).ridges(penalties):
             yield np.asarray(target @ coefficients, np.float64) + intercept
-    else:
+    elif _prefers_gradients(features):
         yield from _gradient_path(features[rows], y, weights, target, penalties)
+    else:
+        yield from _row_path(features[rows], y, weights, target, penalties)
+
+
+def _row_path(
+    x: Any, y: FloatArray, weights: FloatArray, target: Any, penalties: FloatArray
+) -> Iterator[FloatArray]:
+    """The ridge of few rows: its coefficients are sums of them, as many unknowns as rows."""
+    from scipy import linalg, sparse
+
+    def dense(rows: Any) -> FloatArray:
+        return np.asarray(rows.toarray() if sparse.issparse(rows) else rows, np.float64)
+
+    offset = float(weights @ y / weights.sum())
+    root, table = np.sqrt(weights), dense(x)
+    centre = weights @ table / weights.sum()
+    table = (table - centre) * root[:, None]
+    gram, moment = table @ table.T, (y - offset) * root
+    diagonal = gram.diagonal().copy()
+    for penalty in penalties:
+        np.fill_diagonal(gram, diagonal + penalty)
+        coefficients = table.T @ linalg.solve(gram, moment, assume_a="pos")
+        yield np.asarray(target @ coefficients, np.float64) + (
+            offset - float(centre @ coefficients)
+        )
 
 
 def _prefers_gradients(x: Any) -> bool:
