@@ -6,7 +6,7 @@
 #include <new>
 
 #include "core/parallel.h"
-#include "train/trainer.h"
+#include "tiny_model.h"
 
 namespace {
 std::atomic<int64_t> allocations{0};
@@ -69,15 +69,8 @@ int64_t allocations_of(Call call) {
 }
 
 EncoderConfig small() {
-  EncoderConfig c;
-  c.layers = 2;
-  c.width = 32;
-  c.heads = 4;
-  c.head_dim = 8;
-  c.ffn_width = 64;
-  c.vocab = 33;
+  EncoderConfig c = tiny_config(4, 8);
   c.token_dropout = true;
-  c.lm_head = true;
   return c;
 }
 
@@ -102,10 +95,7 @@ TEST_P(Allocations, PassMakesNone) {
   head.hidden = 6;
   model.set_head(head, 1);
   model.add_adapter("a", 3, 6.0, 0.0, {"attn.q", "mlp.up"}, 5);
-  PackedBatch batch;
-  batch.clear();
-  const std::vector<int32_t> tokens(64, 5);
-  for (int64_t length : {4, 40, 11}) batch.append(tokens.data(), length);
+  const PackedBatch batch = tiny_batch({4, 40, 11});
   const auto segments = model.segments({"", "a", "a"}, batch);
   std::vector<float> out(static_cast<size_t>(batch.count() * 33));
   EXPECT_EQ(allocations_of([&] { model.pooled(batch, segments, Pool::mean, out.data()); }), 0);
@@ -134,17 +124,7 @@ TEST_P(Allocations, StepMakesNone) {
       config.max_tokens = 40;
       config.masking.residues = {4, 11, 18};
       Trainer trainer(model, config);
-      Dataset data;
-      data.offsets = {0};
-      for (int64_t length : {5, 17, 8, 33}) {
-        for (int64_t i = 0; i < length; ++i)
-          data.tokens.push_back(static_cast<int32_t>(4 + i * 7 % 20));
-        data.offsets.push_back(static_cast<int64_t>(data.tokens.size()));
-      }
-      data.columns = target_columns(objective, head.outputs);
-      for (int64_t i = 0; i < data.size() * data.columns; ++i)
-        data.targets.push_back(static_cast<float>(i % 2));
-      trainer.set_dataset(std::move(data));
+      trainer.set_dataset(tiny_dataset({5, 17, 8, 33}, objective, head.outputs));
       const std::vector<int64_t> rows{0, 1, 2, 3};
       EXPECT_EQ(allocations_of([&] { trainer.step(rows); }), 0)
           << "mode " << static_cast<int>(mode) << ", " << objective_name(objective);

@@ -9,46 +9,21 @@
 #include <vector>
 
 #include "core/parallel.h"
-#include "core/philox.h"
-#include "train/trainer.h"
+#include "tiny_model.h"
 
 namespace moltide {
 namespace {
 
-EncoderConfig small() {
-  EncoderConfig c;
-  c.layers = 2;
-  c.width = 48;
-  c.heads = 3;
-  c.head_dim = 16;
-  c.ffn_width = 96;
-  c.vocab = 33;
-  c.lm_head = true;
-  return c;
-}
-
 std::unique_ptr<Model> model_with_values(DType act) {
-  auto model = std::make_unique<Model>(small(), act);
+  auto model = std::make_unique<Model>(tiny_config(3, 16), act);
   model->set_head({}, 1);
   model->add_adapter("a", 4, 8.0, 0.0, {"attn.q", "mlp.up"}, 5);
-  uint64_t stream = 0;
-  for (Param* p : model->params()) {
-    ++stream;
-    for (int64_t i = 0; i < p->size(); ++i) {
-      const float u = philox_uniform(philox4x32(1, static_cast<uint64_t>(i), stream).v[0]);
-      p->value[i] = 0.2f * (u - 0.5f) + (p->name.ends_with("norm.weight") ? 1.0f : 0.0f);
-    }
-    ++p->version;
-  }
+  randomise(*model, 0.2f);
   return model;
 }
 
 std::vector<float> pooled(Model& model) {
-  PackedBatch batch;
-  batch.clear();
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < 130; ++i) tokens.push_back(4 + i * 7 % 20);
-  for (int64_t length : {130, 3, 64, 17}) batch.append(tokens.data(), length);
+  const PackedBatch batch = tiny_batch({130, 3, 64, 17});
   std::vector<float> out(4 * 48);
   model.pooled(batch, model.segments({"", "a", "a", ""}, batch), Pool::mean, out.data());
   return out;
@@ -64,17 +39,7 @@ std::vector<float> trained(DType act, TrainMode mode) {
   config.lr = 1e-2;
   config.max_tokens = 150;
   Trainer trainer(*model, config);
-  Dataset data;
-  data.offsets = {0};
-  for (int64_t length : {60, 17, 1, 140, 33}) {
-    for (int64_t i = 0; i < length; ++i)
-      data.tokens.push_back(static_cast<int32_t>(4 + i * 3 % 20));
-    data.offsets.push_back(static_cast<int64_t>(data.tokens.size()));
-  }
-  data.columns = target_columns(Objective::mse, 1);
-  for (int64_t i = 0; i < data.size() * data.columns; ++i)
-    data.targets.push_back(static_cast<float>(i));
-  trainer.set_dataset(std::move(data));
+  trainer.set_dataset(tiny_dataset({60, 17, 1, 140, 33}, Objective::mse, 1));
   std::vector<float> result;
   for (int i = 0; i < 3; ++i)
     result.push_back(static_cast<float>(trainer.step({0, 1, 2, 3, 4}).loss));

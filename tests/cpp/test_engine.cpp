@@ -2,24 +2,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
-#include "core/parallel.h"
-#include "core/philox.h"
-#include "train/trainer.h"
+#include "tiny_model.h"
 
 namespace moltide {
 namespace {
 
 EncoderConfig tiny(bool variants) {
-  EncoderConfig c;
-  c.layers = 2;
-  c.width = 24;
-  c.heads = 3;
-  c.head_dim = 8;
+  EncoderConfig c = tiny_config(3, 8);
   c.ffn_width = 40;
-  c.vocab = 33;
   c.token_dropout = true;
-  c.lm_head = true;
   c.contact_head = true;
   if (variants) {
     c.position = Position::learned;
@@ -35,29 +28,19 @@ EncoderConfig tiny(bool variants) {
   return c;
 }
 
-void randomise(Model& model) {
-  uint64_t stream = 0;
-  for (Param* p : model.params()) {
-    ++stream;
-    for (int64_t i = 0; i < p->size(); ++i) {
-      const float u = philox_uniform(philox4x32(1, static_cast<uint64_t>(i), stream).v[0]);
-      p->value[i] = 0.4f * (u - 0.5f) + (p->name.ends_with("norm.weight") ? 1.0f : 0.0f);
-    }
-    ++p->version;
-  }
+// A model with a head and an adapter "a".
+std::unique_ptr<Model> adapted() {
+  auto model = std::make_unique<Model>(tiny(false), DType::f32);
+  model->set_head({}, 1);
+  model->add_adapter("a", 2, 4.0, 0.0, {"mlp.up"}, 5);
+  randomise(*model, 0.4f);
+  return model;
 }
 
 Dataset data_for(Objective objective, int64_t outputs) {
-  Dataset d;
-  d.offsets = {0};
-  for (int64_t length : {3, 17, 1, 40, 9}) {
-    for (int64_t i = 0; i < length; ++i) d.tokens.push_back(static_cast<int32_t>(4 + (i * 7) % 20));
-    d.offsets.push_back(static_cast<int64_t>(d.tokens.size()));
-  }
-  d.columns = target_columns(objective, outputs);
-  for (int64_t i = 0; i < d.size() * d.columns; ++i)
-    d.targets.push_back(objective == Objective::mse && i == 1 ? NAN : static_cast<float>(i % 2));
-  return d;
+  Dataset data = tiny_dataset({3, 17, 1, 40, 9}, objective, outputs);
+  if (objective == Objective::mse) data.targets[1] = NAN;
+  return data;
 }
 
 TEST(Engine, TrainsInEveryModeAndObjective) {
@@ -76,7 +59,7 @@ TEST(Engine, TrainsInEveryModeAndObjective) {
           model.set_head(head, 3);
           model.add_adapter("a", 3, 6.0, variants ? 0.1 : 0.0,
                             {"attn.q", "attn.out", "mlp.up", "mlp.down"}, 5);
-          randomise(model);
+          randomise(model, 0.4f);
           TrainConfig config;
           config.mode = mode;
           config.adapter = "a";
@@ -102,14 +85,9 @@ TEST(Engine, TrainsInEveryModeAndObjective) {
 
 // What another thread may do between the parts of a call.
 TEST(Engine, AdapterAndHeadMayGoBeforeThePass) {
-  Model model(tiny(false), DType::f32);
-  model.set_head({}, 1);
-  model.add_adapter("a", 2, 4.0, 0.0, {"mlp.up"}, 5);
-  randomise(model);
-  PackedBatch batch;
-  batch.clear();
-  const std::vector<int32_t> tokens(9, 5);
-  batch.append(tokens.data(), 9);
+  const auto owner = adapted();
+  Model& model = *owner;
+  const PackedBatch batch = tiny_batch({9});
   const auto segments = model.segments({"a"}, batch);
   std::vector<float> before(24), after(24);
   model.pooled(batch, segments, Pool::mean, before.data());
@@ -125,14 +103,9 @@ TEST(Engine, AdapterAndHeadMayGoBeforeThePass) {
 }
 
 TEST(Engine, InfersAfterTrainingAndInAnyShape) {
-  Model model(tiny(false), DType::f32);
-  model.set_head({}, 1);
-  model.add_adapter("a", 2, 4.0, 0.0, {"mlp.up"}, 5);
-  randomise(model);
-  PackedBatch batch;
-  batch.clear();
-  std::vector<int32_t> tokens(64, 5);
-  for (int64_t length : {2, 5, 31}) batch.append(tokens.data(), length);
+  const auto owner = adapted();
+  Model& model = *owner;
+  const PackedBatch batch = tiny_batch({2, 5, 31});
   const auto segments = model.segments({"", "a", "a"}, batch);
   ASSERT_EQ(segments.size(), 1u);
   EXPECT_EQ(segments[0].begin, 2);
