@@ -106,6 +106,11 @@ def test_baselines_out_of_time_say_what_they_lack() -> None:
     assert found["mean"].cut_short == ""
 
 
+def test_the_ridge_says_how_many_rows_took_its_time() -> None:
+    assert baselines(None)["ridge"].settings["rows"] == 1500
+    assert baselines(TimeLimit(1e-9, 1.0))["ridge"].settings["rows"] == 1100
+
+
 def test_embeddings_of_a_sample_are_used_where_all_take_too_long() -> None:
     seen: list[int] = []
     # Of 1,600 passes half are for the baseline, at most.

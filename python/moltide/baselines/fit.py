@@ -255,6 +255,7 @@ def _fit_one(
     for fit in fits:
         fit.note += text
         fit.settings["columns"] = min(len(columns), made.n_variable_)
+        fit.settings["rows"] = len(inputs.known)
     return fits
 
 

@@ -81,7 +81,7 @@ def learning_curve(
         settings: the main run's, resolved. main: what it did.
         known: points that are there already: the model's on all training rows.
         fresh: gives an encoder as training starts from.
-        ridge_seconds: what the ridge baseline took.
+        ridge_seconds: what the ridge baseline took for each of its rows.
     """
     test, train = split.index("test"), split.index("train")
     found = list(known)
@@ -89,7 +89,7 @@ def learning_curve(
     a_step = main.seconds / max(1, main.steps)
 
     def add_ridge(part: npt.NDArray[np.int64]) -> None:
-        if CURVE_RIDGES * ridge_seconds * len(part) / len(train) > budget.left:
+        if CURVE_RIDGES * ridge_seconds * len(part) > budget.left:
             left_out.setdefault("ridge", []).append(len(part))
         else:
             found.append(ridge_point(table, split, part, int(settings.seed)))

@@ -228,7 +228,7 @@ class Stages(PlannedRun):
             voice=self.voice,
             log=log,
             budget=self.budget,
-            ridge_seconds=ridge.fit_seconds,
+            ridge_seconds=ridge.fit_seconds / ridge.for_target(0).settings["rows"],
         )
         for method, sizes in left_out.items():
             listed = ", ".join(f"{n:,}" for n in sizes)
