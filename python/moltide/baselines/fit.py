@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,14 +37,25 @@ _ZERO_SHOT_ROWS = 2000
 
 @dataclass
 class _Inputs:
+    """What every baseline is fitted to: known rows are the training rows, then the validation
+    rows."""
+
     known: list[str]
     test: list[str]
     problems: list[Problem]
     n_valid: int
+    embed: Embed | str | None
+    zero_shot: Score | str | None
 
     @property
     def n_train(self) -> int:
         return len(self.known) - self.n_valid
+
+    @functools.cached_property
+    def features(self) -> tuple[Any, Any, Any]:
+        """Features of sequences as fitted, and the tables of the known and of the test rows."""
+        made = make_features(self.known, self.test)
+        return made, made.transform(self.known), made.transform(self.test)
 
     def sample(self, n: int) -> _Inputs:
         """With `n` of the training rows; smaller samples lie within larger ones."""
@@ -51,7 +64,8 @@ class _Inputs:
         order = np.random.default_rng(self.problems[0].seed).permutation(self.n_train)
         kept = np.concatenate([np.sort(order[:n]), np.arange(self.n_train, len(self.known))])
         problems = [problem.take(kept) for problem in self.problems]
-        return _Inputs([self.known[i] for i in kept], self.test, problems, self.n_valid)
+        known = [self.known[i] for i in kept]
+        return dataclasses.replace(self, known=known, problems=problems)
 
 
 def fit_baselines(
@@ -112,10 +126,9 @@ def fit_baselines(
     wanted = _wanted(names)
     inputs, flat = _inputs(
         train_sequences, y_train, test_sequences, task, n_classes, valid_sequences, y_valid,
-        weights, groups, seed,
+        weights, groups, seed, embed, zero_shot,
     )  # fmt: skip
     note = _censor_note(censor)
-    features: dict[str, Any] = {}
     results = []
     end = time.perf_counter() + (0.0 if limit is None else limit.seconds)
     for done, name in enumerate(wanted):
@@ -123,10 +136,10 @@ def fit_baselines(
             progress(done, len(wanted), _label(name, inputs))
         start = time.perf_counter()
         if limit is None:
-            fits, cut_short = _fit_one(name, inputs, features, embed, zero_shot), ""
+            fits, cut_short = _fit_one(name, inputs), ""
         else:
             share = (end - start) / (1 if done == len(wanted) - 1 else 2)
-            fits, cut_short = _fit_within(name, inputs, features, embed, zero_shot, limit, share)
+            fits, cut_short = _fit_within(name, inputs, limit, share)
         seconds = time.perf_counter() - start
         if not isinstance(fits, str) and name != "mean":
             _note_constant(fits)
@@ -161,6 +174,8 @@ def _inputs(
     weights: npt.ArrayLike | None,
     groups: npt.ArrayLike | None,
     seed: int,
+    embed: Embed | str | None,
+    zero_shot: Score | str | None,
 ) -> tuple[_Inputs, bool]:
     if task not in ("regression", "classification"):
         raise ConfigError(f"task is {task!r}; allowed: 'regression', 'classification'")
@@ -196,20 +211,12 @@ def _inputs(
         for j in range(labels.shape[1])
     ]
     known = [*train, *(valid if len(held) and valid is not None else [])]
-    return _Inputs(known, list(test), problems, len(held)), flat
+    return _Inputs(known, list(test), problems, len(held), embed, zero_shot), flat
 
 
 def _censor_note(censor: npt.ArrayLike | None) -> str:
     count = 0 if censor is None else int((np.asarray(censor) != 0).sum())
     return f"; {count:,} censored labels taken at their bound" if count else ""
-
-
-def _sequence_features(inputs: _Inputs, cache: dict[str, Any]) -> tuple[Any, Any, Any]:
-    if "sequence" not in cache:
-        made = make_features(inputs.known, inputs.test)
-        cache["sequence"] = (made, made.transform(inputs.known), made.transform(inputs.test))
-    made, known, test = cache["sequence"]
-    return made, known, test
 
 
 def _label(name: str, inputs: _Inputs) -> str:
@@ -226,21 +233,15 @@ def _label(name: str, inputs: _Inputs) -> str:
     return labels[name]
 
 
-def _fit_one(
-    name: str,
-    inputs: _Inputs,
-    cache: dict[str, Any],
-    embed: Embed | str | None,
-    zero_shot: Score | str | None,
-) -> list[TargetFit] | str:
+def _fit_one(name: str, inputs: _Inputs) -> list[TargetFit] | str:
     """A fit per target, or the reason why there is none."""
     if name == "mean":
         return [_mean(problem, len(inputs.test)) for problem in inputs.problems]
     if name == "ridge_embeddings":
-        return _embeddings(inputs, embed)
+        return _embeddings(inputs)
     if name == "zero_shot":
-        return _zero_shot(inputs, zero_shot)
-    made, known, test = _sequence_features(inputs, cache)
+        return _zero_shot(inputs)
+    made, known, test = inputs.features
     if name == "nearest_neighbour":
         unit = "Hamming distance" if made.description == "one-hot" else "k-mer distance"
         return [fit_neighbours(known, test, problem, unit) for problem in inputs.problems]
@@ -260,31 +261,23 @@ def _fit_one(
 
 
 def _fit_within(
-    name: str,
-    inputs: _Inputs,
-    cache: dict[str, Any],
-    embed: Embed | str | None,
-    zero_shot: Score | str | None,
-    limit: TimeLimit,
-    seconds: float,
+    name: str, inputs: _Inputs, limit: TimeLimit, seconds: float
 ) -> tuple[list[TargetFit] | str, str]:
     """`_fit_one` in about `seconds`, and what was cut short for it."""
 
     def fit(rows: int) -> list[TargetFit] | str:
-        # Features of fewer rows are others.
-        own = cache if rows == inputs.n_train else {}
-        return _fit_one(name, inputs.sample(rows), own, embed, zero_shot)
+        return _fit_one(name, inputs.sample(rows))
 
     n, others = inputs.n_train, inputs.n_valid + len(inputs.test)
     if name in ("ridge", "nearest_neighbour"):
         fits, rows = fit_within(seconds, n, fit)
         return fits, sampled(rows, n)
-    if name == "ridge_embeddings" and callable(embed):
+    if name == "ridge_embeddings" and callable(inputs.embed):
         possible = embeddable(limit, seconds, n, others)
         if isinstance(possible, str):
             return possible, possible
         return fit(possible), sampled(possible, n)
-    if name == "zero_shot" and callable(zero_shot):
+    if name == "zero_shot" and callable(inputs.zero_shot):
         why = too_long_to_score(limit, seconds, min(n, _ZERO_SHOT_ROWS) + others)
         if why:
             return why, why
@@ -305,7 +298,8 @@ def _mean(problem: Problem, n_test: int) -> TargetFit:
     return TargetFit(problem.constant(n_test, rows), valid, f"of {len(rows):,} labels")
 
 
-def _embeddings(inputs: _Inputs, embed: Embed | str | None) -> list[TargetFit] | str:
+def _embeddings(inputs: _Inputs) -> list[TargetFit] | str:
+    embed = inputs.embed
     if embed is None or isinstance(embed, str):
         return embed or "no encoder was given"
     n_known = len(inputs.known)
@@ -323,7 +317,8 @@ def _embeddings(inputs: _Inputs, embed: Embed | str | None) -> list[TargetFit] |
     return fits
 
 
-def _zero_shot(inputs: _Inputs, score: Score | str | None) -> list[TargetFit] | str:
+def _zero_shot(inputs: _Inputs) -> list[TargetFit] | str:
+    score = inputs.zero_shot
     if score is None or isinstance(score, str):
         return score or "needs a wild type and variants of its length"
     if inputs.problems[0].task != "regression" and inputs.problems[0].n_classes != 2:
