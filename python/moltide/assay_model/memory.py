@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -57,10 +57,6 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
                 )
             return frugal
         plan = smaller
-    parts = ", ".join(
-        f"{name.replace('_', ' ')} {bytes_text(plan[name])}"
-        for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
-    )
     settings = ready.settings
     advice = "a smaller backbone, or shorter sequences"
     if settings.adapter == "full":
@@ -71,7 +67,16 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
             f"{option('max_tokens')} below {settings.max_tokens:,} (the longest sequence has "
             f"{longest:,}), {advice}"
         )
-    raise MemoryPlanError(
+    raise step_too_large(plan, advice)
+
+
+def step_too_large(plan: Mapping[str, int], advice: str) -> MemoryPlanError:
+    """The error that says what a step needs, part by part, and what helps."""
+    parts = ", ".join(
+        f"{name.replace('_', ' ')} {bytes_text(plan[name])}"
+        for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
+    )
+    return MemoryPlanError(
         f"a training step needs {bytes_text(plan['total'])} ({parts}); "
         f"{bytes_text(plan['available'])} are free. What helps: {advice}"
     )

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moltide.errors import MemoryPlanError
+from moltide.assay_model.memory import step_too_large
 from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.order import Assembler, Order, batches, batches_an_epoch
 from moltide.pretraining.start import engine_trainer
 from moltide.tokenizer import FRAME
-from moltide.wording import bytes_text
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -91,15 +90,10 @@ def step_memory(encoder: Encoder, options: PretrainOptions) -> dict[str, int]:
     lengths = [longest] * whole + ([rest] if rest else [])
     plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
     if plan["activations"] + plan["packed_weights"] > plan["available"]:
-        parts = ", ".join(
-            f"{name.replace('_', ' ')} {bytes_text(plan[name])}"
-            for name in ("weights", "packed_weights", "gradients", "optimizer", "activations")
-        )
-        raise MemoryPlanError(
-            f"a training step needs {bytes_text(plan['total'])} ({parts}); "
-            f"{bytes_text(plan['available'])} are free. What helps: a smaller "
-            f"{option('max_tokens')} (and {option('longest')}), {option('recompute', True)}, or a "
-            "smaller model"
+        raise step_too_large(
+            plan,
+            f"a smaller {option('max_tokens')} (and {option('longest')}), "
+            f"{option('recompute', True)}, or a smaller model",
         )
     return plan
 
