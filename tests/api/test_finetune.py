@@ -21,6 +21,7 @@ from moltide.finetune import FinetuneOptions, RunSummary, finetune
 from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
 from moltide.finetune.folder import RunFolder, differences
 from moltide.finetune.voice import SilentVoice
+from moltide.options import typed_options
 from moltide.splits import make_split
 from moltide.training import TrainSettings
 
@@ -261,7 +262,7 @@ def test_a_dry_run_refuses_the_folder_of_another_run(start: Start, tmp_path: Pat
     rows = list(zip(SEQUENCES, VALUES, strict=True))
     start(["sequence", "y"], rows)
     assert start(["sequence", "y"], rows, dry_run=True).state == "dry run"
-    with pytest.raises(ConfigError, match=r"finished run with other settings.*--seed 0 -> 1"):
+    with pytest.raises(ConfigError, match=r"finished run with other settings.*: seed 0 -> 1"):
         start(["sequence", "y"], rows, dry_run=True, settings={"seed": 1})
 
 
@@ -394,11 +395,13 @@ def test_differences_are_named_as_options() -> None:
     same = {"data": {"sha256": "a", "targets": ["y"]}, "split_sha256": "b", "split": "auto"}
     old = {**same, "settings": {"seed": 0, "max_minutes": None}, "table": {"target": "y"}}
     new = {**old, "settings": {"seed": 3, "max_minutes": 5}, "split_sha256": "c"}
-    assert differences(old, new) == ["--max-minutes (not given) -> 5", "--seed 0 -> 3"]
+    assert differences(old, new) == ["max_minutes (not given) -> 5", "seed 0 -> 3"]
+    with typed_options({"max_minutes": "--max-minutes"}):
+        assert differences(old, new)[0] == "--max-minutes (not given) -> 5"
     other_rows = {**same, "data": {"sha256": "d", "targets": ["y"]}, "split_sha256": "c"}
     assert differences(same, other_rows) == ["other rows or values"]
     new = {**other_rows, "table": {}, "settings": old["settings"]}
-    assert differences(old, new) == ["--target y -> (not given)"]
+    assert differences(old, new) == ["target y -> (not given)"]
     assert differences({"backbone": "a" * 60}, {"backbone": "b"}) == [
-        f"--backbone {'a' * 37}... -> b"
+        f"backbone {'a' * 37}... -> b"
     ]

@@ -272,9 +272,9 @@ def _check_folder(path: Path) -> None:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """One "--option old -> new" for each option that differs in two identities.
+    """One "option old -> new" for each option that differs in two identities.
 
-    What follows from an option (the parts of the split from --seed, say) is left out beside it.
+    What follows from an option (the parts of the split from the seed, say) is left out beside it.
     """
     changed = dict(_changed(old, new))
     for effect, causes in _FOLLOWS.items():
@@ -285,9 +285,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if name in _WORDS:
             found.append(_WORDS[name])
             continue
-        option = name.rpartition(".")[2].replace("_", "-")
-        option = option if name == "moltide" else f"--{option}"
-        found.append(f"{option} {_short(before)} -> {_short(after)}")
+        called = option(name.rpartition(".")[2])
+        found.append(f"{called} {_short(before)} -> {_short(after)}")
     return found
 
 
