@@ -73,4 +73,5 @@ def sampled(rows: int, n: int) -> str:
 
 
 def _too_long(what: str, seconds: float) -> str:
-    return f"left out: {what} would take about {seconds:,.0f} s ({option('max_minutes')})"
+    shown = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
+    return f"left out: {what} would take about {shown} s ({option('max_minutes')})"
