@@ -15,6 +15,7 @@ from moltide.assay.options import ReadOptions
 from moltide.assay.residue_texts import RowSequences, sequences_from_column
 from moltide.errors import DataError
 from moltide.fasta import is_fasta, read_fasta
+from moltide.options import option
 
 # What tables need is imported when one is read: FASTA and lists start without it.
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _refuse_skipped(
         shown.append(f"and {len(problems) - _LISTED:,} more")
     raise source.fail(
         f"{what}s that cannot be used: {len(problems):,} ({'; '.join(shown)}). Correct them, or "
-        "leave them out (--on-bad-row set_aside)"
+        f"leave them out ({option('on_bad_row', 'set_aside')})"
     )
 
 
@@ -241,7 +242,8 @@ def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterato
             rows = sequences_from_mutations(chunk, roles.mutations or "", parent, options, ledger)
         else:
             raise chunk.fail(
-                f"column {roles.mutations!r} holds mutations: give their wild type (--wildtype)"
+                f"column {roles.mutations!r} holds mutations: give their wild type "
+                f"({option('wildtype')})"
             )
         names = _names(chunk, roles, options)
         _refuse_skipped(chunk, names, ledger, options)

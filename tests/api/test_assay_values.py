@@ -288,7 +288,7 @@ def test_few_integers_are_regression_unless_asked(tmp_path: Path) -> None:
     grades = [i % 4 for i in range(N)]
     table = read(tmp_path, {"sequence": SEQUENCES, "grade": grades})
     assert table.task == "regression"
-    assert "if these are classes, say --task classification" in said(table)
+    assert "if these are classes, say task='classification'" in said(table)
     assert read(
         tmp_path, {"sequence": SEQUENCES, "grade": grades}, task="classification"
     ).classes == list("0123")

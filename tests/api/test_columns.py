@@ -121,7 +121,7 @@ def test_a_thresholded_copy_is_recognised_by_its_values(tmp_path: Path) -> None:
 
 def test_several_numeric_columns_are_asked_about(tmp_path: Path) -> None:
     columns = {"sequence": SEQUENCES, "kd": Y, "tm": Y[::-1], "esm1v": Y}
-    with pytest.raises(DataError, match=r"'kd', 'tm'; name one or more .*--target A,B") as error:
+    with pytest.raises(DataError, match=r"'kd', 'tm'; name one or more .*target='A,B'") as error:
         read(tmp_path, columns)
     assert "Not considered: 'esm1v'" in str(error.value)
     assert read(tmp_path, columns, target="tm,kd").target_names == ["tm", "kd"]
@@ -154,7 +154,7 @@ def test_no_numeric_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no numeric target column found"):
         read(tmp_path, {"sequence": SEQUENCES, "organism": ["E. coli"] * N})
     two = ["E. coli", "yeast"] * (N // 2)
-    with pytest.raises(DataError, match="class labels may be in 'organism'; name it with --target"):
+    with pytest.raises(DataError, match="class labels may be in 'organism'; name it with target"):
         read(tmp_path, {"sequence": SEQUENCES, "organism": two})
     table = read(tmp_path, {"sequence": SEQUENCES, "organism": two, "id": range(N), "active": two})
     assert table.target_names == ["active"]

@@ -11,7 +11,7 @@ from command import one_error
 
 from moltide.assay import read_assay
 from moltide.cli.app import build, flags_of
-from moltide.errors import ConfigError
+from moltide.errors import ConfigError, DataError
 from moltide.options import option, typed_options
 from moltide.pretrained.loading import check_device
 from moltide.pretraining import PretrainOptions
@@ -124,3 +124,15 @@ def test_the_command_names_flags(
 def test_python_names_fields(table: Path) -> None:
     with pytest.raises(ConfigError, match=r"^on_conflict is 'keep'; allowed: report, "):
         read_assay(table, on_conflict="keep")
+
+
+def test_what_to_do_about_a_table_is_said_as_it_would_be_typed(
+    backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.csv"
+    rows = [f"{'ACDEFGHIKL'[: i % 10]}MKTAYIAK{'LKIHGFEDCA'[i % 10 :]},{i}.5" for i in range(20)]
+    bad.write_text("sequence,y\n" + "\n".join([*rows, "MKT1AY,3.5"]) + "\n")
+    with pytest.raises(DataError, match=r"\(on_bad_row='set_aside'\)$"):
+        read_assay(bad)
+    said = one_error(capsys, "finetune", bad, "--backbone", backbone, "--out", tmp_path / "run")
+    assert said.endswith("(--on-bad-row set_aside)")

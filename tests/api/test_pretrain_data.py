@@ -50,7 +50,7 @@ def test_a_corpus_holds_the_records_and_says_what_was_left_out(tmp_path: Path) -
     assert skipped == [
         "file,row,name,reason",
         "a.fasta.gz,3,r3,'1' at position 4 is no residue",
-        'a.fasta.gz,4,r4,"2 residues, fewer than 5 (--shortest)"',
+        'a.fasta.gz,4,r4,"2 residues, fewer than 5 (shortest)"',
         "a.fasta.gz,5,r5,a stop ('*') inside the sequence",
         "a.fasta.gz,7,r7,no sequence",
     ]
@@ -105,7 +105,7 @@ def test_columns_are_found_named_and_refused(tmp_path: Path) -> None:
     columns = Columns("sequence", "cluster", "weight")
     with pytest.raises(DataError, match=r"corpus.csv, row 4: weight 'many' .* leave such rows out"):
         open_corpus([table], ["x"], columns, tmp_path / "c", on_bad_row="error")
-    with pytest.raises(DataError, match=r"no column 'family' \(--cluster\)"):
+    with pytest.raises(DataError, match=r"no column 'family' \(cluster\)"):
         open_corpus([table], ["x"], Columns(None, "family"), tmp_path / "c")
     fasta = write_fasta(tmp_path / "a.fasta", sequences)
     with pytest.raises(ConfigError, match=r"is FASTA and has no column 'family'"):

@@ -158,7 +158,7 @@ def test_a_named_time_wins_over_what_the_sequences_say() -> None:
 def test_several_split_columns_must_be_told_apart() -> None:
     a = ["train", "test"] * (N // 2)
     table = table_of({"mutant": MUTANTS, "y": scores(N), "a": a, "b": a[::-1]}, wildtype=PARENT)
-    with pytest.raises(DataError, match=r"split columns: 'a', 'b'; name one \(--split\), or"):
+    with pytest.raises(DataError, match=r"split columns: 'a', 'b'; name one \(split\), or"):
         make_split(table)
     assert make_split(table, "b").labels[1] != "test"
     assert make_split(table, "position").method == "position"
@@ -413,7 +413,7 @@ def test_the_seed_decides(how: str) -> None:
     [
         ("cluster", "clusters at 50% identity: 1, the largest with 760 sequences of 760"),
         ("mutations", "all variants carry the same number of mutations"),
-        ("time", r"it needs a column of times \(--time\)"),
+        ("time", r"it needs a column of times \(time\)"),
     ],
 )
 def test_impossible_splits_say_why(how: str, says: str) -> None:

@@ -18,6 +18,7 @@ from moltide.assay.profile import (
 )
 from moltide.assay.source import Source
 from moltide.errors import DataError
+from moltide.options import option
 
 
 @dataclass
@@ -125,7 +126,7 @@ def _find_record_id(
         problem = "no column names" if not best else f"{' and '.join(map(repr, best))} name"
         raise source.fail(
             f"{problem} the records of the FASTA file (its first: "
-            f"{', '.join(sorted(record_names)[:3])}); say which column does (--id)"
+            f"{', '.join(sorted(record_names)[:3])}); say which column does ({option('id')})"
         )
     roles.record_id = best[0]
     filled = sum(1 for text in source.texts(best[0]) if text)
@@ -210,7 +211,7 @@ def _pick(
         listed = ", ".join(map(repr, candidates))
         raise source.fail(
             f"several columns could be the {word} column: {listed}; "
-            f"name one (--{'sequence' if kind == 'residues' else 'mutations'})"
+            f"name one ({option('sequence' if kind == 'residues' else 'mutations')})"
         )
     profile = candidates[chosen[0]]
     matching = round(profile.share * profile.filled)
@@ -227,11 +228,11 @@ def _no_sequence_text(source: Source, profiles: dict[str, Profile]) -> str:
         if profile.kind == "nucleotides":
             return (
                 f"no protein sequence: column {name!r} holds nucleotides (only A, C, G, T, U, N); "
-                "translate it, or name a column of residues (--sequence)"
+                f"translate it, or name a column of residues ({option('sequence')})"
             )
     return (
-        "no column of sequences or mutations found; name one with --sequence, or with "
-        f"--mutations and --wildtype. Columns: {', '.join(source.columns)}"
+        f"no column of sequences or mutations found; name one with {option('sequence')}, or with "
+        f"{option('mutations')} and {option('wildtype')}. Columns: {', '.join(source.columns)}"
     )
 
 
@@ -294,8 +295,9 @@ def _only_target(source: Source, roles: Roles) -> Target:
     if candidates:
         raise source.fail(
             f"several columns could be the target: {', '.join(map(repr, candidates))}; name one "
-            "or more (--target A or --target A,B; replicate readings of one property: "
-            "--target 'name=A+B')" + (f". Not considered: {aside}" if aside else "")
+            f"or more ({option('target', 'A')} or {option('target', 'A,B')}; replicate readings "
+            f"of one property: {option('target', 'name=A+B')})"
+            + (f". Not considered: {aside}" if aside else "")
         )
     return _label_target(source, roles, free, aside)
 
@@ -316,7 +318,7 @@ def _label_target(source: Source, roles: Roles, free: dict[str, Profile], aside:
         if profile.kind == "structure":
             hint += f"; {name!r} holds one letter a residue, and such labels are not read"
     raise source.fail(
-        f"no numeric target column found{detail}{hint}; name it with --target. "
+        f"no numeric target column found{detail}{hint}; name it with {option('target')}. "
         f"Columns: {', '.join(source.columns)}"
     )
 
@@ -341,5 +343,5 @@ def _find_relations(source: Source, wanted: Wanted, roles: Roles) -> None:
     if len(found) > 1 and not any(target.relation for target in roles.targets):
         raise DataError(
             f"{source.name}: several relation columns: {', '.join(map(repr, found))}; name one "
-            "(--relation)"
+            f"({option('relation')})"
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moltide.assay.values import MISSING_WORDS, FloatArray, Numbers
+from moltide.options import option
 
 LABEL_NAMES = frozenset([
     "label", "labels", "class", "classes", "target", "y", "activity", "active", "phenotype",
@@ -96,5 +97,5 @@ def detect_task(texts: Sequence[str], numbers: Numbers, name: str) -> tuple[str,
         return "classification", f"task: classification ({name!r} holds only {shown})"
     sentence = f"task: regression ({len(levels):,} distinct values of {name!r})"
     if 3 <= len(levels) <= 10 and len(values) >= 50 and (levels == np.rint(levels)).all():
-        sentence += "; if these are classes, say --task classification"
+        sentence += f"; if these are classes, say {option('task', 'classification')}"
     return "regression", sentence

@@ -18,6 +18,7 @@ from moltide.assay.source import Source
 from moltide.assay.summary import TargetSummary
 from moltide.assay.values import MISSING_WORDS, RELATIONS, CensorArray, FloatArray, parse_numbers
 from moltide.errors import DataError
+from moltide.options import option
 
 BAD_VALUE = "target is no number"
 NO_VALUE = "no measured target"
@@ -48,7 +49,9 @@ def choose_task(
     tasks = {task for task, _ in found.values()}
     if len(tasks) > 1:
         listed = ", ".join(f"{name!r} {task}" for name, (task, _) in found.items())
-        raise source.fail(f"targets of different kinds ({listed}): name one --task, or one kind")
+        raise source.fail(
+            f"targets of different kinds ({listed}): name one {option('task')}, or one kind"
+        )
     return tasks.pop(), [sentence for _, sentence in found.values()]
 
 
@@ -73,7 +76,7 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
             raise source.fail(
                 f"column {column!r}: infinite values: {len(infinite):,} ({listed}); write a "
                 "bound such as >10, empty them if they mean not measured, or leave these rows out "
-                "(--on-bad-row set_aside)"
+                f"({option('on_bad_row', 'set_aside')})"
             )
         ledger.leave_out(infinite, "target is infinite")
         bad = [index for index in numbers.bad if ledger.alive[index]]
@@ -81,7 +84,8 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
             listed = problems_text([(source.row(i), shorten(source.texts(column)[i])) for i in bad])
             raise source.fail(
                 f"column {column!r}: cells that are no numbers: {len(bad):,} ({listed}); empty "
-                "them if they mean not measured, or leave these rows out (--on-bad-row set_aside)"
+                "them if they mean not measured, or leave these rows out "
+                f"({option('on_bad_row', 'set_aside')})"
             )
         ledger.leave_out(bad, BAD_VALUE)
         result.missing_words += numbers.missing_words
@@ -147,7 +151,7 @@ def read_classes(source: Source, targets: Sequence[Target]) -> tuple[list[Readin
         if len(own) > 50 and len(own) * 5 > known:
             raise source.fail(
                 f"target {name!r} holds {len(own):,} different labels in {known:,} rows: these are "
-                "no classes (for numbers say --task regression)"
+                f"no classes (for numbers say {option('task', 'regression')})"
             )
     readings = []
     for target in targets:

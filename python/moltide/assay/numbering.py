@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from moltide.assay.mutations import Change
+from moltide.options import option
 
 
 def consistent_offsets(changes: Iterable[Change], wildtype: str) -> list[int]:
@@ -73,5 +74,6 @@ def choose_offset(changes: Iterable[Change], wildtype: str) -> tuple[int | None,
             )
     if offsets:
         listed = ", ".join(str(offset) for offset in offsets[:5])
-        return None, f"the rows fit a first residue numbered {listed}: say which (--numbering)"
+        which = f"say which ({option('numbering')})"
+        return None, f"the rows fit a first residue numbered {listed}: {which}"
     return None, "no numbering makes every row fit the wild type"

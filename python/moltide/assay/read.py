@@ -26,6 +26,7 @@ from moltide.assay.variants import find_variants
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
+from moltide.options import option
 
 
 def read_assay(
@@ -267,7 +268,7 @@ def _sequences(
     if parent is None:
         raise source.fail(
             f"column {roles.mutations!r} holds mutations: give their wild type "
-            "(--wildtype SEQUENCE or FASTA)"
+            f"({option('wildtype')} SEQUENCE or FASTA)"
         )
     rows = sequences_from_mutations(source, roles.mutations or "", parent, options, ledger)
     rows.said.insert(0, parent.said)

@@ -12,6 +12,7 @@ from moltide.assay.ledger import Ledger, problems_text, rows_text
 from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.options import ReadOptions
 from moltide.assay.residues import clean_sequences
+from moltide.options import option
 
 NO_SEQUENCE = "no sequence"
 ILLEGAL = "illegal residue"
@@ -49,11 +50,11 @@ def sequences_from_column(
         )
         hint = ""
         if not isinstance(read_changes(texts[illegal[0][0]]), str):
-            hint = "; these look like mutations (--mutations with --wildtype)"
+            hint = f"; these look like mutations ({option('mutations')} with {option('wildtype')})"
         raise source.fail(
             f"{where}: characters that are no residues in {len(illegal):,} of {len(texts):,} "
             f"sequences ({listed}){hint}; correct them, or leave these rows out "
-            "(--on-bad-row set_aside)"
+            f"({option('on_bad_row', 'set_aside')})"
         )
     details = {i: f"{letter!r} at position {place} is no residue" for i, letter, place in illegal}
     ledger.leave_out(details, ILLEGAL, details)

@@ -18,6 +18,7 @@ from moltide.assay.options import ReadOptions
 from moltide.assay.residue_texts import RowSequences, handle_stops, sequences_from_column
 from moltide.assay.source import Source
 from moltide.assay.wildtype import WildType
+from moltide.options import option
 
 BAD_MUTATION = "mutation unreadable or against the wild type"
 NO_RECORD = "not in the FASTA file"
@@ -40,7 +41,7 @@ def sequences_from_records(
         raise source.fail(
             f"column {roles.record_id!r}: names that are no record of {fasta_name}: "
             f"{len(unknown):,} ({listed}); correct them, or leave these rows out "
-            "(--on-bad-row set_aside)"
+            f"({option('on_bad_row', 'set_aside')})"
         )
     ledger.leave_out(
         unknown, NO_RECORD, {i: f"{names[i]!r} is no record of {fasta_name}" for i in unknown}
@@ -147,5 +148,5 @@ def _refuse(
         f"column {column!r}: rows that are no mutations of the wild type: {len(problems):,} "
         f"({listed}). {fitting:,} of {len(texts):,} rows fit with the first residue numbered "
         f"{offset}. Check the wild type and the numbering, or leave these rows out "
-        "(--on-bad-row set_aside)"
+        f"({option('on_bad_row', 'set_aside')})"
     )

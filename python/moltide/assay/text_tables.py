@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from moltide.errors import DataError
+from moltide.options import option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ def _open_text(path: Path) -> OpenText:
     if text.lstrip()[0] == ">":
         raise DataError(
             f"{path.name} is FASTA, which carries no measurements: give the table, and this file "
-            "as --fasta"
+            f"as {option('fasta')}"
         )
     comments = 0
     while text.startswith("#"):

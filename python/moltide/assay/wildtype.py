@@ -16,6 +16,7 @@ from moltide.assay.numbering import best_offset, choose_offset
 from moltide.assay.residues import PROTEIN, Alphabet, clean_sequences
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
+from moltide.options import option
 
 # Below this typical identity to the consensus there is a family, not the variants of one parent.
 _MIN_IDENTITY = 0.75
@@ -122,12 +123,13 @@ def infer_wildtype(
         sites = ", ".join(str(position + 1) for position in unclear[:8])
         return (
             f"wild type: not told by the table (no residue is in half the rows at position {sites}"
-            f"{', ...' if len(unclear) > 8 else ''}); give --wildtype for what depends on it"
+            f"{', ...' if len(unclear) > 8 else ''}); give {option('wildtype')} for what depends "
+            "on it"
         )
     return WildType(
         sequence,
         f"wild type: inferred, the consensus of {len(usual):,} sequences of "
-        f"{len(sequence)} residues (give --wildtype if your parent is another)",
+        f"{len(sequence)} residues (give {option('wildtype')} if your parent is another)",
     )
 
 

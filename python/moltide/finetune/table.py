@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from moltide.assay_model import ModelSpec, Rows
 from moltide.errors import DataError
+from moltide.options import option
 
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
@@ -53,7 +54,7 @@ def check_parts(table: AssayTable, split: Split) -> None:
             if not len(values):
                 raise DataError(
                     f"{table.summary.source}: target {name!r} has no value in the {part} part of "
-                    f"the {split.method} split; choose another --split"
+                    f"the {split.method} split; choose another {option('split')}"
                 )
             if part == "train" and len(np.unique(values)) < 2:
                 raise DataError(

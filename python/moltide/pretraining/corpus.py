@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from moltide.atomic import atomic_write_text, naming, publish
 from moltide.errors import DataError
+from moltide.options import option
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 
 _FORMAT = "moltide-corpus-1"
@@ -232,7 +233,7 @@ class _Writer:
                 called = "" if name == str(row) else f" ({name})"
                 raise DataError(
                     f"{file}, {block.unit} {row}{called}: {reason}; correct it, or leave such "
-                    f"{block.unit}s out (--on-bad-row set_aside)"
+                    f"{block.unit}s out ({option('on_bad_row', 'set_aside')})"
                 )
             self.skip_writer.writerow([file, row, name, reason])
             if len(self.first_skipped) < _LISTED:

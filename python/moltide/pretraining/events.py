@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from moltide.errors import MissingDependencyError
+from moltide.options import option
 
 
 class Events:
@@ -41,6 +42,6 @@ def _writer_class() -> Any:
         from tensorboard.summary import Writer
     except ImportError as error:
         raise MissingDependencyError(
-            "--tensorboard needs TensorBoard: pip install tensorboard"
+            f"{option('tensorboard')} needs TensorBoard: pip install tensorboard"
         ) from error
     return Writer

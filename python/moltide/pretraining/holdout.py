@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from moltide.atomic import atomic_write_bytes
 from moltide.errors import DataError
+from moltide.options import option
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.order import Longs
 
@@ -48,8 +49,8 @@ def all_clusters(corpus: Corpus, identity: float, keep: bool = True) -> npt.NDAr
     if len(corpus) > MOST_CLUSTERED:
         raise DataError(
             f"{len(corpus):,} sequences are too many to cluster here (at most {MOST_CLUSTERED:,}); "
-            "give their clusters (--cluster COLUMN of a table, from MMseqs2 or UniRef, say), or a "
-            "validation file (--valid)"
+            f"give their clusters ({option('cluster')}: a column, from MMseqs2 or UniRef, say), or "
+            f"a validation file ({option('valid')})"
         )
     from moltide.splits.cluster import cluster_by_identity
 
@@ -85,8 +86,8 @@ def hold_out(clusters: npt.NDArray[np.int64], share: float, seed: int) -> npt.ND
     if not held.any() or held.all():
         raise DataError(
             f"{len(clusters):,} sequences in {len(sizes):,} clusters (the smallest of "
-            f"{sizes.min():,}): none can be held out within {share:.1%}; raise --holdout, or give "
-            "a validation file (--valid)"
+            f"{sizes.min():,}): none can be held out within {share:.1%}; raise "
+            f"{option('holdout')}, or give a validation file ({option('valid')})"
         )
     return held
 

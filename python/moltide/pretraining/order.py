@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.errors import DataError
+from moltide.options import option
 from moltide.pretraining.corpus import Corpus
 from moltide.tokenizer import FRAME
 
@@ -79,7 +80,7 @@ class Order:
             # No record would ever be drawn, and no batch ever be full.
             raise DataError(
                 f"{', '.join(self.corpus.info['sources'])}: all {n:,} training records have the "
-                "weight 0 (--weight); at least one must be above 0"
+                f"weight 0 ({option('weight')}); at least one must be above 0"
             )
         self.cluster_sum = np.cumsum(np.where(alive, sizes ** float(power or 0.0), 0.0))
         self.each_once = np.flatnonzero(alive) if power == 0 else None

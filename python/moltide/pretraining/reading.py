@@ -13,6 +13,7 @@ from moltide.assay.residues import CleanSequences, clean_sequences
 from moltide.assay.source import Source, source_chunks
 from moltide.errors import ConfigError, DataError
 from moltide.fasta import is_fasta, read_fasta
+from moltide.options import option
 
 # Records cleaned at a time: memory depends on it, no result does.
 _BLOCK = 4096
@@ -60,11 +61,11 @@ def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Record
         ConfigError: columns asked of a FASTA file.
     """
     if path.is_file() and is_fasta(path):
-        for option, value in (("cluster", columns.cluster), ("weight", columns.weight)):
+        for name, value in (("cluster", columns.cluster), ("weight", columns.weight)):
             if value is not None:
                 raise ConfigError(
-                    f"{path.name} is FASTA and has no column {value!r} (--{option}); give a table "
-                    "(CSV, TSV, Parquet) with such a column"
+                    f"{path.name} is FASTA and has no column {value!r} ({option(name)}); give a "
+                    "table (CSV, TSV, Parquet) with such a column"
                 )
         yield from _fasta(path, shortest)
     else:
@@ -103,7 +104,7 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
         if sequence is None:
             sequence = find_sequence_roles(chunk, Wanted(None, None)).sequence
             if sequence is None:
-                raise chunk.fail("no column of residues found; name it (--sequence)")
+                raise chunk.fail(f"no column of residues found; name it ({option('sequence')})")
         rows = range(chunk.row(0), chunk.row(0) + len(chunk.frame))
         yield _usable(
             "row",
@@ -116,9 +117,10 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
         )
 
 
-def _column(chunk: Source, name: str, option: str) -> list[str]:
+def _column(chunk: Source, name: str, role: str) -> list[str]:
     if name not in chunk.columns:
-        raise chunk.fail(f"no column {name!r} (--{option}). Columns: {', '.join(chunk.columns)}")
+        listed = ", ".join(chunk.columns)
+        raise chunk.fail(f"no column {name!r} ({option(role)}). Columns: {listed}")
     return chunk.texts(name)
 
 
@@ -144,7 +146,7 @@ def _usable(
     for i, text in enumerate(clean.sequences):
         reason = reasons.get(i)
         if reason is None and len(text) < shortest:
-            reason = f"{len(text)} residues, fewer than {shortest} (--shortest)"
+            reason = f"{len(text)} residues, fewer than {shortest} ({option('shortest')})"
         if reason is None and clusters is not None and not clusters[i]:
             reason = "no cluster"
         weight = 1.0

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from moltide.assay.options import SPLIT_METHODS
 from moltide.assay.table import AssayTable
 from moltide.errors import ConfigError, DataError
+from moltide.options import option
 from moltide.splits.choose import candidates
 from moltide.splits.cluster import cluster_by_identity
 from moltide.splits.methods import split_by_method
@@ -96,8 +97,8 @@ def _split(
         if table.split is None and table.groups is None and len(table.split_columns) > 1:
             listed = ", ".join(map(repr, table.split_columns))
             raise DataError(
-                f"{table.summary.source}: several split columns: {listed}; name one (--split), or "
-                f"a method ({', '.join(SPLIT_METHODS)})"
+                f"{table.summary.source}: several split columns: {listed}; name one "
+                f"({option('split')}), or a method ({', '.join(SPLIT_METHODS)})"
             )
         refused: list[str] = []
         for choice in candidates(table, shares):

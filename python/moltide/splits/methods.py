@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.assay.table import AssayTable
+from moltide.options import option
 from moltide.splits.cluster import cluster_by_identity
 from moltide.splits.parts import PARTS, fill_at_random, fill_by_group
 from moltide.splits.split import Split
@@ -58,8 +59,8 @@ def _by_substitutions(
         lengths = np.array([len(one) for one in table.sequences])
         if table.wildtype is None:
             return (
-                f"by {method}: it needs one wild type as long as the sequences (--wildtype, or "
-                "--mutations)"
+                f"by {method}: it needs one wild type as long as the sequences "
+                f"({option('wildtype')}, or {option('mutations')})"
             )
         fitting = int((lengths == len(table.wildtype)).sum())
         return (
@@ -124,7 +125,7 @@ def _by_column(
 
 def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -> Split | str:
     if table.time is None:
-        return "by time: it needs a column of times (--time)"
+        return f"by time: it needs a column of times ({option('time')})"
     known = np.flatnonzero(~np.isnan(table.time))
     moments, counts = np.unique(table.time[known], return_counts=True)
     if len(moments) < 3:
