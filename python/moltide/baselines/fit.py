@@ -14,11 +14,12 @@ import numpy.typing as npt
 
 from moltide.baselines.features import features_for, make_features
 from moltide.baselines.limits import (
+    SHARES,
     TimeLimit,
-    embeddable,
     fit_within,
+    passable,
     sampled,
-    too_long_to_score,
+    too_many_passes,
 )
 from moltide.baselines.linear import Problem, fit_linear, most_variable
 from moltide.baselines.neighbour import fit_neighbours
@@ -111,9 +112,8 @@ def fit_baselines(
         censor: (n_train,) or (n_train, k) of -1 "<", 0, +1 ">": counted in the notes.
         groups: (n_train,) cluster numbers, kept together in cross-validation.
         names: subset of `BASELINE_NAMES`; None is all.
-        limit: the time for all of them; each may take half of what those before it left, the last
-            all. One that would take longer is fitted to a sample of the training rows or left
-            out, and `BaselineResult.cut_short` says so.
+        limit: the time for all of them. One that would take more than its share is fitted to a
+            sample of the training rows or left out, and `BaselineResult.cut_short` says so.
         progress: called as progress(done, total, label) before each baseline and at the end.
 
     Returns:
@@ -138,7 +138,7 @@ def fit_baselines(
         if limit is None:
             fits, cut_short = _fit_one(name, inputs), ""
         else:
-            share = (end - start) / (1 if done == len(wanted) - 1 else 2)
+            share = SHARES.get(name, 1.0) * (end - start)
             fits, cut_short = _fit_within(name, inputs, limit, share)
         seconds = time.perf_counter() - start
         if not isinstance(fits, str) and name != "mean":
@@ -272,16 +272,18 @@ def _fit_within(
     if name in ("ridge", "nearest_neighbour"):
         fits, rows = fit_within(seconds, n, fit)
         return fits, sampled(rows, n)
-    if name == "ridge_embeddings" and callable(inputs.embed):
-        possible = embeddable(limit, seconds, n, others)
-        if isinstance(possible, str):
-            return possible, possible
-        return fit(possible), sampled(possible, n)
-    if name == "zero_shot" and callable(inputs.zero_shot):
-        why = too_long_to_score(limit, seconds, min(n, _ZERO_SHOT_ROWS) + others)
-        if why:
-            return why, why
-    return fit(n), ""
+    passing = {"ridge_embeddings": inputs.embed, "zero_shot": inputs.zero_shot}.get(name)
+    if not callable(passing):
+        return fit(n), ""
+    if name == "zero_shot" and limit.scoring_passes is not None:
+        why = too_many_passes(limit, seconds)
+        return (why, why) if why else (fit(n), "")
+    most, what = (n, "embedding") if name == "ridge_embeddings" else (_ZERO_SHOT_ROWS, "scoring")
+    possible = passable(limit, seconds, min(n, most), others, what)
+    if isinstance(possible, str):
+        return possible, possible
+    rows = possible if possible < min(n, most) else n
+    return fit(rows), sampled(rows, n)
 
 
 def _note_constant(fits: list[TargetFit]) -> None:

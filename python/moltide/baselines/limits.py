@@ -13,8 +13,10 @@ Fit = TypeVar("Fit")
 
 # Rows of the first, small fit, and how many times more the next one may have.
 _FIRST_ROWS, _GROWTH = 1000, 4
-# Fewer training rows than this are not worth their embeddings.
-_FEWEST_EMBEDDED = 50
+# Fewer training rows than this are not worth a pass of all the others.
+_FEWEST_PASSED = 50
+# Of the time left, what a baseline may take at most; the last may take all.
+SHARES = {"ridge": 0.2, "ridge_embeddings": 0.5, "nearest_neighbour": 0.25}
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,18 @@ def fit_within(seconds: float, n: int, fit: Callable[[int], Fit]) -> tuple[Fit, 
         rows = more
 
 
-def embeddable(limit: TimeLimit, seconds: float, n_train: int, n_other: int) -> int | str:
-    """How many training rows can be embedded beside `n_other` rows that must be, or why none."""
+def passable(limit: TimeLimit, seconds: float, n_train: int, n_other: int, what: str) -> int | str:
+    """How many training rows can pass the encoder beside `n_other` rows that must, or why none;
+    `what` is "embedding", say."""
     rows = min(n_train, limit.passes(seconds) - n_other)
-    if rows < min(n_train, _FEWEST_EMBEDDED):
-        return _too_long("embedding", limit.a_pass * (n_train + n_other))
+    if rows < min(n_train, _FEWEST_PASSED):
+        return _too_long(what, limit.a_pass * (n_train + n_other))
     return rows
 
 
-def too_long_to_score(limit: TimeLimit, seconds: float, n: int) -> str:
-    """Why the zero-shot scores of `n` sequences are left out; "" if they are not."""
-    passes = n if limit.scoring_passes is None else limit.scoring_passes
+def too_many_passes(limit: TimeLimit, seconds: float) -> str:
+    """Why zero-shot scores that take `limit.scoring_passes` are left out; "" if they are not."""
+    passes = limit.scoring_passes or 0
     return "" if passes <= limit.passes(seconds) else _too_long("scoring", limit.a_pass * passes)
 
 

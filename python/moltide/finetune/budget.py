@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Shares of the time left: for all that is done with validation and test rows, for the baselines
 # (which is part of it), for training (alone, and before a learning curve; it may take 1.15 times
 # its own).
-_TEST_ROWS, _BASELINES = 0.65, 0.6
+_TEST_ROWS, _BASELINES = 0.5, 0.6
 _TRAINING, _TRAINING_WITH_CURVE = 0.8, 0.55
 # Drawing and writing the report.
 _REPORT_SECONDS, _REPORT_SHARE = 4.0, 0.15
