@@ -238,6 +238,12 @@ class Stages(PlannedRun):
             self.voice.say(
                 f"{point.method}, {point.n_train:,} rows: test {self.spec.metric} {point.value:.3f}"
             )
+        held = len(self.split.index("valid"))
+        if held and any(point.method == "ridge" for point in points):
+            self.voice.say(
+                f"(training rows alone; the baseline ridge is fitted to the {held:,} validation "
+                "rows too)"
+            )
         return points
 
     def _fresh(self, model: AssayModel) -> Encoder:

@@ -134,7 +134,10 @@ def learning_curve(curve: LearningCurve | None, ceiling: float | None, dpi: int)
         axes.legend(loc="best")
         caption = "More rows still help where the curve rises at its right end."
         if len(curve.series) > 1:
-            caption += " At each size the methods are fitted to the same training rows."
+            caption += (
+                " At each size the methods are fitted to the same training rows; baselines above "
+                "have the validation rows too."
+            )
         if any(len(one) > 1 for series in curve.series for one in series.values):
             caption += " Pale points: single seeds; the line joins their means."
         alt = f"Learning curve: {label} for {sizes_seen[0]:,} to {sizes_seen[-1]:,} training rows."
