@@ -96,7 +96,12 @@ def write_results(run: Run, lines: list[str]) -> None:
     RESULTS.mkdir(exist_ok=True)
     o = run.options
     name = f"{run.facts['date']}-cpu-{o.threads}t" + (f"-{o.isa}" if o.isa else "")
-    base = RESULTS / (name if set(o.only) >= set(MEASURED) else "-".join([name, *o.only]))
+    # A run of a part says which.
+    name = "-".join([
+        name, *([] if set(o.only) >= set(MEASURED) else o.only),
+        *([] if set(o.sizes) >= set(SMALL) else o.sizes),
+    ])  # fmt: skip
+    base = RESULTS / name
     base.with_suffix(".md").write_text("\n".join(lines).rstrip() + "\n")
     write_csv(base.with_suffix(".csv"), run.rows, run.facts)
     draw(run.rows, base.with_suffix(".svg"), run.facts)
