@@ -24,7 +24,7 @@ struct TrainConfig {
   double clip_norm = 1.0;  // 0: no clipping
   ScheduleConfig schedule;
   uint64_t seed = 0;
-  int64_t max_tokens = 8192;  // packed tokens of a micro-batch; more accumulate gradients
+  int64_t max_tokens = 2048;  // packed tokens of a micro-batch; more accumulate gradients
   bool recompute = false;
   double huber_delta = 1.0;
   MaskingConfig masking;

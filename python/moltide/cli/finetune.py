@@ -183,7 +183,7 @@ def finetune(
         typer.Option(
             help="Tokens computed at once: less needs less memory.", rich_help_panel=TRAIN_PANEL
         ),
-    ] = 8192,
+    ] = 2048,
     recompute: Annotated[
         bool | None,
         typer.Option(

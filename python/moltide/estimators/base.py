@@ -48,7 +48,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         patience: int | None = None,
         validation_fraction: float = 0.1,
         max_minutes: float | None = None,
-        max_tokens: int = 8192,
+        max_tokens: int = 2048,
         recompute: bool | None = None,
         level: str = "sequence",
         device: str = "auto",

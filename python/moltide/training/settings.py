@@ -79,7 +79,7 @@ class TrainSettings:
     huber_delta: float = 1.0
     patience: int | None = None
     max_minutes: float | None = None
-    max_tokens: int = 8192
+    max_tokens: int = 2048
     recompute: bool | None = None
     seed: int = 0
 
