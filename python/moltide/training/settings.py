@@ -53,7 +53,8 @@ class TrainSettings:
         patience: epochs without a better validation metric after which training ends; None: by
             the number of epochs.
         max_minutes: time for training; the number of steps is planned to fit.
-        max_tokens: tokens that pass through the engine at once; memory depends on it.
+        max_tokens: tokens that pass through the engine at once (a longer sequence passes alone);
+            memory depends on it.
         recompute: recompute blocks in the backward pass (same bits, less memory); None: if needed.
         seed: fixes everything random.
     """
