@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import shlex
 from pathlib import Path
 
 import numpy as np
 from workload import length_mix, split_flops
 
-from beside.configurations import MEASURED, SMALL
+from beside.configurations import ENGINES, MEASURED, SMALL
 from beside.rows import WorkerError, distance, run_worker
 from beside.run import Run
 from beside.tables import LEGEND, limit_lines, verdict_lines, write_csv
@@ -73,13 +75,26 @@ def accuracy_lines(run: Run) -> list[str]:
     return ["## Accuracy of the bundled model's embeddings, against float32", "", *lines, ""]
 
 
+def _command(o: argparse.Namespace) -> str:
+    """What to type for the same rows, but where to keep and write them."""
+    parts = ["benchmarks/cpu.py", "--only", *o.only, "--sizes", *o.sizes]
+    if set(o.engines) < set(ENGINES):
+        parts += ["--engines", *o.engines]
+    if o.isa:
+        parts += ["--isa", o.isa]
+    if o.skip_slow:
+        parts.append("--skip-slow")
+    for name in ("count", "threads", "rounds", "budget", "clock", "compile_minutes"):
+        if getattr(o, name) is not None:
+            parts += [f"--{name.replace('_', '-')}", str(getattr(o, name))]
+    return shlex.join(parts)
+
+
 def report_lines(run: Run, extra: list[str]) -> list[str]:
-    o = run.options
     head = [f"- {key}: {value}" for key, value in run.facts.items()]
     lines = [
         "# moltide beside its peers on the CPU", "", *head, f"- peers: {versions()}",
-        f"- `benchmarks/cpu.py --rounds {o.rounds} --budget {o.budget:g} --threads {o.threads} "
-        f"--clock {o.clock}`", "",
+        f"- `{_command(run.options)}`", "",
     ]  # fmt: skip
     if run.rows:
         lines += [*verdict_lines(judge(run.rows, run.limits)), ""]

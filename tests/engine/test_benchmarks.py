@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -177,3 +178,20 @@ def test_missing_peers_are_named():
     assert {c.engine for c in (*EMBED, *TRAIN)} == set(NEEDS)
     lora = Case("train-lora", "8M", 16, 56)
     assert all("peft" in needs(lora, c) for c in TRAIN if c.engine != "moltide")
+
+
+def test_a_report_says_what_to_type(monkeypatch):
+    import cpu
+    from beside.report import _command
+
+    typed = ["--only", "embed", "--sizes", "8M", "--engines", "moltide", "ONNX Runtime"]
+    typed += ["--isa", "avx512", "--skip-slow", "--threads", "2", "--rounds", "3"]
+    monkeypatch.setattr("sys.argv", ["cpu.py", *typed, "--folder", "rows", "--write"])
+    options = cpu.parse()
+    said = shlex.split(_command(options))
+    monkeypatch.setattr("sys.argv", said)
+    again = vars(cpu.parse())
+    left_out = ("folder", "write")
+    assert {k: v for k, v in again.items() if k not in left_out} == {
+        k: v for k, v in vars(options).items() if k not in left_out
+    }
