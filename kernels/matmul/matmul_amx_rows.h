@@ -1,8 +1,8 @@
 // A block of rows on a kernel whose products run beside the vector units (AMX): 32 rows of x stay
 // in the L1 cache while a group of panels, kept by the L2 cache, passes by; a tile's last step is
 // taken in parts between the products of the next one. A Kernel says what matmul_blocks.h asks
-// for, but k is one block (no kBlockK), and a stop along it at multiples of kPad leaves its bits
-// alone.
+// for, but k is one block (kBlockK is beyond any), and a stop along it at multiples of kPad leaves
+// its bits alone.
 #pragma once
 #include "device/amx.h"
 #include "matmul/matmul_blocks.h"
