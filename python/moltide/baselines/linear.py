@@ -194,7 +194,7 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
 
 
 def choose_penalty(known: Any, problem: Problem, penalties: FloatArray) -> tuple[int, str]:
-    """(index of the penalty with the least held-out error, how it was chosen)."""
+    """(index of the penalty with the least held-out error, how it was chosen), for classes."""
     pairs, how = problem.choices()
     return _best_penalty(known, problem, pairs, penalties, None), how
 
