@@ -68,7 +68,15 @@ AttentionParams make_params(const Ints& cu_seqlens, int64_t heads, int64_t head_
                             float dropout, uint64_t seed, uint64_t stream) {
   MOLTIDE_CHECK(cu_seqlens.ndim() == 1 && cu_seqlens.size() >= 1,
                 "cu_seqlens: expected 1 dimension and at least 1 element");
-  return {cu_seqlens.data(), cu_seqlens.size() - 1, heads, head_dim, scale, dropout, seed, stream};
+  return {cu_seqlens.data(),
+          cu_seqlens.size() - 1,
+          heads,
+          head_dim,
+          scale,
+          dropout,
+          seed,
+          stream,
+          false};
 }
 
 int64_t head_dim_of(const Floats& q, int64_t heads) {
@@ -81,14 +89,15 @@ int64_t head_dim_of(const Floats& q, int64_t heads) {
 py::tuple attention_fwd_op(const Floats& q, const Floats& k, const Floats& v,
                            const Ints& cu_seqlens, int64_t heads, float scale, float dropout,
                            uint64_t seed, uint64_t stream, const std::string& dtype,
-                           int64_t padding) {
-  const AttentionParams params =
+                           int64_t padding, bool coarse) {
+  AttentionParams params =
       make_params(cu_seqlens, heads, head_dim_of(q, heads), scale, dropout, seed, stream);
+  params.coarse = coarse;
   Storage qs("q", q, dtype, padding), ks("k", k, dtype, padding), vs("v", v, dtype, padding);
   Storage os(q.shape(0), q.shape(1), dtype, padding);
-  Floats lse({heads, static_cast<int64_t>(q.shape(0))});
+  Floats lse({coarse ? 0 : heads, static_cast<int64_t>(q.shape(0))});
   {
-    float* out = lse.mutable_data();
+    float* out = coarse ? nullptr : lse.mutable_data();
     py::gil_scoped_release release;
     attention_fwd(params, qs.tensor(), ks.tensor(), vs.tensor(), os.tensor(), out);
   }
@@ -155,8 +164,8 @@ void bind_ops_attention(py::module_& ops) {
   using py::arg;
   ops.def("attention_fwd", &attention_fwd_op, arg("q"), arg("k"), arg("v"), arg("cu_seqlens"),
           arg("heads"), arg("scale"), arg("dropout") = 0.0f, arg("seed") = 0, arg("stream") = 0,
-          arg("dtype") = "float32", arg("padding") = 0,
-          "q, k, v (T, H*D) -> o (T, H*D), lse (H, T)");
+          arg("dtype") = "float32", arg("padding") = 0, arg("coarse") = false,
+          "q, k, v (T, H*D) -> o (T, H*D), lse (H, T), or (0, T) if coarse");
   ops.def("attention_bwd", &attention_bwd_op, arg("dout"), arg("q"), arg("k"), arg("v"), arg("o"),
           arg("lse"), arg("cu_seqlens"), arg("heads"), arg("scale"), arg("dropout") = 0.0f,
           arg("seed") = 0, arg("stream") = 0, arg("dtype") = "float32", arg("padding") = 0,

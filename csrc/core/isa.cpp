@@ -46,7 +46,7 @@ std::vector<Isa> detect() {
   found.push_back(Isa::avx512_vnni);
   if (!__builtin_cpu_supports("avx512bf16")) return found;
   found.push_back(Isa::avx512_bf16);
-  if (request_amx()) found.push_back(Isa::amx);
+  if (__builtin_cpu_supports("avx512vbmi") && request_amx()) found.push_back(Isa::amx);
 #endif
   return found;
 }

@@ -112,10 +112,13 @@ void mlp_backward(const PassContext& pass, int64_t layer, const LayerActivations
 
 }  // namespace
 
-void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a) {
+void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                       bool coarse) {
   rotate(pass, a.q, false);
   rotate(pass, a.k, false);
-  attention_fwd(attention_params(pass, layer), a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
+  AttentionParams params = attention_params(pass, layer);
+  params.coarse = coarse;
+  attention_fwd(params, a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
 }
 
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
@@ -132,7 +135,7 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
                  lora(Projection::k), ws);
   linear_forward(pass, w.v, {layer, Projection::v}, a.h1, a.v, Epilogue::store, nullptr,
                  lora(Projection::v), ws);
-  attention_forward(pass, layer, a);
+  attention_forward(pass, layer, a, false);
   if (a.x_mid.data != x_in.data) copy_cast(x_in, a.x_mid);
   add_branch(pass, w.out, {layer, Projection::out}, RandomSite::attention_branch_dropout, a.ctx,
              a.x_mid, a, ws);

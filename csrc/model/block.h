@@ -11,7 +11,8 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
                    const LayerActivations& a, const Workspace& ws, bool inner_only = false);
 
 // a.ctx = attention of a.q, a.k, a.v, of which q and k are rotated in place.
-void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a);
+void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                       bool coarse);
 
 // dx: gradient of the block's output in, of its input out. Weight gradients +=. With `stop` the
 // gradient of the input is not wanted (nothing before this block is trained): dx is left undefined.

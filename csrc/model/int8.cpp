@@ -99,7 +99,7 @@ void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
   project(w.q, Projection::q, a.q);
   project(w.k, Projection::k, a.k);
   project(w.v, Projection::v, a.v);
-  attention_forward(pass, layer, a);
+  attention_forward(pass, layer, a, true);
   quantize(a.ctx, a.ctx8);
   add_branch(pass, w.out, {layer, Projection::out}, a.ctx8, a.ctx, x, a, ws);
 

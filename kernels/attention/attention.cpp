@@ -85,6 +85,7 @@ AttentionArgs make_args(const AttentionParams& p, const Tensor& q, const Tensor&
   args.dropout = p.dropout;
   args.seed = p.seed;
   args.stream = p.stream;
+  args.coarse = p.coarse;
   args.bf16 = q.dtype == DType::bf16;
   return args;
 }
@@ -169,6 +170,8 @@ void attention_fwd(const AttentionParams& params, const Tensor& q, const Tensor&
                    const Tensor& o, float* lse) {
   constexpr const char* op = "attention_fwd";
   check_params(op, params, q.rows);
+  MOLTIDE_CHECK(!params.coarse || (params.dropout == 0 && !lse), op,
+                ": coarse exponentials are for inference, without dropout and lse");
   const int64_t width = params.heads * params.head_dim;
   check_matrix(op, "q", q, q, width);
   check_matrix(op, "k", k, q, width);

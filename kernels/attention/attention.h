@@ -21,6 +21,8 @@
 //           o is divided by the sum of the rounded, lse has that of the unrounded. Backward: the
 //           probabilities and the gradients of the scores (without the factor scale) are rounded to
 //           bf16 for the products into dv, dq and dk
+// Coarse    forward without dropout and lse only. On amx with bf16 the exponentials may be one
+//           unit of bf16 from themselves (0.8 %, 0.3 % root mean square); elsewhere as without it
 // Special   denormal numbers count as 0 everywhere: probabilities far below their row's largest are
 //           common in trained models, and each would cost as much as a hundred numbers
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
@@ -42,6 +44,7 @@ struct AttentionParams {
   float dropout;    // of the probabilities, 0 <= p < 1; 0 costs nothing
   uint64_t seed;    // Philox key
   uint64_t stream;  // Philox counter, high half
+  bool coarse;      // for products whose own rounding is coarser (int8)
 };
 
 void attention_fwd(const AttentionParams& params, const Tensor& q, const Tensor& k, const Tensor& v,

@@ -19,7 +19,7 @@ struct AttentionArgs {
   float scale, scale_log2e;  // scores are computed as exponents of 2
   float dropout;
   uint64_t seed, stream;
-  bool bf16;
+  bool bf16, coarse;
 };
 
 // What a task writes. One pass of the backward writes everything with five products per tile; one

@@ -62,6 +62,7 @@ struct Forward {
   float* shift;                    // (kRows)
   float *sums, *exact;             // (kRows, W), partial sums of rows of p, and before its rounding
   float longest_key;               // norm
+  float poison;                    // 0, or NaN where a key is not finite
 
   Forward(const AttentionArgs& args, const AttentionPiece& part) : a(args), piece(part) {
     const int64_t blocks = tiles_of(piece.len, kRows);
@@ -89,14 +90,19 @@ struct Forward {
       values = tiles(key_steps * wide / kTile);
       if (pass == 0) carver.allocate();
     }
-    pack_right_transposed(head(a.k, 0), a.k.ld, piece.len, d, 2 * key_steps, keys);
+    const auto pack_keys = a.coarse ? pack_right_transposed<true> : pack_right_transposed<false>;
+    pack_keys(head(a.k, 0), a.k.ld, piece.len, d, 2 * key_steps, keys);
     pack_right(head(a.v, 0), a.v.ld, piece.len, d, key_steps, values);
     pack_left(head(a.q, first_row), a.q.ld, rows, d, row_tiles, q);
     clear_sums();
-    vf longest = {};
-    for (int64_t i = 0; i < piece.len; i += W)
-      longest = vmax(longest, norms(head(a.k, i), a.k.ld, piece.len - i, d));
+    vf longest = {}, zero = {};
+    for (int64_t i = 0; i < piece.len; i += W) {
+      const vf norm = norms(head(a.k, i), a.k.ld, piece.len - i, d);
+      longest = vmax(longest, norm);
+      zero = fma(norm, vf{}, zero);
+    }
     longest_key = reduce_max(longest);
+    poison = reduce_add(zero);
   }
   void clear_sums() const {
     std::memset(sums, 0, kRows * W * sizeof(float));
@@ -176,7 +182,7 @@ MOLTIDE_INLINE uint64_t kept_keys(const AttentionArgs& a, uint64_t counter, int6
 // then p = 0 where dropped. Outputs are divided by the sum of what multiplies the values, so that a
 // key that is alone has weight 1; lse wants the sum before the rounding.
 template <int Pairs, bool kTail, bool kDrop, bool kLse>
-void group_exponentials(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
+void fine_exponentials(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
   const vf scale = set1(f.a.scale_log2e);
   const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
   const int64_t n = f.piece.len - key, rows = b.rows;
@@ -214,28 +220,93 @@ void group_exponentials(const Forward& f, const Block& b, int64_t key, const flo
   }
 }
 
+// By how many units of a bf16 fractions of 2i / 128 and the next exceed 2^fraction - 1.
+alignas(64) constexpr uint8_t kExcess[64] = {
+    0,  1,  1,  2,  2,  3,  4,  4,  5,  5,  5,  6,  6,  7,  7,  8,  8,  8,  9,  9,  9,  9,
+    10, 10, 10, 10, 10, 11, 11, 11, 11, 11, 11, 11, 11, 11, 11, 11, 11, 11, 11, 10, 10, 10,
+    10, 10, 9,  9,  9,  8,  8,  8,  7,  7,  6,  6,  5,  5,  4,  3,  3,  2,  1,  1};
+
+// As fine_exponentials, coarse. The bits of a bf16 2^x are 128 x + 127 * 128, rounded, less kExcess
+// of the first 6 bits of the fraction. Integers below zero are too small for a bf16.
+template <int Pairs, bool kTail>
+void coarse_exponentials(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
+  constexpr __mmask64 kLowBytes = 0x5555555555555555;
+  const vf scale = set1(f.a.scale_log2e * 128);
+  const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+  const __m512i table = _mm512_load_si512(kExcess);
+  const int64_t n = f.piece.len - key, rows = b.rows;
+  const float* shift = f.shift;
+  float* sums = f.sums;
+  __mmask32 mask[Pairs];
+  for (int j = 0; j < Pairs; ++j) mask[j] = first_elements<__mmask32>(n - 2 * j * W);
+  for (int64_t i = 0; i < rows; ++i, s += kKeys, p += kKeys * 2, sums += W) {
+    const vf begin = set1(127.0f * 128 - 128 * shift[i]);
+    __m512 sum = (__m512)load(sums);
+#pragma GCC unroll 2
+    for (int j = 0; j < Pairs; ++j) {
+      const auto integers = [&](int v) MOLTIDE_INLINED {
+        return _mm512_cvtps_epi32((__m512)fma(load(s + v * W), scale, begin));
+      };
+      const __m512i low = integers(2 * j), high = integers(2 * j + 1);
+      const __m512i bits =
+          kTail ? _mm512_maskz_packus_epi32(mask[j], low, high) : _mm512_packus_epi32(low, high);
+      const __m512i excess =
+          _mm512_maskz_permutexvar_epi8(kLowBytes, _mm512_srli_epi16(bits, 1), table);
+      const __m512i packed = _mm512_sub_epi16(bits, excess);
+      sum = _mm512_dpbf16_ps(sum, (__m512bh)packed, ones);
+      _mm512_store_si512(p + j * 64, packed);
+    }
+    store(sums, (vf)sum);
+  }
+}
+
+// How rows of scores become exponentials.
 template <bool kDrop, bool kLse>
+struct Fine {
+  template <int Pairs, bool kTail>
+  static void take(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
+    fine_exponentials<Pairs, kTail, kDrop, kLse>(f, b, key, s, p);
+  }
+};
+struct Coarse {
+  template <int Pairs, bool kTail>
+  static void take(const Forward& f, const Block& b, int64_t key, const float* s, char* p) {
+    coarse_exponentials<Pairs, kTail>(f, b, key, s, p);
+  }
+};
+
+template <class Exponentials>
 void chunk_exponentials(const Forward& f, const Block& b, int64_t c, const float* s) {
   char* p = f.p;
   int64_t key = c * kKeys;
   const int64_t end = key + kKeys < f.piece.len ? key + kKeys : f.piece.len;
   for (; key + kGroup <= end; key += kGroup, s += kGroup, p += kGroup * 2)
-    group_exponentials<2, false, kDrop, kLse>(f, b, key, s, p);
+    Exponentials::template take<2, false>(f, b, key, s, p);
   if (key + kTileDepth < end)
-    group_exponentials<2, true, kDrop, kLse>(f, b, key, s, p);
+    Exponentials::template take<2, true>(f, b, key, s, p);
   else if (key < end)
-    group_exponentials<1, true, kDrop, kLse>(f, b, key, s, p);
+    Exponentials::template take<1, true>(f, b, key, s, p);
 }
 
 template <int Q>
 void chunk_rest(const Forward& f, const Block& b, int64_t c, const float* s) {
-  if (f.a.dropout > 0)
-    chunk_exponentials<true, true>(f, b, c, s);
+  if (f.a.coarse)
+    chunk_exponentials<Coarse>(f, b, c, s);
+  else if (f.a.dropout > 0)
+    chunk_exponentials<Fine<true, true>>(f, b, c, s);
   else if (f.a.lse)
-    chunk_exponentials<false, true>(f, b, c, s);
+    chunk_exponentials<Fine<false, true>>(f, b, c, s);
   else
-    chunk_exponentials<false, false>(f, b, c, s);
+    chunk_exponentials<Fine<false, false>>(f, b, c, s);
   chunk_output(f, Q, c);
+}
+
+// Which of the scores v * W to (v + 1) * W - 1 of a row are of its first n keys.
+MOLTIDE_INLINE __mmask16 scores_of_keys(const Forward& f, int64_t v, int64_t n) {
+  vi key;
+  for (int i = 0; i < W; ++i) key[i] = f.a.coarse ? packed_row(i) : i;
+  const int64_t begin = v / 2 * kTileDepth + v % 2 * (f.a.coarse ? 4 : W);
+  return _mm512_cmplt_epi32_mask((__m512i)key, _mm512_set1_epi32(static_cast<int>(n - begin)));
 }
 
 // Each row's shift is its first score, or more where the norms allow a score kRange above it: no
@@ -266,9 +337,9 @@ void careful_pass(const Forward& f, const Block& b) {
     const int64_t left = f.piece.len - c * kKeys, n = left < kKeys ? left : kKeys;
     for (int64_t i = 0; i < b.rows; ++i) {
       vf top = set1(-__builtin_inff());
-      for (int64_t j = 0; j < n; j += W) {
+      for (int64_t j = 0; j < kKeys; j += W) {
         const vf x = scale * load(s + i * kKeys + j);
-        top = (vf)_mm512_mask_max_ps((__m512)top, first_elements<__mmask16>(n - j), (__m512)x,
+        top = (vf)_mm512_mask_max_ps((__m512)top, scores_of_keys(f, j / W, n), (__m512)x,
                                      (__m512)top);
       }
       const float before = f.shift[i], now = reduce_max(top);
@@ -295,7 +366,7 @@ bool finish_block(const Forward& f, const Block& b) {
   __mmask16 bad = 0;
   for (int64_t i = 0; i < b.rows; i += W) {
     const vf sum = row_sums(f.sums + i * W);
-    store(factor + i, keep / sum);
+    store(factor + i, keep / sum + set1(f.poison));
     bad |= first_elements<__mmask16>(b.rows - i) &
            (_mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p64f), _CMP_NLT_UQ) |
             _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p-64f), _CMP_NGT_UQ));

@@ -62,16 +62,27 @@ static void pack_left(const bf16* rows, int64_t ld, int64_t n, int64_t d, int64_
   }
 }
 
+// Row of 32 that column i of the first of their two tiles holds, if what is computed of them is
+// joined by _mm512_packus_epi32; of the second 4 more.
+MOLTIDE_INLINE constexpr int packed_row(int i) {
+  return i / 4 * 8 + i % 4;
+}
+
 // Right tiles of the transposed rows, products adding over columns:
-// [tile of 16 rows][32 columns][16 pairs of columns][16 rows].
+// [tile of 16 rows][32 columns][16 pairs of columns][16 rows]. kPacked: rows of two tiles as
+// packed_row says.
+template <bool kPacked = false>
 static void pack_right_transposed(const bf16* rows, int64_t ld, int64_t n, int64_t d, int64_t tiles,
                                   char* out) {
   const int64_t steps = tiles_of(d, kTileDepth);
   for (int64_t t = 0; t < tiles; ++t) {
-    const bf16* from = rows + t * kTile * ld;
-    const int64_t count = n - t * kTile;
-    const auto address = [&](int64_t i, int64_t column) {
-      return (i < count ? from + i * ld : rows) + column;
+    const int64_t first = kPacked ? t / 2 * 2 * kTile + t % 2 * 4 : t * kTile;
+    const bf16* from = rows + first * ld;
+    const int64_t count = n - first;
+    const auto row = [](int i) { return kPacked ? packed_row(i) : i; };
+    const auto mask_of = [&](int i, auto mask) { return row(i) < count ? mask : decltype(mask){}; };
+    const auto address = [&](int i, int64_t column) {
+      return (row(i) < count ? from + row(i) * ld : rows) + column;
     };
     for (int64_t s = 0; s < steps; ++s, out += kTileBytes) {
       const int64_t column = s * kTileDepth;
@@ -81,7 +92,7 @@ static void pack_right_transposed(const bf16* rows, int64_t ld, int64_t n, int64
 #pragma GCC unroll 16
         for (int i = 0; i < kTile; ++i) {
           __builtin_prefetch(from + column + (kRowsAhead + i) * ld);
-          tile[i] = (vf)_mm512_maskz_loadu_epi16(i < count ? mask : 0, address(i, column));
+          tile[i] = (vf)_mm512_maskz_loadu_epi16(mask_of(i, mask), address(i, column));
         }
         transpose(tile);
 #pragma GCC unroll 16
@@ -94,9 +105,9 @@ static void pack_right_transposed(const bf16* rows, int64_t ld, int64_t n, int64
         for (int i = 0; i < kTile / 2; ++i) {
           __builtin_prefetch(from + column + (kRowsAhead + i) * ld);
           __builtin_prefetch(from + column + (kRowsAhead + i + 8) * ld);
-          const __m256i low = _mm256_maskz_loadu_epi16(i < count ? mask : 0, address(i, column));
+          const __m256i low = _mm256_maskz_loadu_epi16(mask_of(i, mask), address(i, column));
           const __m256i high =
-              _mm256_maskz_loadu_epi16(i + 8 < count ? mask : 0, address(i + 8, column));
+              _mm256_maskz_loadu_epi16(mask_of(i + 8, mask), address(i + 8, column));
           tile[i] = (vf)_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
         }
         transpose_halves(tile);

@@ -11,12 +11,24 @@ class SmokeAttention : public EachIsa {};
 void run(DType dtype, const std::vector<int32_t>& ends, int64_t heads, int64_t dim, float dropout) {
   const int64_t t = ends.back(), width = heads * dim;
   const auto cu = exactly(ends);
-  const AttentionParams params{
-      cu.get(), static_cast<int64_t>(ends.size()) - 1, heads, dim, 0.5f, dropout, 11, 13};
+  AttentionParams params{};
+  params.cu_seqlens = cu.get();
+  params.batch = static_cast<int64_t>(ends.size()) - 1;
+  params.heads = heads;
+  params.head_dim = dim;
+  params.scale = 0.5f;
+  params.dropout = dropout;
+  params.seed = 11;
+  params.stream = 13;
   const Rows q(t, width, dtype, 3, 1), k(t, width, dtype, 1, 2), v(t, width, dtype, 2, 3);
   const Rows o(t, width, dtype, 5), dout(t, width, dtype, 1, 4), lse(heads, t);
   const Rows dq(t, width, dtype, 2), dk(t, width, dtype, 3), dv(t, width, dtype, 1);
   attention_fwd(params, q, k, v, o, nullptr);
+  if (dropout == 0) {
+    AttentionParams coarse = params;
+    coarse.coarse = true;
+    attention_fwd(coarse, q, k, v, o, nullptr);
+  }
   attention_fwd(params, q, k, v, o, lse.f32());
   std::unique_ptr<char[]> workspace(
       new char[static_cast<size_t>(attention_bwd_workspace(t, heads))]);

@@ -452,6 +452,100 @@ def test_amx_bits_do_not_depend_on_threads(amx, lengths, dropout, rng):
             np.testing.assert_array_equal(a, b)
 
 
+def coarse(q, k, v, cu, heads, scale):
+    return ops.attention_fwd(q, k, v, cu, heads, scale, dtype="bf16", coarse=True)[0]
+
+
+def root_mean_square(x):
+    return np.sqrt(np.mean(np.square(x)))
+
+
+@needs_amx
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("head_dim", [8, 16, 24, 32, 64, 128])
+def test_coarse_exponentials_cost_little_more_than_rounding(amx, head_dim, scale, rng):
+    cu = offsets(RAGGED)
+    q, k, v, _ = inputs(rng, cu[-1], 2 * head_dim, "bf16")
+    fine, _ = ops.attention_fwd(q, k, v, cu, 2, scale, dtype="bf16")
+    wanted, _ = reference.forward(q, k, v, cu, 2, scale)
+    o = coarse(q, k, v, cu, 2, scale)
+    assert (o != fine).any()
+    assert root_mean_square(o - wanted) < 1.3 * root_mean_square(fine - wanted)
+
+
+@needs_amx
+@pytest.mark.parametrize("head_dim", [8, 24, 32])
+def test_coarse_at_every_small_length(amx, head_dim, rng):
+    cu, scale = offsets(range(1, 131)), head_dim**-0.5
+    q, k, v, _ = inputs(rng, cu[-1], 2 * head_dim, "bf16")
+    wanted, _ = reference.forward(q, k, v, cu, 2, scale)
+    np.testing.assert_allclose(coarse(q, k, v, cu, 2, scale), wanted, rtol=8e-3, atol=2e-2)
+
+
+@needs_amx
+@pytest.mark.parametrize("first", [-1.0, 1.0])
+@pytest.mark.parametrize("size", [20, 100, 1000, 1e5])
+def test_coarse_scores_of_any_size(amx, first, size, rng):
+    cu = offsets([200, 33])
+    q, k, v, _ = inputs(rng, cu[-1], 16, "bf16")
+    q[:, 0], k[:, 0] = 1, 0
+    k[cu[:-1], 0] = representable(np.float32(first * size), "bf16")
+    wanted, _ = reference.forward(q, k, v, cu, 1, 1.0)
+    np.testing.assert_allclose(coarse(q, k, v, cu, 1, 1.0), wanted, rtol=8e-3, atol=3e-2)
+
+
+@needs_amx
+def test_coarse_scores_far_below_zero(amx, rng):
+    cu = offsets([1, 7, 33, 65])
+    q, k, v, _ = inputs(rng, cu[-1], 32, "bf16")
+    q, k = representable(q + 30, "bf16"), representable(k * 0.01 - 16, "bf16")
+    wanted, _ = reference.forward(q, k, v, cu, 2, 0.25)
+    np.testing.assert_allclose(coarse(q, k, v, cu, 2, 0.25), wanted, rtol=2e-2, atol=3e-2)
+
+
+@needs_amx
+@pytest.mark.parametrize("where", [0, 1, 2])
+@pytest.mark.parametrize("what", [np.nan, np.inf])
+def test_coarse_hides_nothing_that_is_not_finite(amx, what, where, rng):
+    data = inputs(rng, 60, 32, "bf16")[:3]
+    data[where][25, 3] = what  # second sequence, head 0
+    o = coarse(*data, offsets([20, 30, 10]), 2, 0.25)
+    rows = slice(25, 26) if where == 0 else slice(20, 50)
+    assert not np.isfinite(o[rows, 3]).any()
+    assert np.isfinite(np.delete(o, slice(20, 50), axis=0)).all()
+    assert np.isfinite(o[:, 16:]).all()
+
+
+@needs_amx
+def test_coarse_bits_do_not_depend_on_threads_or_batch(amx, rng):
+    cu = offsets([700, 40, 1, 300])
+    q, k, v, _ = inputs(rng, cu[-1], 48, "bf16")
+    engine.set_num_threads(1)
+    one = coarse(q, k, v, cu, 2, 0.2)
+    for start, stop in pairwise(cu):
+        alone = coarse(q[start:stop], k[start:stop], v[start:stop], offsets([stop - start]), 2, 0.2)
+        np.testing.assert_array_equal(alone, one[start:stop])
+    for threads in (2, 3, 8):
+        engine.set_num_threads(threads)
+        np.testing.assert_array_equal(coarse(q, k, v, cu, 2, 0.2), one)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_coarse_is_fine_without_tiles(dtype, rng):
+    engine.set_isa("portable")
+    cu = offsets([33, 5])
+    q, k, v, _ = inputs(rng, cu[-1], 32, dtype)
+    o, lse = ops.attention_fwd(q, k, v, cu, 2, 0.25, dtype=dtype, coarse=True)
+    np.testing.assert_array_equal(o, ops.attention_fwd(q, k, v, cu, 2, 0.25, dtype=dtype)[0])
+    assert lse.shape == (0, 38)
+
+
+def test_coarse_is_for_inference(rng):
+    q, k, v, _ = inputs(rng, 4, 16)
+    with pytest.raises(ValueError, match="coarse exponentials are for inference"):
+        ops.attention_fwd(q, k, v, offsets([4]), 1, 1.0, dropout=0.1, coarse=True)
+
+
 def test_probabilities_of_nothing():
     empty = np.zeros((0, 32), np.float32)
     assert ops.attention_probs(empty, empty, 2, 0.25).shape == (2, 0, 0)
