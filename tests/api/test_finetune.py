@@ -105,8 +105,8 @@ def test_what_a_run_leaves(start: Start, tmp_path: Path) -> None:
 def test_the_full_model_is_kept_in_its_published_format(start: Start, tmp_path: Path) -> None:
     rows = list(zip(SEQUENCES, VALUES, strict=True))
     start(["sequence", "y"], rows, settings={"adapter": "full"}, learning_curve=True)
-    encoder = load(tmp_path / "run" / "model")
     model = load_assay_model(tmp_path / "run")
+    encoder = load(tmp_path / "run" / "model", dtype=model.model_.encoder.dtype)
     assert np.array_equal(encoder.embed(SEQUENCES[:3]), model.model_.encoder.embed(SEQUENCES[:3]))
     assert not (tmp_path / "run" / "adapter_config.json").exists()
 

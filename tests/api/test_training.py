@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_runs import tiny_encoder, variants
 
+from moltide import _engine
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
 from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
@@ -27,6 +28,7 @@ from moltide.training import (
     epoch_batches,
     make_plan,
 )
+from moltide.training.arithmetic import training_dtype
 from moltide.training.log import JsonLog
 from moltide.training.loop import _Run
 from moltide.training.progress import Pace, SilentView, clock
@@ -86,6 +88,19 @@ def test_time_cuts_the_number_of_steps() -> None:
 def test_a_setting_outside_its_range_is_named(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         dataclasses.replace(TrainSettings(), **{name: value}).check()
+
+
+def test_arithmetic_is_what_the_processor_is_fast_in() -> None:
+    found = {}
+    for isa in _engine.available_isas():
+        _engine.set_isa(isa)
+        found[isa] = training_dtype("auto")
+        assert training_dtype("float32") == "float32"
+        assert training_dtype("bf16") == "bf16"
+    fast = {"avx512_bf16", "amx"}
+    assert found == {isa: "bf16" if isa in fast else "float32" for isa in found}
+    with pytest.raises(ConfigError, match=r"dtype 'int8' is for inference"):
+        training_dtype("int8")
 
 
 def test_losses_suit_task_and_labels() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError
-from moltide.options import option
+from moltide.training.arithmetic import training_dtype
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -22,6 +22,8 @@ BACKBONE = "backbone"
 def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> Encoder:
     """An encoder that may be changed: loaded by name, or a copy of an `Encoder`.
 
+    dtype: see `training_dtype`; an `Encoder` keeps its own.
+
     Raises:
         CheckpointError: no such model.
         ConfigError: neither a name nor an Encoder, an Encoder that has adapters, or int8, which
@@ -29,9 +31,9 @@ def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> E
     """
     from moltide.encoder import Encoder
 
-    check_training_dtype(dtype)
+    dtype = training_dtype(dtype)
     if isinstance(backbone, Encoder):
-        check_training_dtype(backbone.dtype)
+        training_dtype(backbone.dtype)
         if backbone.adapters:
             raise ConfigError(
                 f"the backbone has adapters ({', '.join(backbone.adapters)}); merge or remove them"
@@ -44,18 +46,6 @@ def open_backbone(backbone: Any, device: str = "auto", dtype: str = "auto") -> E
     from moltide.pretrained import load
 
     return load(backbone, device, dtype)
-
-
-def check_training_dtype(dtype: str) -> None:
-    """Refuse arithmetic without a backward pass.
-
-    Raises:
-        ConfigError: int8.
-    """
-    if dtype == "int8":
-        raise ConfigError(
-            f"{option('dtype')} 'int8' is for inference; train in 'float32' or 'bf16'"
-        )
 
 
 def weights_hash(encoder: Encoder) -> str:

@@ -41,11 +41,19 @@ BackboneOrNone = Annotated[str | None, _BACKBONE]
 DeviceOption = Annotated[
     Device, typer.Option(help="Where to compute.", rich_help_panel=MODEL_PANEL)
 ]
+TrainingDtypeOption = Annotated[
+    Dtype,
+    typer.Option(
+        help="Arithmetic; auto: bf16 (weights and sums in float32) where the processor has "
+        "instructions for it, else float32. int8 is for inference.",
+        rich_help_panel=MODEL_PANEL,
+    ),
+]
 DtypeOption = Annotated[
     Dtype,
     typer.Option(
-        help="Arithmetic; auto: float32. int8: 8-bit matrix products, fast and less exact; not for "
-        "training.",
+        help="Arithmetic; auto: float32, or as the adapter was trained. int8: 8-bit matrix "
+        "products, fast and less exact.",
         rich_help_panel=MODEL_PANEL,
     ),
 ]

@@ -143,11 +143,14 @@ def _encoder(backbone: str | None, adapter: Path | None, device: str, dtype: str
 
     if adapter is None:
         return load(backbone or "protein-mini", device, dtype)
-    from moltide.assay_model.files import CONFIG, load_backbone
+    from moltide.assay_model.files import CONFIG, load_backbone, read_config
 
-    if backbone is None and (adapter / CONFIG).is_file():
+    of_run = (adapter / CONFIG).is_file()
+    if of_run and backbone is None:
         encoder = load_backbone(adapter, device, dtype)
     else:
+        if of_run and dtype == "auto":
+            dtype = read_config(adapter)["model"]["backbone"]["dtype"]
         encoder = load(backbone or "protein-mini", device, dtype)
     encoder.load_adapter(adapter, "adapter")
     return encoder

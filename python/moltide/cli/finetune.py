@@ -137,7 +137,7 @@ def finetune(
         int, typer.Option(help="Rank of LoRA.", rich_help_panel=common.MODEL_PANEL)
     ] = 8,
     device: common.DeviceOption = common.Device.auto,
-    dtype: common.DtypeOption = common.Dtype.auto,
+    dtype: common.TrainingDtypeOption = common.Dtype.auto,
     epochs: Annotated[
         int | None,
         typer.Option(

@@ -139,7 +139,7 @@ def pretrain(
         float | None, _model("Deviation of initial weights; by default 1 / sqrt(width).")
     ] = None,
     device: common.DeviceOption = common.Device.auto,
-    dtype: common.DtypeOption = common.Dtype.auto,
+    dtype: common.TrainingDtypeOption = common.Dtype.auto,
     steps: Annotated[int | None, _train("Updates.")] = None,
     epochs: Annotated[
         float | None, _train("Passes over the data; 1 where nothing else is given.")

@@ -34,7 +34,7 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         validation_fraction: share of rows held back to choose the epoch; 0: the last epoch stays
             and there is no uncertainty.
         level: "sequence", or "residue": one value a residue; y is a list of arrays.
-        device, dtype: see `moltide.load`.
+        device: see `moltide.load`. dtype: see `moltide.training.arithmetic.training_dtype`.
         verbose: 1 shows progress.
         rank, alpha, dropout, targets, pool, head_hidden, head_start, head_dropout, loss, lr,
             head_lr_scale, weight_decay, epochs, batch_size, warmup, schedule, clip_norm,

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
-from moltide.assay_model.backbone import check_training_dtype
 from moltide.errors import ConfigError
+from moltide.training.arithmetic import training_dtype
 from moltide.training.settings import TrainSettings
 
 # Options of read_assay that a run passes on.
@@ -35,7 +35,8 @@ TABLE_OPTIONS = (
 class FinetuneOptions:
     """Attributes:
     assay: the table. out: the folder RUN/.
-    backbone: a bundled name, a folder or a Hub id. device, dtype: see `moltide.load`.
+    backbone: a bundled name, a folder or a Hub id. device: see `moltide.load`. dtype: see
+        `training_dtype`.
     split: "auto", a method or a column; see `splits.make_split`.
     table: options of `read_assay` (names in `TABLE_OPTIONS`).
     settings: of training; `max_minutes` is for the whole run here.
@@ -69,7 +70,7 @@ class FinetuneOptions:
         if unknown:
             allowed = ", ".join(TABLE_OPTIONS)
             raise ConfigError(f"unknown table option {unknown[0]!r}; allowed: {allowed}")
-        check_training_dtype(self.dtype)
+        training_dtype(self.dtype)
         self.settings.check()
 
     def identity(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
 from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
+from moltide.training.arithmetic import training_dtype
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -45,7 +46,7 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
         # Nothing here trains a contact head.
         config["contact_head"] = False
         init = options.init if options.init is not None else 1 / math.sqrt(config["width"])
-        dtype = "float32" if options.dtype == "auto" else options.dtype
+        dtype = training_dtype(options.dtype)
         try:
             encoder = random_encoder(config, options.seed, dtype, init)
         except ValueError as error:
@@ -57,7 +58,7 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
 def _loaded(options: PretrainOptions) -> Encoder:
     from moltide.pretrained import load
 
-    return load(os.fspath(options.backbone or ""), options.device, options.dtype)
+    return load(os.fspath(options.backbone or ""), options.device, training_dtype(options.dtype))
 
 
 def _published(path: Path) -> dict[str, Any]:
