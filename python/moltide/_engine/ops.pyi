@@ -124,9 +124,10 @@ def attention_fwd(
     stream: typing.SupportsInt | typing.SupportsIndex = 0,
     dtype: str = "float32",
     padding: typing.SupportsInt | typing.SupportsIndex = 0,
+    coarse: bool = False,
 ) -> tuple:
     """
-    q, k, v (T, H*D) -> o (T, H*D), lse (H, T)
+    q, k, v (T, H*D) -> o (T, H*D), lse (H, T), or (0, T) if coarse
     """
 
 def attention_probs(
