@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from beside.rows import Row
+from beside.trainers import MAX_TOKENS
 from beside.verdict import Verdict
 
 EMBED_HEAD = (
@@ -22,15 +23,17 @@ STARTUP_HEAD = (
     "| engine | dtype | seconds (min..max) | to moltide |",
     "|---|---|---:|---:|",
 )
-LEGEND = """Each row is a process of its own; medians of all its passes in all rounds, with the
+LEGEND = f"""Each row is a process of its own; medians of all its passes in all rounds, with the
 slowest and fastest. *moltide, same dtype*: how many times as fast moltide is at the same dtype.
 *Of the limit*: FLOP/s of the products and attention that the task needs (no padding; training
 counts 3 forward passes, LoRA 2) as a share of the best large matrix product above; *of its shapes*:
 of the best products of this model's own shapes. *Of memory*: what reading the weights once a pass
 (training: twice, and AdamW's state) takes of the measured stream. *Ready*: resident memory with the
 model loaded, before the first result. *Difference*: the largest from moltide's float32 embeddings,
-over their root mean square; *1 - cosine*: of the worst sequence. Start-up: a process's start to
-its end with one embedding of 300 residues made (moltide: the command, with its file written)."""
+over their root mean square; *1 - cosine*: of the worst sequence. In training moltide computes
+{MAX_TOKENS["float32"]:,} tokens at once in float32, {MAX_TOKENS["bf16"]:,} in bf16
+(`--max-tokens`). Start-up: a process's start to its end with one embedding of 300 residues made
+(moltide: the command, with its file written)."""
 
 
 def limit_lines(limits: dict) -> list[str]:
