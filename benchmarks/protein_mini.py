@@ -1,14 +1,15 @@
 """What pretraining is worth: `protein-mini` beside the same architecture with random weights.
 
-    python benchmarks/protein_mini.py --data DATA/proteins --minutes 2 --write
+    python benchmarks/protein_mini.py --data DATA/proteins --write    # about an hour on one core
     python benchmarks/protein_mini.py --data DATA/proteins --backbone mini/ --only rocklin gb1_two
     python benchmarks/protein_mini.py --data DATA/proteins --frozen   # minutes in place of an hour
 
 The table shows the test Spearman of ridge on one-hot and of ridge on frozen embeddings, and, unless
---frozen, of `moltide finetune` once with each backbone. Secondary structure (three states a
-residue) is a linear probe on frozen embeddings of residues, beside the same probe on a one-hot
-window. DATA/proteins holds the published tables named in ASSAYS, and
-flip_secondary_structure.csv.gz (columns sequence, labels, mask, split).
+--frozen, of `moltide finetune` with each backbone. Random weights stand there with the mean of
+--controls seeds, and the least and the largest. Secondary structure (three states a residue) is a
+linear probe on frozen embeddings of residues, beside the same probe on a one-hot window.
+DATA/proteins holds the published tables named in ASSAYS, and flip_secondary_structure.csv.gz
+(columns sequence, labels, mask, split).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import moltide as mt
 from moltide.baselines import fit_baselines
 from moltide.metrics import spearman
 from moltide.random_init import random_encoder
+from moltide.training.arithmetic import training_dtype
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ ASSAYS = {
     "gb1_three": Assay("gb1_flip.csv.gz", "target", "three_vs_rest"),
     "gb1_low": Assay("gb1_flip.csv.gz", "target", "low_vs_high"),
     "gb1_sampled": Assay("gb1_flip.csv.gz", "target", "sampled"),
-    "blat": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_random"),
-    "blat_positions": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_contiguous"),
+    "blat": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_random", 2000),
+    "blat_positions": Assay(
+        "blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_contiguous", 2000
+    ),
     "rocklin": Assay("stability_rocklin2017.csv.gz", "stability_score", "split", 3000),
     "avgfp": Assay("avgfp.csv.gz", "score", "split", 2000),
     "pab1": Assay("pab1.csv.gz", "score", "split", 3000),
@@ -86,7 +90,7 @@ def finetuned(table: Path, assay: Assay, backbone: str, out: Path, options: list
     return float(metrics["model"]["spearman"])
 
 
-def frozen(table: Path, assay: Assay, encoders: list[mt.Encoder], seed: int) -> list[float]:
+def frozen(table: Path, assay: Assay, encoders: list[mt.Encoder]) -> list[float]:
     """Test Spearman of ridge on one-hot, and on the embeddings of each encoder."""
     rows = pd.read_csv(table)
     parts = {str(name): part for name, part in rows.groupby(assay.split)}
@@ -100,7 +104,6 @@ def frozen(table: Path, assay: Assay, encoders: list[mt.Encoder], seed: int) -> 
             valid_sequences=None if valid is None else valid["sequence"].tolist(),
             y_valid=None if valid is None else valid[assay.target].to_numpy(float),
             embed=None if encoder is None else encoder.embed,
-            seed=seed,
             names=[name],
         )
         assert result.predictions is not None, result.note
@@ -159,6 +162,13 @@ def secondary_structure(data: Path, encoders: dict[str, mt.Encoder]) -> dict[str
     return result
 
 
+def cell(figures: list[float], best: float) -> str:
+    """Their mean, bold where it is the best of the row, and where they begin and end."""
+    mean = float(np.mean(figures))
+    text = f"**{mean:.3f}**" if mean == best else f"{mean:.3f}"
+    return text if len(figures) == 1 else f"{text} ({min(figures):.3f}..{max(figures):.3f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -167,7 +177,8 @@ def main() -> None:
     parser.add_argument("--backbone", default="protein-mini", help="bundled name or folder")
     parser.add_argument("--only", nargs="+", choices=[*ASSAYS, "structure"])
     parser.add_argument("--adapter", default="lora", choices=["lora", "full", "head"])
-    parser.add_argument("--minutes", type=float, default=2.0, help="for each of the runs")
+    parser.add_argument("--epochs", type=int, default=4, help="of each fine-tuning")
+    parser.add_argument("--controls", type=int, default=2, help="sets of random weights")
     parser.add_argument("--frozen", action="store_true", help="ridge alone, no fine-tuning")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="store in benchmarks/results")
@@ -177,14 +188,18 @@ def main() -> None:
 
     wanted = options.only or [*ASSAYS, "structure"]
     extra = [
-        "--adapter", options.adapter, "--max-minutes", str(options.minutes),
+        "--adapter", options.adapter, "--epochs", str(options.epochs),
         "--seed", str(options.seed),
     ]  # fmt: skip
     columns = ["ridge on one-hot", "embeddings: pretrained", "random"]
-    how = f"backbone {options.backbone}, seed {options.seed}; test Spearman"
+    dtype = training_dtype("auto")
+    how = (
+        f"backbone {options.backbone} in {dtype}, {options.controls} sets of random weights "
+        "(mean, least..largest); test Spearman"
+    )
     if not options.frozen:
         columns += ["fine-tuned: pretrained", "random"]
-        how += f"; adapter {options.adapter}, at most {options.minutes:g} minutes a run"
+        how += f"; adapter {options.adapter}, at most {options.epochs} epochs"
     facts = machine()
     lines = [
         "# What pretraining is worth: a backbone beside its architecture with random weights",
@@ -198,31 +213,39 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        encoder = mt.load(options.backbone)
-        control = random_encoder(encoder.config, options.seed, deviation=encoder.width**-0.5)
-        control.save(folder / "random")
+        encoder = mt.load(options.backbone, dtype=dtype)
+        controls = [
+            random_encoder(encoder.config, seed, dtype, encoder.width**-0.5)
+            for seed in range(options.controls)
+        ]
+        for seed, control in enumerate(controls):
+            control.save(folder / f"random{seed}")
+        backbones = [options.backbone, *(str(folder / f"random{i}") for i in range(len(controls)))]
         for name in wanted:
             if name == "structure":
                 continue
             assay = ASSAYS[name]
             table = reduced(assay, options.data, folder)
-            figures = frozen(table, assay, [encoder, control], options.seed)
+            one_hot, *found = frozen(table, assay, [encoder, *controls])
+            groups = [[one_hot], found[:1], found[1:]]
             if not options.frozen:
-                figures += [
+                found = [
                     finetuned(table, assay, backbone, folder / f"{name}-{i}", extra)
-                    for i, backbone in enumerate((options.backbone, str(folder / "random")))
+                    for i, backbone in enumerate(backbones)
                 ]
+                groups += [found[:1], found[1:]]
             rows = int((pd.read_csv(table)[assay.split] == "train").sum())
-            best = max(figures)
-            cells = [f"**{v:.3f}**" if v == best else f"{v:.3f}" for v in figures]
+            best = max(float(np.mean(group)) for group in groups)
+            cells = [cell(group, best) for group in groups]
             line = f"| {name}, {assay.split} | {rows:,} | {' | '.join(cells)} |"
             lines.append(line)
             print(line, flush=True)
         if "structure" in wanted:
-            found = secondary_structure(options.data, {"pretrained": encoder, "random": control})
+            both = {"pretrained": encoder, "random": controls[0]}
+            shares = secondary_structure(options.data, both)
             line = (
                 f"\nSecondary structure, linear probe of {PROBED} proteins, three-state accuracy: "
-                + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+                + ", ".join(f"{name} {value:.3f}" for name, value in shares.items())
             )
             lines.append(line)
             print(line, flush=True)
