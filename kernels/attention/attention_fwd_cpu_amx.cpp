@@ -102,7 +102,7 @@ struct Forward {
       zero = fma(norm, vf{}, zero);
     }
     longest_key = reduce_max(longest);
-    poison = reduce_add(zero);
+    poison = a.coarse ? reduce_add(zero) : 0.0f;
   }
   void clear_sums() const {
     std::memset(sums, 0, kRows * W * sizeof(float));
