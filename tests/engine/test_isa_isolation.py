@@ -31,7 +31,7 @@ FLAGS = {
     "avx512": AVX512,
     "avx512_vnni": VNNI,
     "avx512_bf16": [*VNNI, "-mavx512bf16"],
-    "amx": [*VNNI, "-mavx512bf16", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
+    "amx": [*VNNI, "-mavx512bf16", "-mavx512vbmi", "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 COMPILER = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
 
