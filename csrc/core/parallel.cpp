@@ -86,7 +86,7 @@ void* thread_scratch(Scratch slot, size_t bytes) {
     size_t size = 0;
     ~Buffer() { std::free(data); }
   };
-  static thread_local Buffer buffers[4];
+  static thread_local Buffer buffers[static_cast<int>(Scratch::count)];
   Buffer& buffer = buffers[static_cast<int>(slot)];
   if (bytes > buffer.size) {
     std::free(buffer.data);

@@ -35,7 +35,7 @@ void set_num_threads(int n);
 
 // Memory of the calling thread, 64-byte aligned, at least `bytes`, kept between calls and grown
 // when needed. A slot's contents live until the same thread asks for the same slot again.
-enum class Scratch : int { attention, matmul_a, matmul_b, op };
+enum class Scratch : int { attention, matmul_a, matmul_b, op, weight, count };
 void* thread_scratch(Scratch slot, size_t bytes);
 
 }  // namespace moltide

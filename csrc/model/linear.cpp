@@ -17,6 +17,11 @@ Tensor adapter_input(const PassContext& pass, const Adapter& adapter, Site site,
   return dropped;
 }
 
+PackedMatrix packed(Packed& kept, const Param& w, bool transpose, DType dtype) {
+  if (w.grad) return kept.get_passing(w, transpose, dtype);
+  return kept.get(w, transpose, 1.0f, dtype);
+}
+
 }  // namespace
 
 uint64_t PassContext::stream(int64_t layer, RandomSite site, int offset) const {
@@ -33,7 +38,7 @@ bool has_adapter(const PassContext& pass, Site site) {
 void linear_forward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,
                     const Tensor& y, Epilogue epilogue, const Tensor* pre, const Tensor& lora,
                     const Workspace& ws) {
-  matmul(x, linear.forward.get(*linear.weight, false, 1.0f, pass.act), linear.bias_value(), y,
+  matmul(x, packed(linear.forward, *linear.weight, false, pass.act), linear.bias_value(), y,
          epilogue, pre);
   adapters_forward(pass, site, x, y, lora, ws);
 }
@@ -60,7 +65,7 @@ void linear_backward(const PassContext& pass, Linear& linear, Site site, const T
               linear.bias ? linear.bias->grad : nullptr);
   }
   if (dx)
-    matmul(dy, linear.backward.get(*linear.weight, true, 1.0f, pass.act), nullptr, dx,
+    matmul(dy, packed(linear.backward, *linear.weight, true, pass.act), nullptr, dx,
            accumulate_dx ? Epilogue::accumulate : Epilogue::store);
   for (const AdapterSegment& s : pass.segments) {
     LoraPair* pair = s.adapter->pair(site.layer, site.projection);

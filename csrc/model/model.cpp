@@ -178,15 +178,20 @@ PassContext Model::context(const PackedBatch& batch, Segments segments) {
 }
 
 int64_t Model::packed_bytes_total(bool backward) const {
-  int64_t bytes = 0;
+  int64_t bytes = 0, passing = 0;
   auto add = [&](const Linear& l) {
     if (!l.weight) return;
+    if (l.weight->grad) {
+      passing = std::max({passing, packed_bytes(l.out(), l.in(), act_),
+                          backward ? packed_bytes(l.in(), l.out(), act_) : 0});
+      return;
+    }
     bytes += int8_ ? packed_int8_bytes(l.out(), l.in()) : packed_bytes(l.out(), l.in(), act_);
     if (backward) bytes += packed_bytes(l.in(), l.out(), act_);
   };
   for (const LayerWeights& l : weights_.layers)
     for (const Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.up, &l.down, &l.gate}) add(*linear);
-  return bytes;
+  return bytes + passing;
 }
 
 MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {

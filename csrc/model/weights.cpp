@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/parallel.h"
+
 namespace moltide {
 namespace {
 
@@ -97,6 +99,17 @@ const PackedMatrix& Packed::get(const Param& w, bool transpose, float scale, DTy
   version_ = w.version;
   scale_ = scale;
   return matrix_;
+}
+
+PackedMatrix Packed::get_passing(const Param& w, bool transpose, DType dtype) {
+  storage_.reset();
+  bytes_ = 0;
+  const int64_t rows = w.shape[0], cols = w.shape[1];
+  const int64_t n = transpose ? cols : rows, k = transpose ? rows : cols;
+  const PassingValues values(w);
+  void* to = thread_scratch(Scratch::weight, static_cast<size_t>(packed_bytes(n, k, dtype)));
+  pack_matrix(values.get(), cols, transpose, n, k, 1.0f, dtype, to);
+  return {to, n, k, dtype};
 }
 
 const PackedInt8& PackedWeightInt8::get(const Param& w) {

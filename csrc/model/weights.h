@@ -64,6 +64,9 @@ class Packed {
  public:
   // transpose = false: y = x w^T (forward); true: y = x w (backward).
   const PackedMatrix& get(const Param& w, bool transpose, float scale, DType dtype);
+  // A trained one changes with every step: it is packed where it is used, and kept by this thread
+  // until it asks for the next.
+  PackedMatrix get_passing(const Param& w, bool transpose, DType dtype);
   int64_t bytes() const { return bytes_; }
 
  private:
