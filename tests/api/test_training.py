@@ -19,6 +19,8 @@ from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
 from moltide.encoder import Encoder
 from moltide.errors import ConfigError, DataError
+from moltide.finetune.options import FinetuneOptions
+from moltide.pretraining import PretrainOptions
 from moltide.training import (
     CheckpointFile,
     FitPlan,
@@ -97,6 +99,9 @@ def test_arithmetic_is_what_the_processor_is_fast_in() -> None:
         found[isa] = training_dtype("auto")
         assert training_dtype("float32") == "float32"
         assert training_dtype("bf16") == "bf16"
+        # An interrupted run does not go on in another arithmetic.
+        assert FinetuneOptions("a.csv", "run").identity()["dtype"] == found[isa]
+        assert PretrainOptions(["a.fasta"], "run").identity_of()["dtype"] == found[isa]
     fast = {"avx512_bf16", "amx"}
     assert found == {isa: "bf16" if isa in fast else "float32" for isa in found}
     with pytest.raises(ConfigError, match=r"dtype 'int8' is for inference"):

@@ -84,7 +84,7 @@ class FinetuneOptions:
             "backbone": str(self.backbone),
             "split": self.split,
             "table": named,
-            "dtype": self.dtype,
+            "dtype": training_dtype(self.dtype),
             "learning_curve": self.learning_curve,
             "settings": self.settings.to_dict(),
         }

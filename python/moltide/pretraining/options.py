@@ -14,6 +14,7 @@ from moltide.options import check_choice, check_integer, check_number, option
 from moltide.pretraining.order import OrderSettings
 from moltide.pretraining.reading import Columns
 from moltide.tokenizer import FRAME
+from moltide.training.arithmetic import training_dtype
 
 SCHEDULES = ("cosine", "linear", "constant")
 LONG = ("pieces", "crop")
@@ -212,6 +213,7 @@ class PretrainOptions:
             *("overwrite", "save_every", "device", "recompute"),
         }
         values = dataclasses.asdict(self)
+        values["dtype"] = training_dtype(self.dtype)
         return {
             name: os.fspath(value) if isinstance(value, os.PathLike) else value
             for name, value in values.items()
