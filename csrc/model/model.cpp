@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <set>
 
 #include "attention/attention.h"
 #include "contact/contact.h"
@@ -93,6 +94,21 @@ void Model::load(const Sources& sources) {
     for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) pack(*linear);
   pack(weights_.lm_dense);
   pack(weights_.lm_decoder);
+}
+
+void Model::unpack(std::span<Param* const> params) {
+  std::lock_guard<ForkMutex> lock(mutex_);
+  const std::set<const Param*> named(params.begin(), params.end());
+  auto release = [&](Linear& l) {
+    if (!named.contains(l.weight)) return;
+    l.forward.release();
+    l.backward.release();
+  };
+  for (LayerWeights& l : weights_.layers)
+    for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) release(*linear);
+  release(weights_.lm_dense);
+  release(weights_.lm_decoder);
+  for (Param* p : params) p->resident();
 }
 
 void Model::add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,

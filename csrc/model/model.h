@@ -41,6 +41,9 @@ class Model {
   // Parameters by name, and where their values lie: read once here, checked and packed.
   using Sources = std::vector<std::pair<std::string, std::shared_ptr<const ValueSource>>>;
   void load(const Sources& sources);
+  // Brings the values of `params` into memory, without the packed copies that loading made: a
+  // trained weight is packed where it is used.
+  void unpack(std::span<Param* const> params);
 
   void add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
                    const std::vector<std::string>& targets, uint64_t seed);

@@ -102,14 +102,18 @@ const PackedMatrix& Packed::get(const Param& w, bool transpose, float scale, DTy
 }
 
 PackedMatrix Packed::get_passing(const Param& w, bool transpose, DType dtype) {
-  storage_.reset();
-  bytes_ = 0;
+  release();
   const int64_t rows = w.shape[0], cols = w.shape[1];
   const int64_t n = transpose ? cols : rows, k = transpose ? rows : cols;
   const PassingValues values(w);
   void* to = thread_scratch(Scratch::weight, static_cast<size_t>(packed_bytes(n, k, dtype)));
   pack_matrix(values.get(), cols, transpose, n, k, 1.0f, dtype, to);
   return {to, n, k, dtype};
+}
+
+void Packed::release() {
+  storage_.reset();
+  bytes_ = 0;
 }
 
 const PackedInt8& PackedWeightInt8::get(const Param& w) {

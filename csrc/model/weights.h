@@ -67,6 +67,7 @@ class Packed {
   // A trained one changes with every step: it is packed where it is used, and kept by this thread
   // until it asks for the next.
   PackedMatrix get_passing(const Param& w, bool transpose, DType dtype);
+  void release();
   int64_t bytes() const { return bytes_; }
 
  private:

@@ -72,13 +72,10 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
   needed.optimizer = 8 * total;
   require_memory(needed, 0, concat("training ", total, " parameters"),
                  "train an adapter or the head alone, or a smaller model");
+  model_.unpack(trained_);
   gradients_.assign(static_cast<size_t>(total), 0.0f);
   moments_first_.assign(static_cast<size_t>(total), 0.0f);
   moments_second_.assign(static_cast<size_t>(total), 0.0f);
-  {
-    std::lock_guard<ForkMutex> lock(model_.mutex());
-    for (Param* p : trained_) p->resident();
-  }
   for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->grad = gradients_.data() + offset_[i];
 }
 

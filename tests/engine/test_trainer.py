@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from moltide import _engine
-from moltide.random_init import esm2_config, randomise
+from moltide.random_init import esm2_config, random_encoder, randomise
 
 RNG = np.random.default_rng(11)
 LENGTHS = (7, 1, 12, 3, 30)
@@ -364,3 +367,31 @@ def test_a_step_that_diverges_leaves_the_weights():
     with pytest.raises(ValueError, match="not finite"):
         trainer.step(np.arange(5))
     np.testing.assert_array_equal(before, model.get_parameter("head.out.weight"))
+
+
+ANONYMOUS = """
+import sys
+import moltide as mt
+from moltide import _engine
+
+def resident():
+    lines = open("/proc/self/status").read().splitlines()
+    return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("RssAnon"))
+
+encoder = mt.load(sys.argv[1], dtype="float32")
+encoder.set_head({"pool": "mean", "outputs": 1})
+loaded = resident()
+trainer = _engine.Trainer(encoder.model, {"mode": "full", "objective": "mse", "lr": 1e-4})
+print(resident() - loaded)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_training_all_weights_drops_the_copies_that_loading_packed(tmp_path):
+    random_encoder(esm2_config(4, 512, 8, 2048), 0).save(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", ANONYMOUS, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    matrices = 4 * 12 * 4 * 512**2  # bytes
+    # Gradients and two moments; the values take the packed copies' place.
+    assert int(done.stdout) < 3.5 * matrices
