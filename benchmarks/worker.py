@@ -56,7 +56,7 @@ def train(spec: dict) -> dict:
 
     mode = spec["kind"].removeprefix("train-")
     setup = [spec[k] for k in ("size", "length", "folder", "threads")]
-    step = load_trainer(spec["engine"], spec["dtype"], mode, *setup)
+    step = load_trainer(spec["engine"], spec["dtype"], spec["how"], mode, *setup)
     ready = memory_mb("VmRSS")
     seconds = timed(step, spec["budget"], spec["clock"], spec["engine"] == "torch.compile")
     return {"seconds": seconds, "ready_mb": ready, "peak_mb": memory_mb("VmHWM")}

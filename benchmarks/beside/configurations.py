@@ -25,6 +25,7 @@ SDPA_FILE = "SDPA, batch 8, file order"
 SDPA_SORTED = "SDPA, batch 8, sorted"
 SDPA_SINGLE = "SDPA, one by one"
 SINGLE = "one by one"
+RECOMPUTE = "recompute"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Configuration:
     """One engine, set up one way.
 
     once: measured in the first round alone (slow, or slow to compile).
-    lengths: assays that it trains on, empty for all.
+    lengths: assays that it trains on, empty for all. kinds: cases it takes part in, empty for all.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class Configuration:
     sizes: tuple[str, ...] = ALL
     once: bool = False
     lengths: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -84,6 +86,8 @@ EMBED = (
 TRAIN = (
     Configuration("moltide", "float32"),
     Configuration("moltide", "bf16"),
+    Configuration("moltide", "float32", RECOMPUTE, kinds=("train-full",)),
+    Configuration("moltide", "bf16", RECOMPUTE, kinds=("train-full",)),
     Configuration("Transformers", "float32", "SDPA"),
     Configuration("Transformers", "bf16", "SDPA, autocast"),
     Configuration("torch.compile", "bf16", "autocast", once=True, lengths=ASSAY_LENGTHS[:1]),
@@ -134,4 +138,5 @@ def configurations(case: Case, engines: list[str]) -> list[Configuration]:
         if case.size in c.sizes
         and c.engine in engines
         and (not c.lengths or case.length in c.lengths)
+        and (not c.kinds or case.kind in c.kinds)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from beside.configurations import RECOMPUTE
 from beside.rows import Row
 from beside.trainers import MAX_TOKENS
 from beside.verdict import Verdict
@@ -32,8 +33,9 @@ of the best products of this model's own shapes. *Of memory*: what reading the w
 model loaded, before the first result. *Difference*: the largest from moltide's float32 embeddings,
 over their root mean square; *1 - cosine*: of the worst sequence. In training moltide computes
 {MAX_TOKENS["float32"]:,} tokens at once in float32, {MAX_TOKENS["bf16"]:,} in bf16
-(`--max-tokens`). Start-up: a process's start to its end with one embedding of 300 residues made
-(moltide: the command, with its file written)."""
+(`--max-tokens`), {MAX_TOKENS[RECOMPUTE]:,} where it recomputes blocks in the backward pass, to the
+same bits with less memory. Start-up: a process's start to its end with one embedding of 300
+residues made (moltide: the command, with its file written)."""
 
 
 def limit_lines(limits: dict) -> list[str]:
@@ -57,9 +59,10 @@ def case_lines(rows: list[Row], limits: dict, missing: list[str]) -> list[str]:
     head = {"embed": EMBED_HEAD, "startup": STARTUP_HEAD}.get(case.kind, TRAIN_HEAD)
     count = f", {rows[0].lengths.sum():,} residues, sequences: {case.count}"
     lines = [f"### {case.name}{count if case.kind == 'embed' else ''}", "", *head]
-    own = {
-        r.configuration.dtype: r for r in rows if r.configuration.engine == "moltide" and r.seconds
-    }
+    own: dict[str, Row] = {}
+    for row in rows:
+        if row.configuration.engine == "moltide" and row.seconds:
+            own.setdefault(row.configuration.dtype, row)
     for row in rows:
         if row.seconds:
             lines.append(_line(row, own, limits))

@@ -13,28 +13,30 @@ from pathlib import Path
 import numpy as np
 from workload import assay_sequences, padded, token_rows
 
-from beside.configurations import BATCH
+from beside.configurations import BATCH, RECOMPUTE
 from beside.exports import checkpoint_folder
 
 # Batches that the steps go through in turn.
 BATCHES = 4
 # Tokens that moltide computes at once (--max-tokens, by default 2,048). In float32 a few threads
-# lose nothing by fewer.
-MAX_TOKENS = {"float32": 512, "bf16": 2048}
+# lose nothing by fewer; with recomputation memory counts.
+MAX_TOKENS = {"float32": 512, "bf16": 2048, RECOMPUTE: 512}
 
 
 def load_trainer(
-    engine: str, dtype: str, mode: str, size: str, length: int, folder: str, threads: int
+    engine: str, dtype: str, how: str, mode: str, size: str, length: int, folder: str, threads: int
 ) -> Callable[[], float]:
     sequences = assay_sequences(BATCHES * BATCH, length)
     y = np.random.default_rng(0).normal(size=len(sequences)).astype(np.float32)
     checkpoint = checkpoint_folder(Path(folder), size)
     if engine == "moltide":
-        return _moltide(checkpoint, dtype, mode, sequences, y, threads)
+        return _moltide(checkpoint, dtype, how, mode, sequences, y, threads)
     return _transformers(checkpoint, dtype, mode, sequences, y, threads, engine == "torch.compile")
 
 
-def _moltide(checkpoint: Path, dtype: str, mode: str, sequences: list[str], y, threads: int):
+def _moltide(
+    checkpoint: Path, dtype: str, how: str, mode: str, sequences: list[str], y, threads: int
+):
     import moltide
     from moltide._engine import Trainer
 
@@ -42,7 +44,8 @@ def _moltide(checkpoint: Path, dtype: str, mode: str, sequences: list[str], y, t
     encoder = moltide.load(checkpoint, dtype=dtype)
     encoder.set_head({"pool": "cls", "hidden": encoder.width, "outputs": 1})
     config = {"mode": mode, "adapter": "", "objective": "mse", "lr": 1e-4, "clip_norm": 1.0}
-    config["max_tokens"] = MAX_TOKENS[dtype]
+    config["recompute"] = how == RECOMPUTE
+    config["max_tokens"] = MAX_TOKENS[how or dtype]
     if mode == "lora":
         encoder.add_adapter("a", rank=8, alpha=16, targets=["attn.q", "attn.k", "attn.v"])
         config["adapter"] = "a"

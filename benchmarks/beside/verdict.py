@@ -69,6 +69,15 @@ def best_peer(group: list[Row], dtypes: tuple[str, ...]) -> Row | None:
     return max(peers, key=lambda r: r.rate, default=None)
 
 
+def _lightest(rows: list[Row]) -> Row | None:
+    return min(rows, key=lambda r: max(r.peak_mb), default=None)
+
+
+def _setting(row: Row) -> str:
+    how = row.configuration.how
+    return row.configuration.dtype + (f" ({how})" if how else "")
+
+
 def _ratio(case: str, bar: float, own: Row | None, peer: Row | None) -> Verdict:
     if own is None or peer is None:
         missing = "no moltide row" if own is None else "no peer"
@@ -122,21 +131,24 @@ def _training(group: list[Row], limits: dict) -> Iterator[Verdict]:
     plain = ("float32", "bf16")
     ours = _fastest(group, plain)
     if ours is not None:
-        what = f"{case.name}, {ours.configuration.dtype}, best peer"
+        what = f"{case.name}, {_setting(ours)}, best peer"
         yield _ratio(what, TRAIN[case.size], ours, best_peer(group, plain))
-    for own in filter(None, (_own(group, dtype) for dtype in plain)):
-        dtype = own.configuration.dtype
-        peers = [
-            r
-            for r in group
-            if r.configuration.engine != "moltide" and r.configuration.dtype == dtype and r.peak_mb
-        ]
-        if peers and own.peak_mb:
-            least = min(peers, key=lambda r: max(r.peak_mb))
-            share = max(own.peak_mb) / max(least.peak_mb)
+    for dtype in plain:
+        rows = [r for r in group if r.configuration.dtype == dtype and r.peak_mb]
+        own = _lightest([r for r in rows if r.configuration.engine == "moltide"])
+        peer = _lightest([r for r in rows if r.configuration.engine != "moltide"])
+        if own is None:
+            continue
+        # Who saves memory must still be fast.
+        if ours is not None and own is not ours and dtype == ours.configuration.dtype:
+            what = f"{case.name}, {_setting(own)}, best peer"
+            yield _ratio(what, TRAIN[case.size], own, best_peer(group, plain))
+        if peer is not None:
+            share = max(own.peak_mb) / max(peer.peak_mb)
+            what = f"{case.name}, {_setting(own)}, peak memory"
             yield Verdict(
-                f"{case.name}, {dtype}, peak memory", f"{TRAIN_PEAK_SHARE:.0%} of the peer's",
-                f"{share:.0%}", f"{least.configuration.label}, {max(least.peak_mb):,.0f} MB",
+                what, f"{TRAIN_PEAK_SHARE:.0%} of the peer's", f"{share:.0%}",
+                f"{peer.configuration.label}, {max(peer.peak_mb):,.0f} MB",
                 share < TRAIN_PEAK_SHARE,
             )  # fmt: skip
 
