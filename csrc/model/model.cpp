@@ -98,6 +98,8 @@ void Model::load(const Sources& sources) {
 
 void Model::unpack(std::span<Param* const> params) {
   std::lock_guard<ForkMutex> lock(mutex_);
+  // First what can fail: a model whose file is gone still computes with its packed copies.
+  for (Param* p : params) p->resident();
   const std::set<const Param*> named(params.begin(), params.end());
   auto release = [&](Linear& l) {
     if (!named.contains(l.weight)) return;
@@ -108,7 +110,6 @@ void Model::unpack(std::span<Param* const> params) {
     for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) release(*linear);
   release(weights_.lm_dense);
   release(weights_.lm_decoder);
-  for (Param* p : params) p->resident();
 }
 
 void Model::add_adapter(const std::string& name, int64_t rank, double alpha, double dropout,
