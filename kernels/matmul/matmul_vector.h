@@ -35,7 +35,8 @@ struct VectorKernel {
   static constexpr int kPad = kStepK;
   static constexpr int kMaxPanels = kVectorPanels;
   static constexpr int kRowAlign = kVectorRowAlign;
-  static constexpr int64_t kBlockRows = 96;
+  // W's panels are widened anew for every block of rows.
+  static constexpr int64_t kBlockRows = kWiden ? 192 : 96;
   static constexpr int64_t kInnerK = 320 * kStepK;
   static constexpr int64_t kBlockK = 4 * kInnerK;
 
