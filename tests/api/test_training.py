@@ -170,7 +170,7 @@ def test_the_start_is_kept_where_no_epoch_is_better(monkeypatch: pytest.MonkeyPa
     # Patience counts from the best epoch, not from the start.
     assert [epoch.score for epoch in result.history] == [0.1, 0.3, 0.4, 0.2]
     assert (result.best_epoch, result.best_score) == (0, 0.5)
-    assert result.kept == "the start of 4 epochs"
+    assert result.kept == "the start (4 epochs, none better)"
     after = named(encoder)
     assert all(np.array_equal(values, after[name]) for name, values in before.items())
 

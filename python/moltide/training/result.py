@@ -37,5 +37,5 @@ class FitResult:
     def kept(self) -> str:
         """Which weights the model was left with, in words."""
         if self.best_epoch == 0:
-            return f"the start of {plural(len(self.history), 'epoch')}"
+            return f"the start ({plural(len(self.history), 'epoch')}, none better)"
         return f"epoch {self.best_epoch} of {len(self.history)}"
