@@ -2,15 +2,16 @@
 
     python benchmarks/protein_mini.py --data DATA/proteins --write    # hours; see --jobs
     python benchmarks/protein_mini.py --data DATA/proteins --backbone mini/ --only rocklin gb1_two
+    python benchmarks/protein_mini.py --data DATA/proteins --adapter lora full --controls 1
     python benchmarks/protein_mini.py --data DATA/proteins --frozen   # minutes in place of hours
 
 The table shows the test Spearman of ridge on one-hot and of ridge on frozen embeddings, and, unless
---frozen, of `moltide finetune` with each backbone, as long as it trains by default: a few epochs
-hardly leave the ridge that the head starts from. Random weights stand there with the mean of
---controls seeds, and the least and the largest. Secondary structure (three states a residue) is a
-linear probe on frozen embeddings of residues, beside the same probe on a one-hot window.
-DATA/proteins holds the published tables named in ASSAYS, and flip_secondary_structure.csv.gz
-(columns sequence, labels, mask, split).
+--frozen, of `moltide finetune` with each backbone and --adapter. Without --epochs it trains as long
+as it does by default: a few epochs hardly leave the ridge that the head starts from. Random weights
+stand there with the mean of --controls seeds, and the least and the largest. Secondary structure
+(three states a residue) is a linear probe on frozen embeddings of residues, beside the same probe
+on a one-hot window. DATA/proteins holds the published tables named in ASSAYS, and
+flip_secondary_structure.csv.gz (columns sequence, labels, mask, split).
 """
 
 from __future__ import annotations
@@ -49,10 +50,8 @@ ASSAYS = {
     "gb1_three": Assay("gb1_flip.csv.gz", "target", "three_vs_rest"),
     "gb1_low": Assay("gb1_flip.csv.gz", "target", "low_vs_high"),
     "gb1_sampled": Assay("gb1_flip.csv.gz", "target", "sampled"),
-    "blat": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_random", 1000),
-    "blat_positions": Assay(
-        "blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_contiguous", 1000
-    ),
+    "blat": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_random"),
+    "blat_positions": Assay("blat_ecolx_ranganathan2015.csv.gz", "amp_2500", "split_contiguous"),
     "rocklin": Assay("stability_rocklin2017.csv.gz", "stability_score", "split", 3000),
     "avgfp": Assay("avgfp.csv.gz", "score", "split", 1000),
     "pab1": Assay("pab1.csv.gz", "score", "split", 3000),
@@ -182,7 +181,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the published tables")
     parser.add_argument("--backbone", default="protein-mini", help="bundled name or folder")
     parser.add_argument("--only", nargs="+", choices=[*ASSAYS, "structure"])
-    parser.add_argument("--adapter", default="lora", choices=["lora", "full", "head"])
+    parser.add_argument("--adapter", nargs="+", default=["lora"], choices=["lora", "full", "head"])
     parser.add_argument("--epochs", type=int, help="of each fine-tuning; default: finetune's own")
     parser.add_argument("--jobs", type=int, default=1, help="fine-tunings side by side")
     parser.add_argument("--controls", type=int, default=2, help="sets of random weights")
@@ -190,11 +189,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--write", action="store_true", help="store in benchmarks/results")
     options = parser.parse_args()
+    for name in ("epochs", "jobs", "controls"):
+        if (got := getattr(options, name)) is not None and got < 1:
+            parser.error(f"argument --{name}: {got}, must be at least 1")
     if not options.data.is_dir():
         raise SystemExit(f"{options.data}: no such folder")
 
     wanted = options.only or [*ASSAYS, "structure"]
-    extra = ["--adapter", options.adapter, "--seed", str(options.seed)]
+    extra = ["--seed", str(options.seed)]
     if options.epochs is not None:
         extra += ["--epochs", str(options.epochs)]
     threads = max(1, mt.num_threads() // options.jobs)
@@ -205,11 +207,12 @@ def main() -> None:
         "(mean, least..largest); test Spearman"
     )
     if not options.frozen:
-        columns += ["fine-tuned: pretrained", "random"]
+        for adapter in options.adapter:
+            columns += [f"fine-tuned ({adapter}): pretrained", "random"]
         epochs = "as many epochs as by default"
         if options.epochs is not None:
             epochs = f"at most {options.epochs} epochs"
-        how += f"; adapter {options.adapter}, {epochs}"
+        how += f"; fine-tuned for {epochs}"
     facts = machine()
     lines = [
         "# What pretraining is worth: a backbone beside its architecture with random weights",
@@ -236,17 +239,19 @@ def main() -> None:
         pool = ThreadPoolExecutor(options.jobs)
         try:
             runs = {
-                (name, i): pool.submit(
-                    finetuned, tables[name], assay, backbone, folder / f"{name}-{i}", extra, threads
+                (name, adapter, i): pool.submit(
+                    finetuned, tables[name], assay, backbone, folder / f"{name}-{adapter}-{i}",
+                    ["--adapter", adapter, *extra], threads,
                 )
                 for name, assay in assays.items()
+                for adapter in options.adapter
                 for i, backbone in enumerate([] if options.frozen else backbones)
-            }
+            }  # fmt: skip
             for name, assay in assays.items():
                 one_hot, *found = frozen(tables[name], assay, [encoder, *controls])
                 groups = [[one_hot], found[:1], found[1:]]
-                if runs:
-                    found = [runs[name, i].result() for i in range(len(backbones))]
+                for adapter in options.adapter if runs else []:
+                    found = [runs[name, adapter, i].result() for i in range(len(backbones))]
                     groups += [found[:1], found[1:]]
                 rows = int((pd.read_csv(tables[name])[assay.split] == "train").sum())
                 best = max(float(np.mean(group)) for group in groups)
