@@ -15,6 +15,9 @@ namespace moltide {
 MOLTIDE_CPU_OP(void, attention_fwd_piece, const AttentionArgs& args, const AttentionPiece& piece)
 MOLTIDE_CPU_OP(void, attention_bwd_piece, const AttentionArgs& args, const AttentionPiece& piece)
 #if defined(__x86_64__)
+namespace avx512_bf16 {
+void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
+}
 namespace amx {
 void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
 void attention_bwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
@@ -135,11 +138,13 @@ AttentionPiece piece_of(const Plan& plan, bool backward, int64_t task) {
   return {kind, plan.start, plan.len, head, index % plan.parts, plan.parts};
 }
 
-// amx has instructions for bf16 only; float32 is AVX-512's there.
+// Both have instructions for bf16 only; float32 is AVX-512's there.
 void run_piece(const AttentionArgs& args, const AttentionPiece& piece, bool backward) {
 #if defined(__x86_64__)
   if (args.bf16 && active_isa() == Isa::amx)
     return backward ? amx::attention_bwd_piece(args, piece) : amx::attention_fwd_piece(args, piece);
+  if (args.bf16 && active_isa() == Isa::avx512_bf16 && !backward)
+    return avx512_bf16::attention_fwd_piece(args, piece);
 #endif
   backward ? MOLTIDE_CPU_CALL(attention_bwd_piece, args, piece)
            : MOLTIDE_CPU_CALL(attention_fwd_piece, args, piece);

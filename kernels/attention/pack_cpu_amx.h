@@ -1,6 +1,7 @@
 // Rows of (T, H*D) bf16 matrices as AMX tiles, and back. Whatever is beyond the rows or columns
 // given is zero, so that padding adds nothing to a product.
 #pragma once
+#include "attention/bf16_cpu.h"
 #include "attention/pack_cpu.h"
 #include "device/amx.h"
 #include "device/transpose.h"
@@ -31,13 +32,6 @@ MOLTIDE_INLINE void transpose_halves(vf (&row)[W / 2]) {
   transpose_halves_round<1>(row);
   transpose_halves_round<2>(row);
   transpose_halves_round<4>(row);
-}
-
-// The first n of `size` elements, 32 or 16; none if n < 1.
-template <class Mask>
-MOLTIDE_INLINE Mask first_elements(int64_t n) {
-  constexpr int kSize = sizeof(Mask) * 8;
-  return static_cast<Mask>(n >= kSize ? ~uint64_t{0} : n <= 0 ? 0 : (uint64_t{1} << n) - 1);
 }
 
 // Rows are far apart, a page every few: nobody but the packing knows which comes next.
@@ -164,23 +158,6 @@ MOLTIDE_INLINE void pack_left_transposed(const bf16* rows, int64_t ld, int64_t n
       for (int r = 0; r < kTile; ++r) _mm512_store_si512(out + r * 64, (__m512i)tile[r]);
     }
   }
-}
-
-// 32 floats as bf16, in order.
-MOLTIDE_INLINE __m512i to_bf16_pair(vf low, vf high) {
-  return (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
-}
-
-// 2^x, relative error below 8e-5, a twenty-fifth of what rounding it to bf16 costs; 0 far below
-// zero, inf far above, NaN stays. Minimax polynomial of degree 3 on [0, 1].
-MOLTIDE_INLINE vf exp2_for_bf16(vf x) {
-  constexpr int kFloor = 9;
-  const vf f = (vf)_mm512_reduce_ps((__m512)x, kFloor);
-  vf p = set1(0.07802452147006989f);
-  p = fma(p, f, set1(0.22606715559959412f));
-  p = fma(p, f, set1(0.6958335638046265f));
-  p = fma(p, f, set1(0.9999251961708069f));
-  return (vf)_mm512_scalef_ps((__m512)p, (__m512)x);
 }
 
 // Tiles in memory, from one to the next and from one step of 32 products to the next.
