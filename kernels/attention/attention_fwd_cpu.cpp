@@ -1,5 +1,5 @@
 // Forward: for a group of query blocks, all keys in chunks that are copied once; per tile of keys
-// the scores, the online softmax and the product with the values.
+// the exponentials of the scores and the product with the values.
 #include <math.h>
 
 #include "attention/forward_tiles_cpu.h"
@@ -32,28 +32,111 @@ struct Memory {
   }
 };
 
+// How a block of queries takes its exponentials. `shifted`: relative to the first score of the row,
+// or more where the norms allow a score kRange above it: no maxima, no rescaling. Too large where
+// all scores are far below what the norms allow, which finish_block notices. `online`: relative to
+// the largest score so far.
+enum class Pass { shifted, online };
+constexpr float kRange = 64.0f;
+
+// One head of a sequence.
 template <class T>
-void begin_block(const AttentionArgs& a, const AttentionPiece& piece, const Blocks& blocks,
-                 int64_t index, ForwardState& state) {
-  const int64_t d = a.head_dim, row = blocks.first_row(index), left = piece.len - row;
-  state.first_row = row;
-  state.vectors = blocks.width(index);
-  state.rows = left < state.vectors * W ? left : state.vectors * W;
-  const T* q = static_cast<const T*>(a.q.data) + (piece.start + row) * a.q.ld + piece.head * d;
-  transpose_rows(q, a.q.ld, state.rows, d, a.scale_log2e, state.vectors, state.qt);
-  std::memset(state.ot, 0, static_cast<size_t>(d) * kLanes * sizeof(float));
-  for (int i = 0; i < kLanes; ++i) {
-    state.max[i] = -__builtin_inff();
-    state.sum[i] = 0.0f;
+struct Head {
+  const AttentionArgs& a;
+  const AttentionPiece& piece;
+  Blocks blocks;
+
+  Head(const AttentionArgs& args, const AttentionPiece& part)
+      : a(args), piece(part), blocks(part.len) {}
+  T* row(const AttentionMatrix& x, int64_t i) const {
+    return static_cast<T*>(x.data) + (piece.start + i) * x.ld + piece.head * a.head_dim;
   }
+  // At least the norm of every key: of the largest element in each column.
+  float keys_within() const {
+    vf squares = {};
+    for (int64_t c = 0; c < a.head_dim; c += W) {
+      vf largest = {};
+      const T* key = row(a.k, 0) + c;
+      for (int64_t i = 0; i < piece.len; ++i, key += a.k.ld) {
+        const vf x = load_columns(key, a.head_dim - c);
+        largest = vmax(x * x, largest);
+      }
+      squares += largest;
+    }
+    return sqrtf(reduce_add(squares));
+  }
+  // The norm of the longest key.
+  float longest_key() const {
+    float longest = 0;
+    const T* key = row(a.k, 0);
+    for (int64_t i = 0; i < piece.len; ++i, key += a.k.ld) {
+      vf squares = {};
+      for (int64_t c = 0; c < a.head_dim; c += W) {
+        const vf x = load_columns(key + c, a.head_dim - c);
+        squares = fma(x, x, squares);
+      }
+      const float square = reduce_add(squares);
+      longest = square > longest ? square : longest;
+    }
+    return sqrtf(longest);
+  }
+};
+
+// max = the first scores, or what queries and keys of up to `key_norm` allow less kRange. Returns
+// whether any row has the latter.
+template <class T>
+bool set_shifts(const Head<T>& h, const ForwardState& state, float key_norm) {
+  bool bounded = false;
+  const T* key = h.row(h.a.k, 0);
+  for (int v = 0; v < state.vectors; ++v) {
+    vf squares = {}, first = {};
+    for (int64_t c = 0; c < h.a.head_dim; ++c) {
+      const vf q = load(state.qt + c * kLanes + v * W);
+      squares = fma(q, q, squares);
+      first = fma(q, set1(to_float(key[c])), first);
+    }
+    const vf bound = fma(vsqrt(squares), set1(key_norm * 1.01f), set1(-kRange));
+    const vf shift = vmax(bound, first);
+    bounded |= reduce_max(shift - first) > 0;
+    store(state.max + v * W, shift);
+  }
+  return bounded;
+}
+
+template <class T>
+void begin_block(const Head<T>& h, int64_t index, Pass pass, float& keys_within, float& longest_key,
+                 ForwardState& state) {
+  const int64_t d = h.a.head_dim, row = h.blocks.first_row(index), left = h.piece.len - row;
+  state.first_row = row;
+  state.vectors = h.blocks.width(index);
+  state.rows = left < state.vectors * W ? left : state.vectors * W;
+  transpose_rows(h.row(h.a.q, row), h.a.q.ld, state.rows, d, h.a.scale_log2e, state.vectors,
+                 state.qt);
+  std::memset(state.ot, 0, static_cast<size_t>(d) * kLanes * sizeof(float));
+  std::memset(state.sum, 0, kLanes * sizeof(float));
+  if (pass == Pass::online) {
+    for (int i = 0; i < kLanes; ++i) state.max[i] = -__builtin_inff();
+    return;
+  }
+  // The exact norm costs more, and most scores are small.
+  if (keys_within < 0) keys_within = h.keys_within();
+  if (!set_shifts(h, state, keys_within)) return;
+  if (longest_key < 0) longest_key = h.longest_key();
+  set_shifts(h, state, longest_key);
 }
 
 // n keys from `first_key`, the block's copies of them and of their values at `keys`, `values`.
-void tile(const AttentionArgs& a, const AttentionPiece& piece, const ForwardState& state,
+void tile(const AttentionArgs& a, const AttentionPiece& piece, const ForwardState& state, Pass pass,
           int64_t first_key, int64_t n, const float* keys, const float* values, float* s) {
-  vf tile_max[kBlockVectors], rescale[kBlockVectors];
-  tile_scores(state, keys, n, a.head_dim, s, tile_max);
-  tile_softmax(state, n, s, tile_max, rescale);
+  vf rescale[kBlockVectors];
+  if (pass == Pass::shifted) {
+    tile_exponentials(state, keys, n, a.head_dim, s);
+    for (vf& x : rescale) x = set1(1.0f);
+  } else {
+    vf tile_max[kBlockVectors];
+    tile_scores(state, keys, n, a.head_dim, s, tile_max);
+    tile_softmax(state, n, s, tile_max, rescale);
+  }
   if (a.dropout > 0) {
     const int64_t first_draw = piece.head * a.tokens + piece.start + state.first_row;
     tile_drop(a, first_draw, first_key, n, state.vectors, s);
@@ -61,53 +144,84 @@ void tile(const AttentionArgs& a, const AttentionPiece& piece, const ForwardStat
   tile_output(state, values, n, a.head_dim, s, rescale);
 }
 
+// Writes o and lse; false if they are not finite, or if a sum may have lost an output.
 template <class T>
-void finish_block(const AttentionArgs& a, const AttentionPiece& piece, const ForwardState& state) {
+bool finish_block(const Head<T>& h, const ForwardState& state) {
   constexpr double kLn2 = 0.69314718055994531;
+  constexpr float kMost = 0x1p64f, kLargest = 3.4028234663852886e38f;
+  const AttentionArgs& a = h.a;
+  const int64_t d = a.head_dim;
   float factor[kLanes];
-  for (int64_t i = 0; i < state.rows; i += W)
-    store(factor + i, set1(1.0f / (1.0f - a.dropout)) / load(state.sum + i));
-  const int64_t d = a.head_dim, t = piece.start + state.first_row;
-  T* o = static_cast<T*>(a.o.data) + t * a.o.ld + piece.head * d;
-  untranspose_rows(state.ot, factor, state.rows, d, o, a.o.ld);
-  if (!a.lse) return;
+  bool good = true;
+  for (int64_t i = 0; i < state.rows; i += W) {
+    const vf sum = load(state.sum + i), scale = set1(1.0f / (1.0f - a.dropout)) / sum;
+    store(factor + i, scale);
+    vi fine = (sum < set1(kMost)) & (sum > set1(1 / kMost));
+    for (int64_t c = 0; c < d; ++c)
+      fine &= vabs(scale * load(state.ot + c * kLanes + i)) <= set1(kLargest);
+    for (int64_t j = 0; j < W && i + j < state.rows; ++j) good &= fine[j] != 0;
+  }
+  untranspose_rows(state.ot, factor, state.rows, d, h.row(a.o, state.first_row), a.o.ld);
+  if (!a.lse) return good;
+  float* lse = a.lse + h.piece.head * a.tokens + h.piece.start + state.first_row;
   for (int64_t i = 0; i < state.rows; ++i)
-    a.lse[piece.head * a.tokens + t + i] =
-        static_cast<float>(state.max[i] * kLn2 + logf(state.sum[i]));
+    lse[i] = static_cast<float>(state.max[i] * kLn2 + logf(state.sum[i]));
+  return good;
+}
+
+// Of `count` blocks, bit i: block first + i needs the online softmax.
+template <class T>
+uint32_t forward_group(const Head<T>& h, Memory& m, int64_t chunk, int64_t first, int64_t count,
+                       Pass pass, float& keys_within, float& longest_key) {
+  const AttentionArgs& a = h.a;
+  const int64_t d = a.head_dim, len = h.piece.len;
+  for (int64_t g = 0; g < count; ++g)
+    begin_block(h, first + g, pass, keys_within, longest_key, m.states[g]);
+  for (int64_t key = 0; key < len; key += chunk) {
+    const int64_t n = len - key < chunk ? len - key : chunk;
+    copy_rows_doubling_last(h.row(a.k, key), a.k.ld, n, d, m.keys);
+    copy_rows(h.row(a.v, key), a.v.ld, n, d, m.values, d);
+    for (int64_t g = 0; g < count; ++g)
+      for (int64_t j = 0; j < n; j += kTileKeys)
+        tile(a, h.piece, m.states[g], pass, key + j, n - j < kTileKeys ? n - j : kTileKeys,
+             m.keys + j * d, m.values + j * d, m.s);
+  }
+  uint32_t again = 0;
+  for (int64_t g = 0; g < count; ++g)
+    if (!finish_block(h, m.states[g])) again |= 1u << g;
+  return again;
 }
 
 template <class T>
-void forward(const AttentionArgs& a, const AttentionPiece& piece) {
-  const int64_t d = a.head_dim, column = piece.head * d;
-  const Blocks blocks(piece.len);
-  const int64_t begin = blocks.count * piece.part / piece.parts;
-  const int64_t end = blocks.count * (piece.part + 1) / piece.parts;
+void forward(const AttentionArgs& a, const AttentionPiece& piece, Pass pass) {
+  const Head<T> h(a, piece);
+  const int64_t begin = h.blocks.count * piece.part / piece.parts;
+  const int64_t end = h.blocks.count * (piece.part + 1) / piece.parts;
   const int64_t group = end - begin < kMaxGroup ? end - begin : kMaxGroup;
-  int64_t chunk = kChunkFloats / d / kTileKeys * kTileKeys;
+  int64_t chunk = kChunkFloats / a.head_dim / kTileKeys * kTileKeys;
   if (chunk > piece.len) chunk = piece.len;
-  Memory m(d, chunk, group);
+  Memory m(a.head_dim, chunk, group);
+  float keys_within = -1, longest_key = -1;  // not known yet
 
   for (int64_t first = begin; first < end; first += group) {
     const int64_t count = end - first < group ? end - first : group;
-    for (int64_t g = 0; g < count; ++g) begin_block<T>(a, piece, blocks, first + g, m.states[g]);
-    for (int64_t key = 0; key < piece.len; key += chunk) {
-      const int64_t n = piece.len - key < chunk ? piece.len - key : chunk, t = piece.start + key;
-      copy_rows_doubling_last(static_cast<const T*>(a.k.data) + t * a.k.ld + column, a.k.ld, n, d,
-                              m.keys);
-      copy_rows(static_cast<const T*>(a.v.data) + t * a.v.ld + column, a.v.ld, n, d, m.values, d);
-      for (int64_t g = 0; g < count; ++g)
-        for (int64_t j = 0; j < n; j += kTileKeys)
-          tile(a, piece, m.states[g], key + j, n - j < kTileKeys ? n - j : kTileKeys,
-               m.keys + j * d, m.values + j * d, m.s);
-    }
-    for (int64_t g = 0; g < count; ++g) finish_block<T>(a, piece, m.states[g]);
+    const uint32_t again = forward_group(h, m, chunk, first, count, pass, keys_within, longest_key);
+    if (pass == Pass::online) continue;
+    for (int64_t g = 0; g < count; ++g)
+      if (again >> g & 1)
+        forward_group(h, m, chunk, first + g, 1, Pass::online, keys_within, longest_key);
   }
 }
 
 }  // namespace
 
 void attention_fwd_piece(const AttentionArgs& a, const AttentionPiece& piece) {
-  a.bf16 ? forward<bf16>(a, piece) : forward<float>(a, piece);
+  a.bf16 ? forward<bf16>(a, piece, Pass::shifted) : forward<float>(a, piece, Pass::shifted);
+}
+
+// The online softmax from the start, for what a shifted pass elsewhere could not do.
+void attention_fwd_online(const AttentionArgs& a, const AttentionPiece& piece) {
+  a.bf16 ? forward<bf16>(a, piece, Pass::online) : forward<float>(a, piece, Pass::online);
 }
 
 }  // namespace moltide::MOLTIDE_ISA

@@ -10,9 +10,8 @@
 
 namespace moltide {
 
-// Float32 and the online softmax, for blocks whose first shift will not do.
 namespace avx512 {
-void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
+void attention_fwd_online(const AttentionArgs& args, const AttentionPiece& piece);
 }
 
 namespace MOLTIDE_ISA {
@@ -373,7 +372,7 @@ void attention_fwd_piece(const AttentionArgs& a, const AttentionPiece& piece) {
   }
   for (int64_t i = begin; i < end; ++i)
     if (again[i / 64] >> i % 64 & 1)
-      avx512::attention_fwd_piece(
+      avx512::attention_fwd_online(
           a, {piece.task, piece.start, piece.len, piece.head, i, blocks.count});
 }
 

@@ -1,4 +1,5 @@
-// The forward of one tile of keys and one block of queries.
+// The forward of one tile of keys and one block of queries: with the row's shift known
+// (tile_exponentials), or the online softmax (tile_scores, tile_softmax).
 #pragma once
 #include "attention/dropout_cpu.h"
 #include "attention/pack_cpu.h"
@@ -11,9 +12,33 @@ struct ForwardState {
   int vectors;
   float* qt;   // (D, kLanes), times scale * log2(e): scores are exponents of 2
   float* ot;   // (D, kLanes), not yet divided by sum
-  float* max;  // (kLanes)
+  float* max;  // (kLanes), so far; or the shift
   float* sum;  // (kLanes)
 };
+
+// p = 2^(K Qt - shift), added to the sums. The keys of a register tile are added up before they
+// join the sum: a fraction of the roundings at its size.
+static void tile_exponentials(const ForwardState& state, const float* keys, int64_t n, int64_t d,
+                              float* p) {
+  const auto take = [&]<int R, int V>(int64_t row, int first, vf(&c)[R][V]) MOLTIDE_INLINED {
+    const bool whole = row + R <= n;
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) {
+      const vf shift = load(state.max + (first + v) * W);
+      vf sum = {}, pair = {};
+#pragma GCC unroll 8
+      for (int i = 0; i < R; ++i) {
+        const vf e = exp2_bounded(c[i][v] - shift);
+        store(p + (row + i) * kLanes + (first + v) * W, e);
+        const vf term = i + 1 < R || whole ? e : vf{};
+        i % 2 ? sum += pair + term : pair = term;
+      }
+      float* total = state.sum + (first + v) * W;
+      store(total, load(total) + sum);
+    }
+  };
+  product<Left::rows>(even(n), state.vectors, d, keys, d, state.qt, kLanes, take);
+}
 
 // s = K Qt and its maximum over the tile's keys.
 static void tile_scores(const ForwardState& state, const float* keys, int64_t n, int64_t d,

@@ -114,21 +114,40 @@ MOLTIDE_INLINE auto each_element(F f) {
   };
 }
 
-// 2^x for x <= 0, relative error below 2e-7; exactly 1 at 0; NaN stays; 0 below -80, which is
-// nothing beside the row's largest, 1, and where products with gradients would fall to slow
-// subnormals. Minimax polynomial of degree 5 on [-1/2, 1/2].
-MOLTIDE_INLINE vf exp2_nonpositive(vf x) {
-  const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-  const vf shifted = x + magic;
-  const vf f = x - (shifted - magic);
+// 2^f for f in [-1/2, 1/2], relative error below 2e-7, exactly 1 at 0. Minimax polynomial.
+MOLTIDE_INLINE vf exp2_fraction(vf f) {
   vf p = set1(0.0013211603509262204f);
   p = fma(p, f, set1(0.009671293199062347f));
   p = fma(p, f, set1(0.05550900101661682f));
   p = fma(p, f, set1(0.2402225285768509f));
   p = fma(p, f, set1(0.6931468844413757f));
-  p = fma(p, f, set1(1.0f));
+  return fma(p, f, set1(1.0f));
+}
+
+// 2^x for x < 127; 0 below `lowest`, which is -126 or more; NaN stays.
+MOLTIDE_INLINE vf exp2_from(vf x, float lowest) {
+  const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
+  const vf shifted = x + magic;
+  const vf p = exp2_fraction(x - (shifted - magic));
   const vf y = (vf)((vi)p + ((vi)shifted << 23));
-  return select(x < set1(-80.0f), vf{}, y);
+  return select(x < set1(lowest), vf{}, y);
+}
+
+// 2^x for x < 127; 0 far below zero; NaN stays.
+MOLTIDE_INLINE vf exp2_bounded(vf x) {
+#if defined(__AVX512F__)
+  constexpr int kNearest = 8;
+  const __m512 whole = _mm512_roundscale_ps((__m512)x, kNearest);
+  return (vf)_mm512_scalef_ps((__m512)exp2_fraction(x - (vf)whole), whole);
+#else
+  return exp2_from(x, -126.0f);
+#endif
+}
+
+// 2^x for x <= 0; 0 below -80, which is nothing beside the row's largest, 1, and where products
+// with gradients would fall to slow subnormals.
+MOLTIDE_INLINE vf exp2_nonpositive(vf x) {
+  return exp2_from(x, -80.0f);
 }
 
 }  // namespace moltide::MOLTIDE_ISA
