@@ -17,7 +17,8 @@ MOLTIDE_CPU_OP(void, attention_bwd_piece, const AttentionArgs& args, const Atten
 #if defined(__x86_64__)
 namespace avx512_bf16 {
 void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
-}
+void attention_bwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
+}  // namespace avx512_bf16
 namespace amx {
 void attention_fwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
 void attention_bwd_piece(const AttentionArgs& args, const AttentionPiece& piece);
@@ -143,8 +144,9 @@ void run_piece(const AttentionArgs& args, const AttentionPiece& piece, bool back
 #if defined(__x86_64__)
   if (args.bf16 && active_isa() == Isa::amx)
     return backward ? amx::attention_bwd_piece(args, piece) : amx::attention_fwd_piece(args, piece);
-  if (args.bf16 && active_isa() == Isa::avx512_bf16 && !backward)
-    return avx512_bf16::attention_fwd_piece(args, piece);
+  if (args.bf16 && active_isa() == Isa::avx512_bf16)
+    return backward ? avx512_bf16::attention_bwd_piece(args, piece)
+                    : avx512_bf16::attention_fwd_piece(args, piece);
 #endif
   backward ? MOLTIDE_CPU_CALL(attention_bwd_piece, args, piece)
            : MOLTIDE_CPU_CALL(attention_fwd_piece, args, piece);

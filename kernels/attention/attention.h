@@ -2,8 +2,8 @@
 // L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
 // Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
 //           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
-//           between arguments and results everything is float32, but where there are instructions
-//           for bf16 (see there);
+//           between arguments and results everything is float32, but where there are
+//           instructions for bf16 (see Bf16);
 //           sequences lie end to end: sequence b is rows cu_seqlens[b] .. cu_seqlens[b+1], from 0
 //           to T
 // Writes    fwd o =, lse = (null: not wanted);  bwd dq =, dk =, dv =;  probs =
@@ -15,21 +15,21 @@
 //           attention.cpp. Empty sequences and B = 0 are legal
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
 // Memory    tiles, in the backward and with bf16 instructions O(L * D), per thread
-// (thread_scratch): never L x L bf16      on amx, and the forward on avx512_bf16: scores and all
-// sums in float32; exponentials
-//           within 8e-5 of themselves. Forward: the exponentials, of scores minus their row's first
-//           (or what the norms of q and k allow, or the largest so far, where the first is far from
-//           the largest), are rounded to bf16 for the product with v; o is divided by the sum of
-//           the rounded, lse has that of the unrounded. Backward: the probabilities and the
-//           gradients of the scores (without the factor scale) are rounded to bf16 for the products
-//           into dv, dq and dk
+//           (thread_scratch): never L x L
+// Bf16      on amx and avx512_bf16: scores and all sums in float32; exponentials within 8e-5 of
+//           themselves. Forward: the exponentials, of scores minus their row's first (or what the
+//           norms of q and k allow, or the largest so far, where the first is far from the
+//           largest), are rounded to bf16 for the product with v; o is divided by the sum of the
+//           rounded, lse has that of the unrounded. Backward: the probabilities and the gradients
+//           of the scores (without the factor scale) are rounded to bf16 for the products into dv,
+//           dq and dk
 // Coarse    forward without dropout and lse only. On amx with bf16 the exponentials may be one
 //           unit of bf16 from themselves (0.8 %, 0.3 % root mean square); elsewhere as without it
 // Special   denormal numbers count as 0 everywhere: probabilities far below their row's largest are
 //           common in trained models, and each would cost as much as a hundred numbers
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
-// Error     tests/tolerances.py; a probability below 2^-80 of its row's largest may count as 0
+// Error     tests/tolerances.py; a probability below 2^-50 of its row's largest may count as 0
 #pragma once
 #include <cstdint>
 

@@ -1,6 +1,7 @@
 // Backward: per tile of keys and block of queries the probabilities again from lse, their
 // gradient, and the products into dq, dk, dv. Every sum has one order (keys ascending for dq,
 // queries for dk and dv) whether a task writes all three or a part.
+#include "attention/backward_ranges_cpu.h"
 #include "attention/backward_tiles_cpu.h"
 
 namespace moltide::MOLTIDE_ISA {
@@ -9,30 +10,13 @@ namespace {
 constexpr int64_t kChunkFloats = 1 << 15;  // query blocks held at a time: 128 KiB per array
 constexpr int64_t kMaxGroup = 32;
 
-// Which blocks of queries and which keys a task looks at: a part of the queries for dq alone, a
-// part of the keys for dk and dv alone.
-struct Ranges {
-  int64_t block_begin, block_end, key_begin, key_end;
-
-  Ranges(const AttentionPiece& piece, const Blocks& blocks)
-      : block_begin(0), block_end(blocks.count), key_begin(0), key_end(piece.len) {
-    const int64_t tiles = (piece.len + kTileKeys - 1) / kTileKeys;
-    if (piece.task == AttentionTask::dq) {
-      block_begin = blocks.count * piece.part / piece.parts;
-      block_end = blocks.count * (piece.part + 1) / piece.parts;
-    }
-    if (piece.task == AttentionTask::dkv) {
-      key_begin = tiles * piece.part / piece.parts * kTileKeys;
-      if (piece.part + 1 < piece.parts)
-        key_end = tiles * (piece.part + 1) / piece.parts * kTileKeys;
-    }
-  }
-  int64_t group(int64_t d) const {
-    int64_t n = kChunkFloats / (d * kLanes);
-    n = n < 1 ? 1 : n > kMaxGroup ? kMaxGroup : n;
-    return n < block_end - block_begin ? n : block_end - block_begin;
-  }
-};
+// Query blocks that share a copy of a tile of keys.
+int64_t group_size(const Ranges& range, int64_t d) {
+  int64_t n = kChunkFloats / (d * kLanes);
+  n = n < 1 ? 1 : n > kMaxGroup ? kMaxGroup : n;
+  const int64_t blocks = range.block_end - range.block_begin;
+  return n < blocks ? n : blocks;
+}
 
 struct Memory {
   float *keys, *values;  // (kTileKeys + kPadRows, D)
@@ -86,8 +70,8 @@ void backward(const AttentionArgs& a, const AttentionPiece& piece) {
                             piece.task != AttentionTask::dkv, piece.task != AttentionTask::dq};
   const int64_t d = shape.d, column = piece.head * d;
   const Blocks blocks(piece.len);
-  const Ranges range(piece, blocks);
-  const int64_t group = range.group(d), key_count = range.key_end - range.key_begin;
+  const Ranges range(piece, blocks, kTileKeys);
+  const int64_t group = group_size(range, d), key_count = range.key_end - range.key_begin;
   Memory m(shape, group, key_count);
   for (int i = 0; i < kLanes; ++i) m.scale[i] = a.scale;
 

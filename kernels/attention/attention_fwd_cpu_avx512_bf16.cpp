@@ -4,9 +4,9 @@
 // query takes two lanes there, one for either key of a pair.
 #include <math.h>
 
-#include "attention/bf16_cpu.h"
 #include "attention/dropout_cpu.h"
 #include "attention/pack_cpu.h"
+#include "attention/pairs_cpu_avx512_bf16.h"
 
 namespace moltide {
 
@@ -21,10 +21,6 @@ constexpr int kTilePairs = 48;           // pairs of keys of a tile
 constexpr int kScoreLanes = 2 * kLanes;  // of 32 bits, two for each query
 constexpr float kRange = 64.0f;  // sums outside 2^-kRange .. 2^kRange may have lost an output
 constexpr int64_t kMaxBlocks = 1 << 14;  // of the longest sequence
-
-MOLTIDE_INLINE vf add_products(vf sum, __m512i a, __m512i b) {
-  return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-}
 
 struct Forward {
   const AttentionArgs& a;
@@ -54,69 +50,43 @@ struct Forward {
       if (pass == 0) carver.allocate();
     }
     pack_keys();
-    pack_values();
+    pair_rows(head(a.v, 0), a.v.ld, piece.len, d, pairs, d, values);
   }
   const bf16* head(const AttentionMatrix& x, int64_t row) const {
     return static_cast<const bf16*>(x.data) + (piece.start + row) * x.ld + piece.head * d;
   }
   void pack_keys();
-  void pack_values();
 };
 
-// take(pair, column, first, second) for `Width` columns of every pair of rows of x, zeros for what
-// is not there.
-template <int Width, class F>
-MOLTIDE_INLINE void for_row_pairs(const Forward& f, const AttentionMatrix& x, F&& take) {
-  constexpr bool kWhole = Width == 32;
-  for (int64_t i = 0; i < f.pairs; ++i) {
-    const bf16* row = f.head(x, 2 * i);
-    const bool second = 2 * i + 1 < f.piece.len;
-    const bf16* next = second ? row + x.ld : row;
-    for (int64_t c = 0; c < f.d; c += Width) {
-      if constexpr (kWhole) {
-        const __mmask32 mask = first_elements<__mmask32>(f.d - c);
-        take(i, c, _mm512_maskz_loadu_epi16(mask, row + c),
-             _mm512_maskz_loadu_epi16(second ? mask : 0, next + c));
-      } else {
-        const __mmask16 mask = first_elements<__mmask16>(f.d - c);
-        take(i, c, _mm256_maskz_loadu_epi16(mask, row + c),
-             _mm256_maskz_loadu_epi16(second ? mask : 0, next + c));
-      }
-    }
-  }
-}
-
-// And the longest key's norm; of what is not finite the sums will tell.
+// Pairs of keys, and the longest key's norm; of what is not finite the sums will tell.
 void Forward::pack_keys() {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-  vf longest = {}, squares = {};
-  for_row_pairs<32>(
-      *this, a.k, [&](int64_t i, int64_t c, __m512i first, __m512i second) MOLTIDE_INLINED {
-        const __m512i near = _mm512_permutex2var_epi32(first, low, second);
-        const __m512i far = _mm512_permutex2var_epi32(first, high, second);
-        uint32_t* to = keys + i * d + c;
-        _mm512_mask_storeu_epi32(to, first_elements<__mmask16>(d - c), near);
-        _mm512_mask_storeu_epi32(to + W, first_elements<__mmask16>(d - c - W), far);
-        squares = add_products(add_products(c == 0 ? vf{} : squares, near, near), far, far);
-        if (c + 32 < d) return;
-        // Lanes of one parity belong to one key.
-        __m512 s = (__m512)squares;
-        s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e));
-        s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0xb1));
-        s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
-        longest = vmax(longest, (vf)s);
-      });
+  vf longest = {};
+  for (int64_t i = 0; i < pairs; ++i) {
+    const bf16* row = head(a.k, 2 * i);
+    const bool both = 2 * i + 1 < piece.len;
+    vf squares = {};
+    for (int64_t c = 0; c < d; c += 2 * W) {
+      const __mmask32 mask = first_elements<__mmask32>(d - c);
+      const __m512i first = _mm512_maskz_loadu_epi16(mask, row + c);
+      const __m512i second =
+          _mm512_maskz_loadu_epi16(both ? mask : 0, row + (both ? a.k.ld : 0) + c);
+      const __m512i near = _mm512_permutex2var_epi32(first, low, second);
+      const __m512i far = _mm512_permutex2var_epi32(first, high, second);
+      uint32_t* to = keys + i * d + c;
+      _mm512_mask_storeu_epi32(to, first_elements<__mmask16>(d - c), near);
+      _mm512_mask_storeu_epi32(to + W, first_elements<__mmask16>(d - c - W), far);
+      squares = add_products(add_products(squares, near, near), far, far);
+    }
+    // Lanes of one parity belong to one key.
+    __m512 s = (__m512)squares;
+    s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e));
+    s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0xb1));
+    s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
+    longest = vmax(longest, (vf)s);
+  }
   longest_key = sqrtf(reduce_max(longest));
-}
-
-void Forward::pack_values() {
-  for_row_pairs<16>(
-      *this, a.v, [&](int64_t i, int64_t c, __m256i first, __m256i second) MOLTIDE_INLINED {
-        const __m512i both = _mm512_or_si512(_mm512_cvtepu16_epi32(first),
-                                             _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16));
-        _mm512_mask_storeu_epi32(values + i * d + c, first_elements<__mmask16>(d - c), both);
-      });
 }
 
 struct Block {
@@ -134,26 +104,16 @@ void begin_block(const Forward& f, const Block& b) {
   const vf highest = set1(f.longest_key * f.a.scale_log2e * 1.01f);
   for (int v = 0; v < b.vectors; ++v) {
     vf first = {}, squares = {};
-    for (int64_t c = 0; c < f.d; c += 2 * W) {
-      const __mmask32 mask = first_elements<__mmask32>(f.d - c);
-      vf tile[W];
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) {
-        const bool there = v * W + i < b.rows;
-        const bf16* row = f.head(f.a.q, b.first_row + (there ? v * W + i : 0)) + c;
-        tile[i] = (vf)_mm512_maskz_loadu_epi16(there ? mask : 0, row);
-      }
-      transpose(tile);
-      const int64_t columns = f.d - c < 2 * W ? (f.d - c) / 2 : W;
-      for (int64_t j = 0; j < columns; ++j) {
-        const __m512i q = (__m512i)tile[j];
-        uint32_t* to = f.qt + (c / 2 + j) * kScoreLanes + v * 2 * W;
-        _mm512_store_si512(to, _mm512_permutexvar_epi32(low, q));
-        _mm512_store_si512(to + W, _mm512_permutexvar_epi32(high, q));
-        squares = add_products(squares, q, q);
-        first = add_products(first, q, _mm512_set1_epi32(static_cast<int>(f.keys[c + 2 * j])));
-      }
-    }
+    const bf16* rows = f.head(f.a.q, b.first_row + v * W);
+    for_column_pairs(rows, f.a.q.ld, b.rows - v * W, f.d,
+                     [&](int64_t c, __m512i q) MOLTIDE_INLINED {
+                       uint32_t* to = f.qt + c * kScoreLanes + v * 2 * W;
+                       _mm512_store_si512(to, _mm512_permutexvar_epi32(low, q));
+                       _mm512_store_si512(to + W, _mm512_permutexvar_epi32(high, q));
+                       squares = add_products(squares, q, q);
+                       const int key = static_cast<int>(f.keys[2 * c]);
+                       first = add_products(first, q, _mm512_set1_epi32(key));
+                     });
     const vf shift = vmax(fma(vsqrt(squares), highest, set1(-kRange)), scale * first);
     float* to = f.shift + v * 2 * W;
     _mm512_store_ps(to, _mm512_permutexvar_ps(low, (__m512)shift));
@@ -247,48 +207,10 @@ void tile_scores(const Forward& f, const Block& b, int64_t pair, int64_t n) {
                            : tile_columns<2, kExact>(f, pair, n, v);
 }
 
-// R columns of the outputs of 16 V queries.
-template <int R, int V>
-MOLTIDE_INLINE void output_rows(const Forward& f, const uint32_t* values, int64_t n, bool begin,
-                                float* out) {
-  vf c[R][V];
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) c[i][v] = begin ? vf{} : load(out + i * kLanes + v * W);
-  }
-  const uint32_t* p = f.p;
-  for (int64_t l = 0; l < n; ++l, p += kLanes, values += f.d) {
-    __m512i row[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) row[v] = _mm512_load_si512(p + v * W);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const __m512i x = _mm512_set1_epi32(static_cast<int>(values[i]));
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) c[i][v] = add_products(c[i][v], row[v], x);
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < R; ++i) {
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) store(out + i * kLanes + v * W, c[i][v]);
-  }
-}
-
 // ot (+)= V^T P
 template <int V>
 void tile_output(const Forward& f, int64_t pair, int64_t n) {
-  constexpr int R = main_rows(V);
-  const uint32_t* values = f.values + pair * f.d;
-  int64_t row = 0;
-  for (; row + R <= f.d; row += R)
-    output_rows<R, V>(f, values + row, n, pair == 0, f.ot + row * kLanes);
-  if (R > 4 && row + 4 <= f.d) {
-    output_rows<4, V>(f, values + row, n, pair == 0, f.ot + row * kLanes);
-    row += 4;
-  }
-  if (row < f.d) output_rows<2, V>(f, values + row, n, pair == 0, f.ot + row * kLanes);
+  add_row_pairs<V>(f.d, f.values + pair * f.d, 1, f.d, f.p, kLanes, n, pair == 0, f.ot, kLanes);
 }
 
 // p = 0 where dropped; the sums are those of all.
