@@ -11,7 +11,7 @@ from moltide import _engine
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes go by their argument's name: gzip writes the time, and all workers must agree on names."""
+    """Bytes go by their argument's name: gzip writes the time, and all workers must agree."""
     return argname if isinstance(val, bytes) else None
 
 
