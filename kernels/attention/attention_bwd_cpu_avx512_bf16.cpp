@@ -114,8 +114,8 @@ void begin_block(const Backward& f, const Block& b) {
 
 // p and ds of R keys (even) and one group of queries. last: the last key is none.
 template <int R, bool kDrop>
-MOLTIDE_INLINE void tile_rows(const Backward& f, const bf16* keys, const bf16* values, int64_t row,
-                              int group, bool last) {
+MOLTIDE_APART void tile_rows(const Backward& f, const bf16* keys, const bf16* values, int64_t row,
+                             int group, bool last) {
   vf s[R][2], dp[R][2];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) s[i][0] = s[i][1] = dp[i][0] = dp[i][1] = vf{};

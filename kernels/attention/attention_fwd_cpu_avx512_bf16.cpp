@@ -126,7 +126,7 @@ void begin_block(const Forward& f, const Block& b) {
 // R pairs of keys against 8 V queries: p = 2^(scale * score - shift), added to the sums. kLast: the
 // second key of the pair is none.
 template <int R, int V, bool kExact, bool kLast>
-MOLTIDE_INLINE void tile_rows(const Forward& f, const uint32_t* keys, int first, uint32_t* p) {
+MOLTIDE_APART void tile_rows(const Forward& f, const uint32_t* keys, int first, uint32_t* p) {
   vf c[R][V];
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i) {

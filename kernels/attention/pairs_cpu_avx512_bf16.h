@@ -3,6 +3,9 @@
 #include "attention/bf16_cpu.h"
 #include "device/transpose.h"
 
+// Inlined into a loop, constants of one register tile would take registers of the sums of the next.
+#define MOLTIDE_APART __attribute__((noinline)) static
+
 namespace moltide::MOLTIDE_ISA {
 
 MOLTIDE_INLINE vf add_products(vf sum, __m512i a, __m512i b) {
@@ -49,8 +52,8 @@ static void pair_rows(const bf16* rows, int64_t ld, int64_t n, int64_t d, int64_
 // R rows of c (rows `c_stride` apart) by V vectors: c = or += sum over l < n of a(i, l) * b[l],
 // pairs of bf16 in 32 bits. a(i, l) is at a + i * a_row + l * a_step.
 template <int R, int V>
-MOLTIDE_INLINE void add_pairs(const uint32_t* a, int64_t a_row, int64_t a_step, const uint32_t* b,
-                              int64_t b_stride, int64_t n, bool begin, float* c, int64_t c_stride) {
+MOLTIDE_APART void add_pairs(const uint32_t* a, int64_t a_row, int64_t a_step, const uint32_t* b,
+                             int64_t b_stride, int64_t n, bool begin, float* c, int64_t c_stride) {
   vf sum[R][V];
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i) {
