@@ -1,5 +1,6 @@
 // attention: o = dropout(softmax(scale * q k^T)) v, per sequence and head, both directions; the
-// L x L matrix is never stored (online softmax over tiles: Milakov & Gimelshein 2018, Dao 2023).
+// L x L matrix is never stored: tiles, at need the online softmax (Milakov & Gimelshein 2018, Dao
+// 2023).
 // Shapes    q k v o dout dq dk dv (T, H*D), any row stride ld >= H*D, all f32 or all bf16;
 //           lse (H, T) f32: natural log of each query's sum of exp(scale * q k^T);
 //           between arguments and results everything is float32, but where there are
@@ -16,13 +17,14 @@
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
 // Memory    tiles, in the backward and with bf16 instructions O(L * D), per thread
 //           (thread_scratch): never L x L
+// Forward   exponentials of scores minus their row's first, or minus 64 powers of two less than the
+//           norms of q and k allow, if that is more; where an output may be lost so, minus the
+//           largest score so far
 // Bf16      on amx and avx512_bf16: scores and all sums in float32; exponentials within 8e-5 of
-//           themselves. Forward: the exponentials, of scores minus their row's first (or what the
-//           norms of q and k allow, or the largest so far, where the first is far from the
-//           largest), are rounded to bf16 for the product with v; o is divided by the sum of the
-//           rounded, lse has that of the unrounded. Backward: the probabilities and the gradients
-//           of the scores (without the factor scale) are rounded to bf16 for the products into dv,
-//           dq and dk
+//           themselves. Forward: they are rounded to bf16 for the product with v; o is divided by
+//           the sum of the rounded, lse has that of the unrounded. Backward: the probabilities and
+//           the gradients of the scores (without the factor scale) are rounded to bf16 for the
+//           products into dv, dq and dk
 // Coarse    forward without dropout and lse only. On amx with bf16 the exponentials may be one
 //           unit of bf16 from themselves (0.8 %, 0.3 % root mean square); elsewhere as without it
 // Special   denormal numbers count as 0 everywhere: probabilities far below their row's largest are

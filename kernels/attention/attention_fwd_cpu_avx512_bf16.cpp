@@ -101,7 +101,7 @@ void begin_block(const Forward& f, const Block& b) {
   const __m512i low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
   const vf scale = set1(f.a.scale_log2e);
-  const vf highest = set1(f.longest_key * f.a.scale_log2e * 1.01f);
+  const vf highest = set1(f.longest_key * fabsf(f.a.scale_log2e) * 1.01f);
   for (int v = 0; v < b.vectors; ++v) {
     vf first = {}, squares = {};
     const bf16* rows = f.head(f.a.q, b.first_row + v * W);

@@ -168,6 +168,30 @@ def test_scores_far_below_zero_do_not_vanish(vector_isa, rng):
         np.testing.assert_allclose(a, w, rtol=2e-3, atol=2e-3 * np.abs(w).max())
 
 
+@pytest.mark.parametrize("first", [-1.0, 1.0])
+@pytest.mark.parametrize("size", [20, 100, 1000])
+def test_first_key_unlike_the_others(vector_isa, first, size, rng):
+    # Exponentials are taken relative to the first key's score, unless the norms forbid it.
+    cu = offsets([200, 33])
+    q, k, v, _ = inputs(rng, cu[-1], 16)
+    q[:, 0], k[:, 0] = 1, 0
+    k[cu[:-1], 0] = first * size
+    o, lse = ops.attention_fwd(q, k, v, cu, 1, 1.0)
+    wanted = reference.forward(q, k, v, cu, 1, 1.0)
+    np.testing.assert_allclose(o, wanted[0], rtol=1e-5, atol=1e-5 + 1e-7 * size)
+    np.testing.assert_allclose(lse, wanted[1], rtol=1e-6, atol=1e-5)
+
+
+def test_values_that_overflow_only_unnormalised(vector_isa, rng):
+    q, k, v, _ = inputs(rng, 100, 16)
+    q[:, 0], k[:, 0], k[0, 0] = 1, 0, -40  # sums of 2^58 times values of 2^110
+    v = np.ldexp(v, 110).astype(np.float32)
+    cu = offsets([100])
+    o, _ = ops.attention_fwd(q, k, v, cu, 1, 1.0)
+    wanted, _ = reference.forward(q, k, v, cu, 1, 1.0)
+    np.testing.assert_allclose(o, wanted, rtol=1e-5, atol=1e-5 * 2.0**110)
+
+
 def test_negative_scale(vector_isa, rng):
     cu = offsets([20, 40])
     data = inputs(rng, 60, 32)
@@ -375,6 +399,15 @@ def test_bf16_first_key_unlike_the_others(bf16_isa, first, size, rng):
     for g, w in zip(gradients, wanted[2:], strict=True):
         # One key has all the weight: what is left of dq and dk is a rounding of two equal sums.
         np.testing.assert_allclose(g, w, rtol=2e-2, atol=1e-2 * np.abs(w).max() + 2e-6 * size)
+
+
+def test_bf16_negative_scale(bf16_isa, rng):
+    cu, scale = offsets([70]), -8.0
+    data = inputs(rng, cu[-1], 32, "bf16")
+    o, lse = ops.attention_fwd(*data[:3], cu, 2, scale, dtype="bf16")
+    wanted = reference.forward(*data[:3], cu, 2, scale)
+    np.testing.assert_allclose(o, wanted[0], rtol=8e-3, atol=2e-2)
+    np.testing.assert_allclose(lse, wanted[1], rtol=1e-6, atol=2e-4)
 
 
 def test_bf16_values_that_overflow_only_unnormalised(bf16_isa, rng):
