@@ -110,7 +110,7 @@ def write_results(run: Run, lines: list[str]) -> None:
 
     RESULTS.mkdir(exist_ok=True)
     o = run.options
-    name = f"{run.facts['date']}-cpu-{o.threads}t" + (f"-{o.isa}" if o.isa else "")
+    name = f"{run.facts['date']}-cpu-{o.threads}t-{run.facts['isa']}"
     # A run of a part says which.
     name = "-".join([
         name, *([] if set(o.only) >= set(MEASURED) else o.only),
