@@ -32,12 +32,13 @@ struct Memory {
   }
 };
 
-// How a block of queries takes its exponentials. `shifted`: relative to the first score of the row,
-// or more where the norms allow a score kRange above it: no maxima, no rescaling. Too large where
-// all scores are far below what the norms allow, which finish_block notices. `online`: relative to
-// the largest score so far.
+// How a block of queries takes its exponentials. A row's largest score is at least its first and
+// its mean, and at most what a ball around the mean of the keys allows that holds them all.
+// `shifted`: relative to the larger of the former, or to kRange below the latter: no maxima, no
+// rescaling. Too large where all scores are far below the bound, which finish_block notices.
+// `online`: relative to the largest score so far.
 enum class Pass { shifted, online };
-constexpr float kRange = 64.0f;
+constexpr float kRange = 100.0f;  // exponents of 2 above the shift that sums have room for
 
 // One head of a sequence.
 template <class T>
@@ -51,61 +52,94 @@ struct Head {
   T* row(const AttentionMatrix& x, int64_t i) const {
     return static_cast<T*>(x.data) + (piece.start + i) * x.ld + piece.head * a.head_dim;
   }
-  // At least the norm of every key: of the largest element in each column.
-  float keys_within() const {
-    vf squares = {};
-    for (int64_t c = 0; c < a.head_dim; c += W) {
-      vf largest = {};
-      const T* key = row(a.k, 0) + c;
-      for (int64_t i = 0; i < piece.len; ++i, key += a.k.ld) {
-        const vf x = load_columns(key, a.head_dim - c);
-        largest = vmax(x * x, largest);
-      }
-      squares += largest;
-    }
-    return sqrtf(reduce_add(squares));
+};
+
+// Where the keys of a head are; measured when first asked for.
+template <class T>
+class Keys {
+ public:
+  explicit Keys(const Head<T>& head) : h_(head) {}
+
+  // (D)
+  const float* mean() {
+    if (!measured_) measure();
+    return mean_;
   }
-  // The norm of the longest key.
-  float longest_key() const {
-    float longest = 0;
-    const T* key = row(a.k, 0);
-    for (int64_t i = 0; i < piece.len; ++i, key += a.k.ld) {
+  // At least the distance of every key from the mean: of the largest in each column.
+  float within() {
+    if (!measured_) measure();
+    return within_;
+  }
+  // The distance of the farthest.
+  float radius() {
+    if (radius_ >= 0) return radius_;
+    float farthest = 0;
+    const T* key = h_.row(h_.a.k, 0);
+    for (int64_t i = 0; i < h_.piece.len; ++i, key += h_.a.k.ld) {
       vf squares = {};
-      for (int64_t c = 0; c < a.head_dim; c += W) {
-        const vf x = load_columns(key + c, a.head_dim - c);
+      for (int64_t c = 0; c < h_.a.head_dim; c += W) {
+        const vf x = away(key, c);
         squares = fma(x, x, squares);
       }
       const float square = reduce_add(squares);
-      longest = square > longest ? square : longest;
+      farthest = square > farthest ? square : farthest;
     }
-    return sqrtf(longest);
+    return radius_ = sqrtf(farthest);
   }
+
+ private:
+  vf away(const T* key, int64_t c) const {
+    return load_columns(key + c, h_.a.head_dim - c) - load(mean_ + c);
+  }
+  void measure() {
+    const vf share = set1(1.0f / static_cast<float>(h_.piece.len));
+    vf squares = {};
+    for (int64_t c = 0; c < h_.a.head_dim; c += W) {
+      vf sum = {}, farthest = {};
+      const T* key = h_.row(h_.a.k, 0);
+      for (int64_t i = 0; i < h_.piece.len; ++i, key += h_.a.k.ld)
+        sum += load_columns(key + c, h_.a.head_dim - c);
+      store(mean_ + c, share * sum);
+      key = h_.row(h_.a.k, 0);
+      for (int64_t i = 0; i < h_.piece.len; ++i, key += h_.a.k.ld) {
+        const vf x = away(key, c);
+        farthest = vmax(x * x, farthest);
+      }
+      squares += farthest;
+    }
+    within_ = sqrtf(reduce_add(squares));
+    measured_ = true;
+  }
+
+  const Head<T>& h_;
+  float mean_[256];
+  float within_ = 0, radius_ = -1;
+  bool measured_ = false;
 };
 
-// max = the first scores, or what queries and keys of up to `key_norm` allow less kRange. Returns
-// whether any row has the latter.
+// Sets max. Returns whether `radius` made any row's larger.
 template <class T>
-bool set_shifts(const Head<T>& h, const ForwardState& state, float key_norm) {
+bool set_shifts(const Head<T>& h, const ForwardState& state, const float* mean, float radius) {
   bool bounded = false;
   const T* key = h.row(h.a.k, 0);
   for (int v = 0; v < state.vectors; ++v) {
-    vf squares = {}, first = {};
+    vf squares = {}, first = {}, center = {};
     for (int64_t c = 0; c < h.a.head_dim; ++c) {
       const vf q = load(state.qt + c * kLanes + v * W);
       squares = fma(q, q, squares);
       first = fma(q, set1(to_float(key[c])), first);
+      center = fma(q, set1(mean[c]), center);
     }
-    const vf bound = fma(vsqrt(squares), set1(key_norm * 1.01f), set1(-kRange));
-    const vf shift = vmax(bound, first);
-    bounded |= reduce_max(shift - first) > 0;
+    const vf bound = fma(vsqrt(squares), set1(radius * 1.01f), center - set1(kRange));
+    const vf least = vmax(center, first), shift = vmax(bound, least);
+    bounded |= reduce_max(shift - least) > 0;
     store(state.max + v * W, shift);
   }
   return bounded;
 }
 
 template <class T>
-void begin_block(const Head<T>& h, int64_t index, Pass pass, float& keys_within, float& longest_key,
-                 ForwardState& state) {
+void begin_block(const Head<T>& h, int64_t index, Pass pass, Keys<T>& keys, ForwardState& state) {
   const int64_t d = h.a.head_dim, row = h.blocks.first_row(index), left = h.piece.len - row;
   state.first_row = row;
   state.vectors = h.blocks.width(index);
@@ -118,11 +152,9 @@ void begin_block(const Head<T>& h, int64_t index, Pass pass, float& keys_within,
     for (int i = 0; i < kLanes; ++i) state.max[i] = -__builtin_inff();
     return;
   }
-  // The exact norm costs more, and most scores are small.
-  if (keys_within < 0) keys_within = h.keys_within();
-  if (!set_shifts(h, state, keys_within)) return;
-  if (longest_key < 0) longest_key = h.longest_key();
-  set_shifts(h, state, longest_key);
+  // The exact radius costs more, and most scores are small.
+  if (set_shifts(h, state, keys.mean(), keys.within()))
+    set_shifts(h, state, keys.mean(), keys.radius());
 }
 
 // n keys from `first_key`, the block's copies of them and of their values at `keys`, `values`.
@@ -144,11 +176,12 @@ void tile(const AttentionArgs& a, const AttentionPiece& piece, const ForwardStat
   tile_output(state, values, n, a.head_dim, s, rescale);
 }
 
-// Writes o and lse; false if they are not finite, or if a sum may have lost an output.
+// Writes o and lse; false if they are not finite, or if a sum is so small that terms may be
+// missing.
 template <class T>
 bool finish_block(const Head<T>& h, const ForwardState& state) {
   constexpr double kLn2 = 0.69314718055994531;
-  constexpr float kMost = 0x1p64f, kLargest = 3.4028234663852886e38f;
+  constexpr float kLeast = 0x1p-90f, kMost = 0x1p120f, kLargest = 3.4028234663852886e38f;
   const AttentionArgs& a = h.a;
   const int64_t d = a.head_dim;
   float factor[kLanes];
@@ -156,7 +189,7 @@ bool finish_block(const Head<T>& h, const ForwardState& state) {
   for (int64_t i = 0; i < state.rows; i += W) {
     const vf sum = load(state.sum + i), scale = set1(1.0f / (1.0f - a.dropout)) / sum;
     store(factor + i, scale);
-    vi fine = (sum < set1(kMost)) & (sum > set1(1 / kMost));
+    vi fine = (sum < set1(kMost)) & (sum > set1(kLeast));
     for (int64_t c = 0; c < d; ++c)
       fine &= vabs(scale * load(state.ot + c * kLanes + i)) <= set1(kLargest);
     for (int64_t j = 0; j < W && i + j < state.rows; ++j) good &= fine[j] != 0;
@@ -172,11 +205,10 @@ bool finish_block(const Head<T>& h, const ForwardState& state) {
 // Of `count` blocks, bit i: block first + i needs the online softmax.
 template <class T>
 uint32_t forward_group(const Head<T>& h, Memory& m, int64_t chunk, int64_t first, int64_t count,
-                       Pass pass, float& keys_within, float& longest_key) {
+                       Pass pass, Keys<T>& keys) {
   const AttentionArgs& a = h.a;
   const int64_t d = a.head_dim, len = h.piece.len;
-  for (int64_t g = 0; g < count; ++g)
-    begin_block(h, first + g, pass, keys_within, longest_key, m.states[g]);
+  for (int64_t g = 0; g < count; ++g) begin_block(h, first + g, pass, keys, m.states[g]);
   for (int64_t key = 0; key < len; key += chunk) {
     const int64_t n = len - key < chunk ? len - key : chunk;
     copy_rows_doubling_last(h.row(a.k, key), a.k.ld, n, d, m.keys);
@@ -201,15 +233,14 @@ void forward(const AttentionArgs& a, const AttentionPiece& piece, Pass pass) {
   int64_t chunk = kChunkFloats / a.head_dim / kTileKeys * kTileKeys;
   if (chunk > piece.len) chunk = piece.len;
   Memory m(a.head_dim, chunk, group);
-  float keys_within = -1, longest_key = -1;  // not known yet
+  Keys<T> keys(h);
 
   for (int64_t first = begin; first < end; first += group) {
     const int64_t count = end - first < group ? end - first : group;
-    const uint32_t again = forward_group(h, m, chunk, first, count, pass, keys_within, longest_key);
+    const uint32_t again = forward_group(h, m, chunk, first, count, pass, keys);
     if (pass == Pass::online) continue;
     for (int64_t g = 0; g < count; ++g)
-      if (again >> g & 1)
-        forward_group(h, m, chunk, first + g, 1, Pass::online, keys_within, longest_key);
+      if (again >> g & 1) forward_group(h, m, chunk, first + g, 1, Pass::online, keys);
   }
 }
 

@@ -19,8 +19,10 @@ namespace {
 
 constexpr int kTilePairs = 48;           // pairs of keys of a tile
 constexpr int kScoreLanes = 2 * kLanes;  // of 32 bits, two for each query
-constexpr float kRange = 64.0f;  // sums outside 2^-kRange .. 2^kRange may have lost an output
+constexpr float kRange = 100.0f;         // exponents of 2 above the shift that sums have room for
 constexpr int64_t kMaxBlocks = 1 << 14;  // of the longest sequence
+
+constexpr __mmask16 kFirstKeys = 0x5555;  // of pairs
 
 struct Forward {
   const AttentionArgs& a;
@@ -32,7 +34,8 @@ struct Forward {
   float* ot;                // (D, kLanes)
   float *shift, *exact;     // (kScoreLanes); sums before the rounding to bf16
   float* sum;               // (kLanes)
-  float longest_key;        // norm
+  float* mean;              // (D) of the keys
+  float radius;             // of a ball around it that holds them all
 
   Forward(const AttentionArgs& args, const AttentionPiece& part)
       : a(args), piece(part), d(args.head_dim), pairs((part.len + 1) / 2) {
@@ -47,46 +50,91 @@ struct Forward {
       shift = carver.floats(kScoreLanes);
       exact = carver.floats(kScoreLanes);
       sum = carver.floats(kLanes);
+      mean = carver.floats(d);
       if (pass == 0) carver.allocate();
     }
     pack_keys();
+    measure_keys();
     pair_rows(head(a.v, 0), a.v.ld, piece.len, d, pairs, d, values);
   }
   const bf16* head(const AttentionMatrix& x, int64_t row) const {
     return static_cast<const bf16*>(x.data) + (piece.start + row) * x.ld + piece.head * d;
   }
   void pack_keys();
+  void measure_keys();
 };
 
-// Pairs of keys, and the longest key's norm; of what is not finite the sums will tell.
+// Columns 2c and 2c + 1 of pairs of bf16, apart.
+MOLTIDE_INLINE vf even_column(__m512i pairs) {
+  return (vf)_mm512_slli_epi32(pairs, 16);
+}
+MOLTIDE_INLINE vf odd_column(__m512i pairs) {
+  return (vf)_mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000)));
+}
+
+// Lanes of one parity belong to one key, here and in `measure_keys`.
 void Forward::pack_keys() {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-  vf longest = {};
   for (int64_t i = 0; i < pairs; ++i) {
     const bf16* row = head(a.k, 2 * i);
     const bool both = 2 * i + 1 < piece.len;
-    vf squares = {};
     for (int64_t c = 0; c < d; c += 2 * W) {
       const __mmask32 mask = first_elements<__mmask32>(d - c);
       const __m512i first = _mm512_maskz_loadu_epi16(mask, row + c);
       const __m512i second =
           _mm512_maskz_loadu_epi16(both ? mask : 0, row + (both ? a.k.ld : 0) + c);
-      const __m512i near = _mm512_permutex2var_epi32(first, low, second);
-      const __m512i far = _mm512_permutex2var_epi32(first, high, second);
       uint32_t* to = keys + i * d + c;
-      _mm512_mask_storeu_epi32(to, first_elements<__mmask16>(d - c), near);
-      _mm512_mask_storeu_epi32(to + W, first_elements<__mmask16>(d - c - W), far);
-      squares = add_products(add_products(squares, near, near), far, far);
+      _mm512_mask_storeu_epi32(to, first_elements<__mmask16>(d - c),
+                               _mm512_permutex2var_epi32(first, low, second));
+      _mm512_mask_storeu_epi32(to + W, first_elements<__mmask16>(d - c - W),
+                               _mm512_permutex2var_epi32(first, high, second));
     }
-    // Lanes of one parity belong to one key.
+  }
+}
+
+// Their mean, and how far from it the farthest is; of what is not finite the sums will tell.
+void Forward::measure_keys() {
+  constexpr int kMost = 256 / W;
+  const auto pair_columns = [&](int64_t i, int64_t c) MOLTIDE_INLINED {
+    return _mm512_maskz_loadu_epi32(first_elements<__mmask16>(d - c), keys + i * d + c);
+  };
+  vf even_mean[kMost] = {}, odd_mean[kMost] = {};
+  for (int64_t i = 0; i < pairs; ++i) {
+    for (int64_t c = 0; c < d; c += W) {
+      const __m512i x = pair_columns(i, c);
+      even_mean[c / W] += even_column(x);
+      odd_mean[c / W] += odd_column(x);
+    }
+  }
+  const vf share = set1(1.0f / static_cast<float>(piece.len));
+  for (int64_t c = 0; c < d; c += W) {
+    const auto whole_mean = [&](vf& x) {
+      x = share * (x + (vf)_mm512_permute_ps((__m512)x, 0xb1));
+    };
+    whole_mean(even_mean[c / W]);
+    whole_mean(odd_mean[c / W]);
+    for (int64_t j = 0; j < W && c + j < d; j += 2) {
+      mean[c + j] = even_mean[c / W][j];
+      mean[c + j + 1] = odd_mean[c / W][j];
+    }
+  }
+  vf farthest = {};
+  for (int64_t i = 0; i < pairs; ++i) {
+    vf squares = {};
+    for (int64_t c = 0; c < d; c += W) {
+      const __m512i x = pair_columns(i, c);
+      const vf u = even_column(x) - even_mean[c / W], v = odd_column(x) - odd_mean[c / W];
+      squares = fma(v, v, fma(u, u, squares));
+    }
+    if (2 * i + 1 == piece.len) squares = (vf)_mm512_maskz_mov_ps(kFirstKeys, (__m512)squares);
     __m512 s = (__m512)squares;
     s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0x4e));
     s = _mm512_add_ps(s, _mm512_shuffle_f32x4(s, s, 0xb1));
     s = _mm512_add_ps(s, _mm512_permute_ps(s, 0x4e));
-    longest = vmax(longest, (vf)s);
+    farthest = vmax(farthest, (vf)s);
   }
-  longest_key = sqrtf(reduce_max(longest));
+  radius = sqrtf(reduce_max(farthest));
 }
 
 struct Block {
@@ -94,16 +142,17 @@ struct Block {
   int vectors;              // of kLanes / W
 };
 
-// Each row's shift is its first score, or more where the norms allow a score kRange above it: no
-// maxima, no rescaling, no overflow. Too large where all scores are far below what the norms allow,
-// which finish_block notices.
+// A row's largest score is at least its first and its mean, and at most what the ball around the
+// mean of the keys allows. The shift is the larger of the former, or kRange below the latter: no
+// maxima, no rescaling, no overflow. Too large where all scores are far below the bound, which
+// finish_block notices.
 void begin_block(const Forward& f, const Block& b) {
   const __m512i low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
   const vf scale = set1(f.a.scale_log2e);
-  const vf highest = set1(f.longest_key * fabsf(f.a.scale_log2e) * 1.01f);
+  const vf reach = set1(f.radius * fabsf(f.a.scale_log2e) * 1.01f);
   for (int v = 0; v < b.vectors; ++v) {
-    vf first = {}, squares = {};
+    vf first = {}, center = {}, squares = {};
     const bf16* rows = f.head(f.a.q, b.first_row + v * W);
     for_column_pairs(rows, f.a.q.ld, b.rows - v * W, f.d,
                      [&](int64_t c, __m512i q) MOLTIDE_INLINED {
@@ -113,8 +162,11 @@ void begin_block(const Forward& f, const Block& b) {
                        squares = add_products(squares, q, q);
                        const int key = static_cast<int>(f.keys[2 * c]);
                        first = add_products(first, q, _mm512_set1_epi32(key));
+                       center = fma(even_column(q), set1(f.mean[2 * c]), center);
+                       center = fma(odd_column(q), set1(f.mean[2 * c + 1]), center);
                      });
-    const vf shift = vmax(fma(vsqrt(squares), highest, set1(-kRange)), scale * first);
+    const vf bound = fma(vsqrt(squares), reach, scale * center - set1(kRange));
+    const vf shift = vmax(bound, vmax(scale * center, scale * first));
     float* to = f.shift + v * 2 * W;
     _mm512_store_ps(to, _mm512_permutexvar_ps(low, (__m512)shift));
     _mm512_store_ps(to + W, _mm512_permutexvar_ps(high, (__m512)shift));
@@ -147,7 +199,6 @@ MOLTIDE_APART void tile_rows(const Forward& f, const uint32_t* keys, int first, 
       for (int v = 0; v < V; ++v) c[i][v] = add_products(c[i][v], row[v], k);
     }
   }
-  constexpr __mmask16 kFirstKeys = 0x5555;
   const vf scale = set1(f.a.scale_log2e);
   const __m512i ones = _mm512_set1_epi16(0x3f80);
 #pragma GCC unroll 4
@@ -224,7 +275,8 @@ void tile_drop(const Forward& f, const Block& b, int64_t pair, int64_t n) {
   });
 }
 
-// Writes o and lse; false if they are not finite, or if a sum may have lost an output.
+// Writes o and lse; false if they are not finite, or if a sum is so small that terms may be
+// missing.
 bool finish_block(const Forward& f, const Block& b) {
   constexpr double kLn2 = 0.69314718055994531;
   const vf keep = set1(1.0f / (1.0f - f.a.dropout)), infinity = set1(__builtin_inff());
@@ -233,8 +285,8 @@ bool finish_block(const Forward& f, const Block& b) {
   for (int64_t first = 0; first < b.rows; first += W) {
     const vf sum = load(f.sum + first), factor = keep / sum;
     const int64_t rows = b.rows - first < W ? b.rows - first : W;
-    __mmask16 wrong = _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p64f), _CMP_NLT_UQ) |
-                      _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p-64f), _CMP_NGT_UQ);
+    __mmask16 wrong = _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p120f), _CMP_NLT_UQ) |
+                      _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p-100f), _CMP_NGT_UQ);
     for (int64_t c = 0; c < f.d; c += W) {
       vf block[W];
 #pragma GCC unroll 16
