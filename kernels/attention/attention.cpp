@@ -139,7 +139,7 @@ AttentionPiece piece_of(const Plan& plan, bool backward, int64_t task) {
   return {kind, plan.start, plan.len, head, index % plan.parts, plan.parts};
 }
 
-// Both have instructions for bf16 only; float32 is AVX-512's there.
+// amx and avx512_bf16 have instructions for bf16 only; float32 is AVX-512's there.
 void run_piece(const AttentionArgs& args, const AttentionPiece& piece, bool backward) {
 #if defined(__x86_64__)
   if (args.bf16 && active_isa() == Isa::amx)

@@ -17,10 +17,9 @@
 // Workspace attention_bwd_workspace(T, H) bytes, 4-byte aligned
 // Memory    tiles, in the backward and with bf16 instructions O(L * D), per thread
 //           (thread_scratch): never L x L
-// Forward   exponentials of scores minus their row's first or their mean, or minus 100 powers of
-// two
-//           less than q and where the keys are allow, whichever is most (on amx 64, without the
-//           mean); where terms may be lost so, minus the largest score so far
+// Forward   exponentials of scores minus their row's first, or their mean, or 2^100 less than q and
+//           the place of the keys allow, whichever is most (on amx 2^64, without the mean); where
+//           terms may be lost so, minus the largest score so far
 // Bf16      on amx and avx512_bf16: scores and all sums in float32; exponentials within 8e-5 of
 //           themselves. Forward: they are rounded to bf16 for the product with v; o is divided by
 //           the sum of the rounded, lse has that of the unrounded. Backward: the probabilities and
@@ -32,8 +31,7 @@
 //           common in trained models, and each would cost as much as a hundred numbers
 // Repeat    bit-identical for a sequence whatever the batch, its place and the thread count;
 //           with dropout the draws depend on the row t, hence on the place
-// Error     tests/tolerances.py; a probability below 2^-36 (bf16: 2^-24) of its row's
-//           largest may count as 0
+// Error     tests/tolerances.py; a probability below 2^-36 (bf16: 2^-26) may count as 0
 #pragma once
 #include <cstdint>
 

@@ -91,24 +91,30 @@ void begin_block(const Backward& f, const Block& b) {
   constexpr double kLog2e = 1.44269504088896341;
   const bf16* q = f.head(f.a.q, b.first_row);
   const bf16* dout = f.head(f.a.dout, b.first_row);
-  const auto transpose_pairs = [&](const bf16* rows, int64_t ld, uint32_t* out) {
-    for (int v = 0; v < 2 * b.groups; ++v) {
-      const int64_t first = v * W < b.rows ? v * W : 0, n = v * W < b.rows ? b.rows - v * W : 0;
-      for_column_pairs(rows + first * ld, ld, n, f.d, [&](int64_t c, __m512i x) MOLTIDE_INLINED {
-        _mm512_store_si512(out + c * kLanes + v * W, x);
-      });
-    }
-  };
-  transpose_pairs(q, f.a.q.ld, f.qt);
-  transpose_pairs(dout, f.a.dout.ld, f.doutt);
+  const bf16* o = f.head(f.a.o, b.first_row);
+  for (int v = 0; v < 2 * b.groups; ++v) {
+    const int64_t first = v * W < b.rows ? v * W : 0, n = v * W < b.rows ? b.rows - v * W : 0;
+    const auto each_pair = [&](const bf16* rows, int64_t ld, auto&& take) MOLTIDE_INLINED {
+      for_column_pairs(rows + first * ld, ld, n, f.d, take);
+    };
+    const auto at = [&](uint32_t* x, int64_t c) MOLTIDE_INLINED { return x + c * kLanes + v * W; };
+    each_pair(q, f.a.q.ld,
+              [&](int64_t c, __m512i x) MOLTIDE_INLINED { _mm512_store_si512(at(f.qt, c), x); });
+    each_pair(dout, f.a.dout.ld,
+              [&](int64_t c, __m512i x) MOLTIDE_INLINED { _mm512_store_si512(at(f.doutt, c), x); });
+    // In the order of dout v^T, so that a key with all the weight has no gradient but zero.
+    vf delta = {};
+    each_pair(o, f.a.o.ld, [&](int64_t c, __m512i x) MOLTIDE_INLINED {
+      delta = add_products(delta, _mm512_load_si512(at(f.doutt, c)), x);
+    });
+    store(f.delta + v * W, delta);
+  }
   const int64_t pairs = b.groups * W;
   if (f.want_dkv) pair_rows(q, f.a.q.ld, b.rows, f.d, pairs, f.wide, f.q);
   if (f.want_dkv) pair_rows(dout, f.a.dout.ld, b.rows, f.d, pairs, f.wide, f.dout);
   const int64_t statistics = f.piece.head * f.a.tokens + f.piece.start + b.first_row;
   for (int64_t i = 0; i < kLanes; ++i) {
-    const bool there = i < b.rows;
-    f.shift[i] = there ? static_cast<float>(-kLog2e * f.a.lse[statistics + i]) : 0.0f;
-    f.delta[i] = there ? f.a.delta[statistics + i] : 0.0f;
+    f.shift[i] = i < b.rows ? static_cast<float>(-kLog2e * f.a.lse[statistics + i]) : 0.0f;
   }
 }
 
@@ -229,21 +235,10 @@ void store_dq(const Backward& f, const Block& b) {
   const vf scale = set1(f.a.scale);
   bf16* dq = f.head(f.a.dq, b.first_row);
   for (int v = 0; v < 2 * b.groups; ++v) {
-    for (int64_t c = 0; c < f.d; c += W) {
-      vf block[W];
-#pragma GCC unroll 16
-      for (int j = 0; j < W; ++j)
-        block[j] = c + j < f.d ? scale * load(f.dqt + (c + j) * kLanes + v * W) : vf{};
-      transpose(block);
-      const __mmask16 mask = first_elements<__mmask16>(f.d - c);
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) {
-        const int64_t row = v / 2 * kGroup + v % 2 * 4 + unpacked_query(i);
-        if (row < b.rows)
-          _mm256_mask_storeu_epi16(dq + row * f.a.dq.ld + c, mask,
-                                   (__m256i)_mm512_cvtneps_pbh((__m512)block[i]));
-      }
-    }
+    store_lanes(f.dqt + v * W, scale, f.d, [&](int64_t i) MOLTIDE_INLINED {
+      const int64_t row = v / 2 * kGroup + v % 2 * 4 + unpacked_query(i);
+      return row < b.rows ? dq + row * f.a.dq.ld : nullptr;
+    });
   }
 }
 

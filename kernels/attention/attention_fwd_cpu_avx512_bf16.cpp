@@ -231,7 +231,7 @@ MOLTIDE_APART void tile_rows(const Forward& f, const uint32_t* keys, int first, 
   }
 }
 
-// All `n` pairs of a tile; the rows of register tiles are the main ones' remainders.
+// All n pairs of a tile against the 8 V queries from vector `first` on.
 template <int V, bool kExact>
 void tile_columns(const Forward& f, int64_t pair, int64_t n, int first) {
   const uint32_t* keys = f.keys + pair * f.d;
@@ -279,7 +279,7 @@ void tile_drop(const Forward& f, const Block& b, int64_t pair, int64_t n) {
 // missing.
 bool finish_block(const Forward& f, const Block& b) {
   constexpr double kLn2 = 0.69314718055994531;
-  const vf keep = set1(1.0f / (1.0f - f.a.dropout)), infinity = set1(__builtin_inff());
+  const vf keep = set1(1.0f / (1.0f - f.a.dropout));
   bf16* o = const_cast<bf16*>(f.head(f.a.o, b.first_row));
   __mmask16 bad = 0;
   for (int64_t first = 0; first < b.rows; first += W) {
@@ -287,22 +287,9 @@ bool finish_block(const Forward& f, const Block& b) {
     const int64_t rows = b.rows - first < W ? b.rows - first : W;
     __mmask16 wrong = _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p120f), _CMP_NLT_UQ) |
                       _mm512_cmp_ps_mask((__m512)sum, _mm512_set1_ps(0x1p-100f), _CMP_NGT_UQ);
-    for (int64_t c = 0; c < f.d; c += W) {
-      vf block[W];
-#pragma GCC unroll 16
-      for (int j = 0; j < W; ++j) {
-        block[j] = c + j < f.d ? factor * load(f.ot + (c + j) * kLanes + first) : vf{};
-        wrong |= _mm512_cmp_ps_mask((__m512)vabs(block[j]), (__m512)infinity, _CMP_NLT_UQ);
-      }
-      transpose(block);
-      const __mmask16 mask = first_elements<__mmask16>(f.d - c);
-#pragma GCC unroll 16
-      for (int i = 0; i < W; ++i) {
-        if (i < rows)
-          _mm256_mask_storeu_epi16(o + (first + i) * f.a.o.ld + c, mask,
-                                   (__m256i)_mm512_cvtneps_pbh((__m512)block[i]));
-      }
-    }
+    wrong |= store_lanes(f.ot + first, factor, f.d, [&](int64_t i) MOLTIDE_INLINED {
+      return i < rows ? o + (first + i) * f.a.o.ld : nullptr;
+    });
     bad |= wrong & first_elements<__mmask16>(rows);
   }
   if (f.a.lse) {

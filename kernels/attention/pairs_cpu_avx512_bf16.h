@@ -1,7 +1,7 @@
 // Rows of (T, H*D) bf16 matrices as pairs of a sum in 32 bits, and products of such pairs.
 #pragma once
 #include "attention/bf16_cpu.h"
-#include "device/transpose.h"
+#include "attention/tiles_cpu.h"
 
 // Inlined into a loop, constants of one register tile would take registers of the sums of the next.
 #define MOLTIDE_APART __attribute__((noinline)) static
@@ -12,8 +12,8 @@ MOLTIDE_INLINE vf add_products(vf sum, __m512i a, __m512i b) {
   return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }
 
-// take(c, lanes): columns 2c and 2c + 1 of up to 16 rows, a row in each lane of 32 bits, for c < d
-// / 2; zeros for rows that are not there.
+// take(c, lanes) for every two columns of up to 16 rows, 2c and 2c + 1 of a row in each lane of 32
+// bits; zeros for rows that are not there.
 template <class F>
 MOLTIDE_INLINE void for_column_pairs(const bf16* rows, int64_t ld, int64_t n, int64_t d, F&& take) {
   for (int64_t c = 0; c < d; c += 2 * W) {
@@ -30,8 +30,7 @@ MOLTIDE_INLINE void for_column_pairs(const bf16* rows, int64_t ld, int64_t n, in
   }
 }
 
-// out (pairs, stride): column c of rows 2i and 2i + 1 in 32 bits; zeros beyond n rows and d
-// columns.
+// out (pairs, stride): a column of rows 2i and 2i + 1 in 32 bits; zeros beyond n rows, d columns.
 static void pair_rows(const bf16* rows, int64_t ld, int64_t n, int64_t d, int64_t pairs,
                       int64_t stride, uint32_t* out) {
   for (int64_t i = 0; i < pairs; ++i) {
@@ -94,6 +93,30 @@ MOLTIDE_INLINE void add_row_pairs(int64_t rows, const uint32_t* a, int64_t a_row
   if (kMost > 8 && rows >= 8) some.template operator()<8>();
   if (rows >= 4) some.template operator()<4>();
   if (rows >= 2) some.template operator()<2>();
+}
+
+// Lane i of factor * tile (d, kLanes) becomes the row at row_of(i), unless that is null. Returns
+// the lanes that are not finite.
+template <class F>
+MOLTIDE_INLINE __mmask16 store_lanes(const float* tile, vf factor, int64_t d, F&& row_of) {
+  const __m512 infinity = _mm512_set1_ps(__builtin_inff());
+  __mmask16 wrong = 0;
+  for (int64_t c = 0; c < d; c += W) {
+    vf block[W];
+#pragma GCC unroll 16
+    for (int j = 0; j < W; ++j) {
+      block[j] = c + j < d ? factor * load(tile + (c + j) * kLanes) : vf{};
+      wrong |= _mm512_cmp_ps_mask((__m512)vabs(block[j]), infinity, _CMP_NLT_UQ);
+    }
+    transpose(block);
+    const __mmask16 mask = first_elements<__mmask16>(d - c);
+#pragma GCC unroll 16
+    for (int i = 0; i < W; ++i) {
+      if (bf16* row = row_of(i))
+        _mm256_mask_storeu_epi16(row + c, mask, (__m256i)_mm512_cvtneps_pbh((__m512)block[i]));
+    }
+  }
+  return wrong;
 }
 
 }  // namespace moltide::MOLTIDE_ISA
