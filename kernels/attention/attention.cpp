@@ -217,10 +217,13 @@ void attention_bwd(const AttentionParams& params, const Tensor& dout, const Tens
   args.lse = const_cast<float*>(lse);
   args.delta = static_cast<float*>(workspace);
   constexpr int64_t kGrain = 64;
-  parallel_for(q.rows, kGrain, [&](int64_t begin, int64_t end) {
-    const FlushDenormals flush;
-    MOLTIDE_CPU_CALL(attention_bwd_delta, args, begin, end);
-  });
+  // avx512_bf16 sums delta with its own products.
+  if (!args.bf16 || active_isa() != Isa::avx512_bf16) {
+    parallel_for(q.rows, kGrain, [&](int64_t begin, int64_t end) {
+      const FlushDenormals flush;
+      MOLTIDE_CPU_CALL(attention_bwd_delta, args, begin, end);
+    });
+  }
   run_tasks(params, args, true);
 }
 

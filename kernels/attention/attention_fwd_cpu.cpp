@@ -24,7 +24,7 @@ struct Memory {
       for (int64_t g = 0; g < group; ++g) {
         states[g].qt = carver.floats(d * kLanes);
         states[g].ot = carver.floats(d * kLanes);
-        states[g].max = carver.floats(kLanes);
+        states[g].shift = carver.floats(kLanes);
         states[g].sum = carver.floats(kLanes);
       }
       if (pass == 0) carver.allocate();
@@ -117,7 +117,7 @@ class Keys {
   bool measured_ = false;
 };
 
-// Sets max. Returns whether `radius` made any row's larger.
+// Sets the shifts. Returns whether `radius` made any row's larger.
 template <class T>
 bool set_shifts(const Head<T>& h, const ForwardState& state, const float* mean, float radius) {
   bool bounded = false;
@@ -133,7 +133,7 @@ bool set_shifts(const Head<T>& h, const ForwardState& state, const float* mean, 
     const vf bound = fma(vsqrt(squares), set1(radius * 1.01f), center - set1(kRange));
     const vf least = vmax(center, first), shift = vmax(bound, least);
     bounded |= reduce_max(shift - least) > 0;
-    store(state.max + v * W, shift);
+    store(state.shift + v * W, shift);
   }
   return bounded;
 }
@@ -149,7 +149,7 @@ void begin_block(const Head<T>& h, int64_t index, Pass pass, Keys<T>& keys, Forw
   std::memset(state.ot, 0, static_cast<size_t>(d) * kLanes * sizeof(float));
   std::memset(state.sum, 0, kLanes * sizeof(float));
   if (pass == Pass::online) {
-    for (int i = 0; i < kLanes; ++i) state.max[i] = -__builtin_inff();
+    for (int i = 0; i < kLanes; ++i) state.shift[i] = -__builtin_inff();
     return;
   }
   // The exact radius costs more, and most scores are small.
@@ -198,7 +198,7 @@ bool finish_block(const Head<T>& h, const ForwardState& state) {
   if (!a.lse) return good;
   float* lse = a.lse + h.piece.head * a.tokens + h.piece.start + state.first_row;
   for (int64_t i = 0; i < state.rows; ++i)
-    lse[i] = static_cast<float>(state.max[i] * kLn2 + logf(state.sum[i]));
+    lse[i] = static_cast<float>(state.shift[i] * kLn2 + logf(state.sum[i]));
   return good;
 }
 

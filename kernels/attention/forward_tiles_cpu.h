@@ -10,10 +10,10 @@ namespace moltide::MOLTIDE_ISA {
 struct ForwardState {
   int64_t first_row, rows;  // of the sequence
   int vectors;
-  float* qt;   // (D, kLanes), times scale * log2(e): scores are exponents of 2
-  float* ot;   // (D, kLanes), not yet divided by sum
-  float* max;  // (kLanes), so far; or the shift
-  float* sum;  // (kLanes)
+  float* qt;     // (D, kLanes), times scale * log2(e): scores are exponents of 2
+  float* ot;     // (D, kLanes), not yet divided by sum
+  float* shift;  // (kLanes), what exponents are less: of the online softmax the maximum so far
+  float* sum;    // (kLanes)
 };
 
 // p = 2^(K Qt - shift), added to the sums. The keys of a register tile are added up before they
@@ -24,7 +24,7 @@ static void tile_exponentials(const ForwardState& state, const float* keys, int6
     const bool whole = row + R <= n;
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      const vf shift = load(state.max + (first + v) * W);
+      const vf shift = load(state.shift + (first + v) * W);
       vf sum = {}, pair = {};
 #pragma GCC unroll 8
       for (int i = 0; i < R; ++i) {
@@ -58,7 +58,7 @@ static void tile_scores(const ForwardState& state, const float* keys, int64_t n,
   product<Left::rows>(even(n), state.vectors, d, keys, d, state.qt, kLanes, keep);
 }
 
-// s = 2^(s - new maximum); the state's maximum and sum move on; rescale = what older sums and
+// s = 2^(s - new maximum); the state's shift and sum move on; rescale = what older sums and
 // outputs are now multiplied by. Four keys are added up before they join the sum: a quarter of the
 // roundings at its size.
 static void tile_softmax(const ForwardState& state, int64_t n, float* s, const vf* tile_max,
@@ -67,7 +67,7 @@ static void tile_softmax(const ForwardState& state, int64_t n, float* s, const v
     vf m[V], sum[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) {
-      float* top = state.max + (first + v) * W;
+      float* top = state.shift + (first + v) * W;
       m[v] = vmax(tile_max[first + v], load(top));
       rescale[first + v] = exp2_nonpositive(load(top) - m[v]);
       store(top, m[v]);
