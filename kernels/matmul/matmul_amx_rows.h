@@ -18,8 +18,8 @@ MOLTIDE_INLINE void finish_some(Unfinished<Y>& u) {
   for (int i = 0; i < kRowsAtOnce; ++i)
 #pragma GCC unroll 2
     for (int j = 0; j < kLd; j += W)
-      finish_vector<kEpilogue>(load(u.sum + i * kLd + j), u.bias + j, u.y + i * u.y_ld + j,
-                               u.pre ? u.pre + i * u.pre_ld + j : nullptr, W);
+      finish_vector<kEpilogue>(load(u.sum + i * kLd + j), load(u.bias + j), u.y + i * u.y_ld + j,
+                               u.pre ? u.pre + i * u.pre_ld + j : nullptr, Whole{});
   u.sum += kRowsAtOnce * kLd;
   u.y += kRowsAtOnce * u.y_ld;
   if (kEpilogue == 2 && u.pre) u.pre += kRowsAtOnce * u.pre_ld;

@@ -1,10 +1,11 @@
 // The loops around the register tile, shared by the instruction sets (each gets its own copy).
 // A Kernel says: kInBytes of an element of x, kConvert (bf16 is widened to float32 on its way into
-// scratch), kPad (x's rows are read in multiples of it along k), kBlockRows x kBlockK of x kept in
-// the L2 cache, kInnerK that a tile takes in one go, whose multiples are the only places where it
-// stops. rows(panels), tile(...).
+// scratch), kPad (x's rows are read in multiples of it along k), at most kBlockRows x kBlockK of x
+// kept in the L2 cache, at most kInnerK that a tile takes in one go: where it stops depends on k
+// alone. rows(panels), tile(...).
 #pragma once
 #include "core/parallel.h"
+#include "device/prefetch.h"
 #include "matmul/matmul_epilogue.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
@@ -73,13 +74,41 @@ MOLTIDE_INLINE RowSource gather_rows(const MatmulParams& p, int64_t row, int64_t
   return s;
 }
 
-// The share of the `all` cache lines from `next` on, `lines` in each panel, that one of `tiles`
-// tiles asks for.
-MOLTIDE_INLINE Ahead ahead(const char* next, int64_t tile, int64_t tiles, int64_t all,
-                           int64_t lines, int64_t panel_bytes) {
+// Of n along k, what each of as few parts as `most` allows takes, multiples of what bf16 is padded
+// to.
+MOLTIDE_INLINE int64_t even_share(int64_t n, int64_t most) {
+  const int64_t parts = bigger(div_up(n, most), 1);
+  return bigger(div_up(div_up(n, parts), kBf16Pad), 1) * kBf16Pad;
+}
+
+// Of W, the share of the `all` cache lines from `next` on, `lines` in each panel, that one of
+// `tiles` tiles asks for.
+MOLTIDE_INLINE Stream next_panels(const char* next, int64_t tile, int64_t tiles, int64_t all,
+                                  int64_t lines, int64_t panel_bytes) {
   const int64_t line = tile * all / tiles;
   return {next + line / lines * panel_bytes + line % lines * 64, 256 * (all / lines) / tiles};
 }
+
+// The rows of x after a block's, where the cache has room for them beside the block's own: asked
+// for evenly while the block's rows are gone through `times` times.
+struct NextRows {
+  const char* at;
+  int64_t bytes, times, rows;
+
+  template <class Kernel>
+  static NextRows after(const MatmulParams& p, int64_t row, int64_t rows, int64_t times) {
+    constexpr int64_t kInCache = 256 << 10;
+    const int64_t ld = p.x_ld * Kernel::kInBytes;
+    const int64_t bytes = smaller(rows, p.m - row - rows) * ld;
+    return {static_cast<const char*>(p.x) + (row + rows) * ld, bytes <= kInCache ? bytes : 0, times,
+            rows};
+  }
+  // The share of `height` rows from r on, the nth time, in a tile that asks `asks` times.
+  Stream share(int64_t nth, int64_t r, int64_t height, int64_t asks) const {
+    const int64_t all = times * rows;
+    return {at + bytes * (nth * rows + r) / all, div_up(bytes * height / all, asks)};
+  }
+};
 
 // Rows [row, row + rows) of y, panels [first_panel, last_panel).
 template <class Kernel>
@@ -90,9 +119,11 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   static_assert(kStepCols <= kMostColumns);
   const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
   const bool split = p.k > Kernel::kBlockK;
-  const int64_t block_k = smaller(Kernel::kBlockK, div_up(p.k, kBf16Pad) * kBf16Pad);
-  const int64_t inner_k = smaller(Kernel::kInnerK, block_k);
+  const int64_t block_k = even_share(p.k, Kernel::kBlockK);
+  const int64_t inner_k = even_share(block_k, Kernel::kInnerK);
   const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
+  const int64_t passes = bigger(div_up(p.k, inner_k), 1);
+  const NextRows next_rows = NextRows::after<Kernel>(p, row, rows, steps * passes);
   char* a_scratch = static_cast<char*>(
       thread_scratch(Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * kOut + 128))));
   // Sums of one step of panels; of all of them when k takes several outer blocks.
@@ -102,12 +133,11 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
       Scratch::matmul_b, static_cast<size_t>((sums * (split ? steps : 1) + widened) * 4)));
   char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (split ? steps : 1));
   const int64_t w_panel = panel_bytes(p.k, Kernel::kInBytes == 2);
-  // A W that the L2 cache keeps needs no prefetching.
-  const bool large = div_up(p.n, kPanel) * w_panel > (1 << 20);
+  const int64_t y_bytes = p.y_bf16 ? 2 : 4;
   const Finish finish = choose_finish(p);
 
-  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += Kernel::kBlockK) {
-    const int64_t k1 = smaller(p.k, k0 + Kernel::kBlockK);
+  for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
+    const int64_t k1 = smaller(p.k, k0 + block_k);
     const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
     for (int64_t step = 0; step < steps; ++step) {
       const int64_t panel = first_panel + step * Kernel::kMaxPanels;
@@ -115,12 +145,12 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
       const int64_t cols = smaller(panels * kPanel, p.n - panel * kPanel);
       float* c = c_scratch + (split ? step * sums : 0);
       const int height = Kernel::rows(panels);
-      for (int64_t k = k0; k == k0 || k < k1; k += Kernel::kInnerK) {
-        const int64_t kn = smaller(Kernel::kInnerK, k1 - k);
+      for (int64_t k = k0; k == k0 || k < k1; k += inner_k) {
+        const int64_t kn = smaller(inner_k, k1 - k);
         const char* b =
             static_cast<const char*>(p.w) + panel * w_panel + k * kPanel * Kernel::kInBytes;
         // What the tiles after these rows read: further along k, or the next panels.
-        const int64_t lines = div_up(kn, 4 / Kernel::kInBytes);
+        const int64_t lines = bigger(div_up(kn, 4 / Kernel::kInBytes), 1);
         const char* next =
             b + (k + kn < k1 ? lines * 64
                              : Kernel::kMaxPanels * w_panel - (k - k0) * kPanel * Kernel::kInBytes);
@@ -138,12 +168,17 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
                                   : source.copied + (r - source.direct_rows) * bytes) +
                           (k - k0) * kOut;
           float* sum = c + r * kStepCols;
-          Kernel::tile(
-              panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0,
-              large ? ahead(next, r / height, div_up(rows, height), panels * lines, lines, w_panel)
-                    : Ahead{b, 0});
-          if (k + kn >= p.k)
-            finish(p, row + r, smaller(height, rows - r), panel * kPanel, cols, sum, kStepCols);
+          const bool last = k + kn >= p.k;
+          const int64_t finished = smaller(height, rows - r);
+          if (last)
+            prefetch_rows(
+                static_cast<const char*>(p.y) + ((row + r) * p.y_ld + panel * kPanel) * y_bytes,
+                p.y_ld * y_bytes, finished, cols * y_bytes);
+          const Ahead ahead{
+              next_panels(next, r / height, div_up(rows, height), panels * lines, lines, w_panel),
+              next_rows.share(step * passes + k / inner_k, r, height, div_up(lines, 4))};
+          Kernel::tile(panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0, ahead);
+          if (last) finish(p, row + r, finished, panel * kPanel, cols, sum, kStepCols);
         }
       }
     }

@@ -185,7 +185,7 @@ void dw_tasks_beside(const DwParams& p, const DwBlock& block, const DwGrid& grid
     for (int64_t r = t.row; r < t.last_row; r += kHeight, ++count) {
       const int64_t rows = smaller(kHeight, t.last_row - r);
       float* dw = p.dw + r * p.dw_ld + col;
-      prefetch_tile(dw, p.dw_ld, rows, cols);
+      prefetch_rows(dw, p.dw_ld * 4, rows, cols * 4);
       AmxDwKernel::tile(t.panels, block.dy + r / kHeight * block.tile_bytes,
                         block.x + t.panel * block.panel_bytes, block.panel_bytes, steps,
                         sums[count % 2], kDwCols, [&] { add_some(last, scale, p.dw_ld); });

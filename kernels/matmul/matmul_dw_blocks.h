@@ -5,6 +5,7 @@
 // a tile, tile(...).
 #pragma once
 #include "core/parallel.h"
+#include "device/prefetch.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
 
@@ -52,12 +53,6 @@ MOLTIDE_INLINE void add_scaled(const float* c, int64_t ldc, float scale, int64_t
       else
         store_n(to, fma(s, v, load_n(to, cols - j)), cols - j);
     }
-}
-
-// What is about to be added to.
-MOLTIDE_INLINE void prefetch_tile(const float* dw, int64_t ld, int64_t rows, int64_t cols) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < cols; j += 16) __builtin_prefetch(dw + i * ld + j, 1, 3);
 }
 
 // `cols` columns of `tokens` rows as tiles `width` wide, kTokens of a tile apart.
@@ -117,13 +112,14 @@ void dw_task(const DwParams& p, const DwBlock& block, const DwTask& t) {
   const int64_t col = t.panel * kPanel, cols = smaller(t.panels * kPanel, p.k - col);
   // Every tile asks for its share of the next task's panels.
   const int64_t share = t.panels * block.panel_bytes / div_up(t.last_row - t.row, Kernel::kHeight);
-  Ahead ahead{block.x + (t.panel + t.panels) * block.panel_bytes, share / div_up(steps, 4)};
-  for (int64_t r = t.row; r < t.last_row; r += Kernel::kHeight, ahead.at += share) {
+  Stream next{block.x + (t.panel + t.panels) * block.panel_bytes, share / div_up(steps, 4)};
+  for (int64_t r = t.row; r < t.last_row; r += Kernel::kHeight, next.at += share) {
     const int64_t rows = smaller(Kernel::kHeight, t.last_row - r);
     float* dw = p.dw + r * p.dw_ld + col;
-    prefetch_tile(dw, p.dw_ld, rows, cols);
+    prefetch_rows(dw, p.dw_ld * 4, rows, cols * 4);
     Kernel::tile(t.panels, block.dy + r / Kernel::kHeight * block.tile_bytes,
-                 block.x + t.panel * block.panel_bytes, block.panel_bytes, steps, c, kCols, ahead);
+                 block.x + t.panel * block.panel_bytes, block.panel_bytes, steps, c, kCols,
+                 Ahead{next, {next.at, 0}});
     add_scaled(c, kCols, p.scale, rows, cols, dw, p.dw_ld);
   }
 }

@@ -3,6 +3,7 @@
 #include "device/gelu_bf16.h"
 #include "device/no_bias.h"
 #include "device/put.h"
+#include "device/rows.h"
 #include "matmul/matmul_params.h"
 
 namespace moltide::MOLTIDE_ISA {
@@ -21,15 +22,14 @@ MOLTIDE_INLINE vf round_as(vf v, const bf16*) {
 #endif
 }
 
-template <int kEpilogue, class Y>
-MOLTIDE_INLINE void finish_vector(vf v, const float* bias, Y* y, Y* pre, int64_t n) {
-  const bool whole = n >= W;
-  v = v + (whole ? load(bias) : load_n(bias, n));
-  if (kEpilogue == 1) v = (whole ? load(y) : load_n(y, n)) + v;
-  if (kEpilogue != 2) return put(y, v, n);
+template <int kEpilogue, class Y, class N>
+MOLTIDE_INLINE void finish_vector(vf v, vf bias, Y* y, Y* pre, N n) {
+  v = v + bias;
+  if (kEpilogue == 1) v = load(y, n) + v;
+  if (kEpilogue != 2) return put(y, v, count_of(n));
   const vf u = round_as(v, y);
-  if (pre) put(pre, u, n);
-  put(y, vgelu(u, y), n);
+  if (pre) put(pre, u, count_of(n));
+  put(y, vgelu(u, y), count_of(n));
 }
 
 // Sums of a tile, or what is left of it, and where its results go.
@@ -55,12 +55,16 @@ MOLTIDE_INLINE Unfinished<Y> unfinished(const MatmulParams& p, int64_t row, int6
           p.pre_ld};
 }
 
+template <int kEpilogue, class Y, class N>
+MOLTIDE_INLINE void finish_columns(const Unfinished<Y>& u, int64_t j, N n) {
+  const vf bias = load(u.bias + j, n);
+  for (int64_t i = 0; i < u.rows; ++i)
+    finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), bias, u.y + i * u.y_ld + j,
+                             u.pre ? u.pre + i * u.pre_ld + j : nullptr, n);
+}
 template <int kEpilogue, class Y>
 __attribute__((noinline)) void finish_rows(Unfinished<Y> u) {
-  for (int64_t i = 0; i < u.rows; ++i)
-    for (int64_t j = 0; j < u.cols; j += W)
-      finish_vector<kEpilogue>(load(u.sum + i * u.ld + j), u.bias + j, u.y + i * u.y_ld + j,
-                               u.pre ? u.pre + i * u.pre_ld + j : nullptr, u.cols - j);
+  for_columns(u.cols, [&](int64_t j, auto n) { finish_columns<kEpilogue>(u, j, n); });
 }
 
 using Finish = void (*)(const MatmulParams&, int64_t, int64_t, int64_t, int64_t, const float*,

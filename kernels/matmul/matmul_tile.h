@@ -23,10 +23,17 @@ MOLTIDE_INLINE vf load_vector(const char* p) {
 }
 
 // Memory that is wanted soon: a cache line is asked for every four steps, `step` bytes further on.
-struct Ahead {
+struct Stream {
   const char* at;
   int64_t step;
 };
+struct Ahead {
+  Stream b, a;
+};
+MOLTIDE_INLINE void ask(Stream& s) {
+  __builtin_prefetch(s.at, 0, 2);
+  s.at += s.step;
+}
 
 template <class Step, int MR, int NP, bool kPackedA>
 MOLTIDE_INLINE void tile_step(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
@@ -59,8 +66,8 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
     for (int j = 0; j < NP * V; ++j) acc[i][j] = vf{};
   int64_t s = steps;
   for (; s >= 4; s -= 4) {
-    __builtin_prefetch(ahead.at, 0, 2);
-    ahead.at += ahead.step;
+    ask(ahead.b);
+    ask(ahead.a);
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u, a += kStepA, b += 64)
       tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);

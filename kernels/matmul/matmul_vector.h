@@ -7,8 +7,8 @@ namespace moltide::MOLTIDE_ISA {
 
 // Rows of a tile by its panels: 24 sums of 32 registers with 16 floats each, or 12 of 16.
 #if defined(__AVX512F__)
-constexpr int kVectorPanels = 4;
-constexpr int kVectorRows[] = {0, 12, 12, 8, 6};
+constexpr int kVectorPanels = 3;
+constexpr int kVectorRows[] = {0, 12, 12, 8};
 constexpr int kVectorRowAlign = 24;
 constexpr int kDwPanels = 3;
 constexpr int kDwHeight = 8;
@@ -37,7 +37,7 @@ struct VectorKernel {
   static constexpr int kRowAlign = kVectorRowAlign;
   // W's panels are widened anew for every block of rows.
   static constexpr int64_t kBlockRows = kWiden ? 192 : 96;
-  static constexpr int64_t kInnerK = 320 * kStepK;
+  static constexpr int64_t kInnerK = 480 * kStepK;
   static constexpr int64_t kBlockK = 4 * kInnerK;
 
   static void begin() {}
@@ -50,8 +50,6 @@ struct VectorKernel {
     const int64_t n = div_up(k, kStepK);
     switch (panels) {
 #if defined(__AVX512F__)
-      case 4:
-        return run<4>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
       case 3:
         return run<3>(a, row_bytes, b, panel_bytes, n, c, ldc, first, ahead);
       case 2:

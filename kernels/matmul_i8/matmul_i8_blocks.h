@@ -6,6 +6,7 @@
 #pragma once
 #include "core/parallel.h"
 #include "device/integers.h"
+#include "device/prefetch.h"
 #include "matmul_i8/matmul_i8_epilogue.h"
 
 namespace moltide::MOLTIDE_ISA {
@@ -85,6 +86,7 @@ struct ByPanels {
   template <int kEpilogue, class Y>
   static void run(const MatmulI8Params& p, int64_t row, int64_t rows, int64_t first_panel,
                   int64_t last_panel) {
+    constexpr int64_t kYBytes = sizeof(Y);
     const I8Rows<Kernel> block(p, row, rows);
     for (int64_t panel = first_panel; panel < last_panel; panel += Kernel::kPanels) {
       const int panels = static_cast<int>(smaller(Kernel::kPanels, last_panel - panel));
@@ -94,9 +96,12 @@ struct ByPanels {
         b = block.wide;
       }
       for (int64_t r = 0; r < rows; r += Kernel::kRows) {
+        const I8Unfinished<Y> result = block.template result<Y>(r, panel, panels, block.sums);
+        if constexpr (kEpilogue != 3)
+          prefetch_rows(result.y, result.y_ld * kYBytes, result.rows, result.cols * kYBytes);
         Kernel::tile(panels, block.x(r), block.x_bytes(r), b, block.w_panel * Kernel::kWidened,
                      block.k, p.w_offset + panel * kInt8Panel, block.sums);
-        i8_finish_rows<kEpilogue>(block.template result<Y>(r, panel, panels, block.sums));
+        i8_finish_rows<kEpilogue>(result);
       }
     }
     block.write_waiting();

@@ -76,9 +76,7 @@ MOLTIDE_INLINE void i8_finish_columns(const I8Unfinished<Y>& u, int64_t j, N n) 
 }
 template <int kEpilogue, class Y>
 __attribute__((noinline)) void i8_finish_rows(I8Unfinished<Y> u) {
-  int64_t j = 0;
-  for (; j + W <= u.cols; j += W) i8_finish_columns<kEpilogue>(u, j, Whole{});
-  if (j < u.cols) i8_finish_columns<kEpilogue>(u, j, Part{u.cols - j});
+  for_columns(u.cols, [&](int64_t j, auto n) { i8_finish_columns<kEpilogue>(u, j, n); });
 }
 
 }  // namespace moltide::MOLTIDE_ISA

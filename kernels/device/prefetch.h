@@ -1,0 +1,17 @@
+// What is about to be written, asked for while other work goes on: stores that miss the caches
+// leave one after another, and a full queue of them stops everything.
+#pragma once
+#include <cstdint>
+
+#include "device/simd.h"
+
+namespace moltide::MOLTIDE_ISA {
+
+// `rows` rows of `bytes`, `ld_bytes` apart.
+MOLTIDE_INLINE void prefetch_rows(const void* at, int64_t ld_bytes, int64_t rows, int64_t bytes) {
+  const char* row = static_cast<const char*>(at);
+  for (int64_t i = 0; i < rows; ++i, row += ld_bytes)
+    for (int64_t j = 0; j < bytes; j += 64) __builtin_prefetch(row + j, 1, 3);
+}
+
+}  // namespace moltide::MOLTIDE_ISA
