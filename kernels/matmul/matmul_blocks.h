@@ -5,7 +5,6 @@
 // alone. rows(panels), tile(...).
 #pragma once
 #include "core/parallel.h"
-#include "device/prefetch.h"
 #include "matmul/matmul_epilogue.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
@@ -81,34 +80,64 @@ MOLTIDE_INLINE int64_t even_share(int64_t n, int64_t most) {
   return bigger(div_up(div_up(n, parts), kBf16Pad), 1) * kBf16Pad;
 }
 
-// Of W, the share of the `all` cache lines from `next` on, `lines` in each panel, that one of
-// `tiles` tiles asks for.
-MOLTIDE_INLINE Stream next_panels(const char* next, int64_t tile, int64_t tiles, int64_t all,
-                                  int64_t lines, int64_t panel_bytes) {
-  const int64_t line = tile * all / tiles;
-  return {next + line / lines * panel_bytes + line % lines * 64, 256 * (all / lines) / tiles};
-}
+// W's panels after those in use, `lines` cache lines each from `at` on, shared out among `tiles`
+// tiles.
+class PanelsAhead {
+ public:
+  PanelsAhead(const char* at, int64_t panels, int64_t lines, int64_t panel_bytes, int64_t tiles)
+      : at_(at),
+        lines_(lines),
+        panel_bytes_(panel_bytes),
+        share_(div_up(panels * lines, tiles)),
+        step_(256 * panels / tiles) {}
+  Stream next() {
+    const Stream share{at_ + line_ * 64, step_};
+    for (line_ += share_; line_ >= lines_; line_ -= lines_) at_ += panel_bytes_;
+    return share;
+  }
 
-// The rows of x after a block's, where the cache has room for them beside the block's own: asked
-// for evenly while the block's rows are gone through `times` times.
-struct NextRows {
-  const char* at;
-  int64_t bytes, times, rows;
+ private:
+  const char* at_;
+  int64_t lines_, panel_bytes_, share_, step_, line_ = 0;
+};
 
+// The rows of x after a block's, where the cache has room for them beside the block's own, shared
+// out among the tiles that go `times` times over the block's rows.
+class RowsAhead {
+ public:
   template <class Kernel>
-  static NextRows after(const MatmulParams& p, int64_t row, int64_t rows, int64_t times) {
+  static RowsAhead of(const MatmulParams& p, int64_t row, int64_t rows, int64_t times) {
     constexpr int64_t kInCache = 256 << 10;
     const int64_t ld = p.x_ld * Kernel::kInBytes;
     const int64_t bytes = smaller(rows, p.m - row - rows) * ld;
-    return {static_cast<const char*>(p.x) + (row + rows) * ld, bytes <= kInCache ? bytes : 0, times,
-            rows};
+    RowsAhead ahead;
+    ahead.at_ = static_cast<const char*>(p.x) + (row + rows) * ld;
+    if (bytes <= kInCache) ahead.per_row_ = bytes / (times * rows);
+    return ahead;
   }
-  // The share of `height` rows from r on, the nth time, in a tile that asks `asks` times.
-  Stream share(int64_t nth, int64_t r, int64_t height, int64_t asks) const {
-    const int64_t all = times * rows;
-    return {at + bytes * (nth * rows + r) / all, div_up(bytes * height / all, asks)};
+  // For tiles of `height` rows that ask `asks` times.
+  void begin(int64_t height, int64_t asks) {
+    share_ = per_row_ * height;
+    step_ = div_up(share_, asks);
   }
+  Stream next() {
+    const Stream share{at_, step_};
+    at_ += share_;
+    return share;
+  }
+
+ private:
+  const char* at_ = nullptr;
+  int64_t per_row_ = 0, share_ = 0, step_ = 0;
 };
+
+// Of y, what a tile is to finish.
+MOLTIDE_INLINE RowStream results_ahead(const MatmulParams& p, int64_t row, int64_t rows,
+                                       int64_t col, int64_t cols) {
+  const int64_t bytes = p.y_bf16 ? 2 : 4;
+  return {static_cast<const char*>(p.y) + (row * p.y_ld + col) * bytes, p.y_ld * bytes, rows,
+          div_up(cols * bytes, 64)};
+}
 
 // Rows [row, row + rows) of y, panels [first_panel, last_panel).
 template <class Kernel>
@@ -122,8 +151,8 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   const int64_t block_k = even_share(p.k, Kernel::kBlockK);
   const int64_t inner_k = even_share(block_k, Kernel::kInnerK);
   const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
-  const int64_t passes = bigger(div_up(p.k, inner_k), 1);
-  const NextRows next_rows = NextRows::after<Kernel>(p, row, rows, steps * passes);
+  RowsAhead rows_ahead =
+      RowsAhead::of<Kernel>(p, row, rows, steps * bigger(div_up(p.k, inner_k), 1));
   char* a_scratch = static_cast<char*>(
       thread_scratch(Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * kOut + 128))));
   // Sums of one step of panels; of all of them when k takes several outer blocks.
@@ -133,7 +162,6 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
       Scratch::matmul_b, static_cast<size_t>((sums * (split ? steps : 1) + widened) * 4)));
   char* b_scratch = reinterpret_cast<char*>(c_scratch + sums * (split ? steps : 1));
   const int64_t w_panel = panel_bytes(p.k, Kernel::kInBytes == 2);
-  const int64_t y_bytes = p.y_bf16 ? 2 : 4;
   const Finish finish = choose_finish(p);
 
   for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
@@ -161,6 +189,8 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
           b = b_scratch;
           b_panel = inner_k * 64;
         }
+        PanelsAhead panels_ahead(next, panels, lines, w_panel, div_up(rows, height));
+        rows_ahead.begin(height, div_up(lines, 4));
         for (int64_t r = 0; r < rows; r += height) {
           const bool direct = r < source.direct_rows;
           const int64_t bytes = direct ? source.direct_bytes : source.copied_bytes;
@@ -168,17 +198,11 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
                                   : source.copied + (r - source.direct_rows) * bytes) +
                           (k - k0) * kOut;
           float* sum = c + r * kStepCols;
-          const bool last = k + kn >= p.k;
           const int64_t finished = smaller(height, rows - r);
-          if (last)
-            prefetch_rows(
-                static_cast<const char*>(p.y) + ((row + r) * p.y_ld + panel * kPanel) * y_bytes,
-                p.y_ld * y_bytes, finished, cols * y_bytes);
-          const Ahead ahead{
-              next_panels(next, r / height, div_up(rows, height), panels * lines, lines, w_panel),
-              next_rows.share(step * passes + k / inner_k, r, height, div_up(lines, 4))};
+          const Ahead ahead{panels_ahead.next(), rows_ahead.next(),
+                            results_ahead(p, row + r, finished, panel * kPanel, cols)};
           Kernel::tile(panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0, ahead);
-          if (last) finish(p, row + r, finished, panel * kPanel, cols, sum, kStepCols);
+          if (k + kn >= p.k) finish(p, row + r, finished, panel * kPanel, cols, sum, kStepCols);
         }
       }
     }

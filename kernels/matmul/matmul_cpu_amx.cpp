@@ -1,4 +1,5 @@
 // bf16 on AMX tiles: 16 rows of 32 products each, 2 x 2 tiles of sums.
+#include "device/prefetch.h"
 #include "device/transpose.h"
 #include "matmul/matmul_amx_rows.h"
 #include "matmul/matmul_dw_blocks.h"

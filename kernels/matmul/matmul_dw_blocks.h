@@ -5,7 +5,6 @@
 // a tile, tile(...).
 #pragma once
 #include "core/parallel.h"
-#include "device/prefetch.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
 
@@ -116,10 +115,11 @@ void dw_task(const DwParams& p, const DwBlock& block, const DwTask& t) {
   for (int64_t r = t.row; r < t.last_row; r += Kernel::kHeight, next.at += share) {
     const int64_t rows = smaller(Kernel::kHeight, t.last_row - r);
     float* dw = p.dw + r * p.dw_ld + col;
-    prefetch_rows(dw, p.dw_ld * 4, rows, cols * 4);
+    const RowStream results{reinterpret_cast<const char*>(dw), p.dw_ld * 4, rows,
+                            div_up(cols * 4, 64)};
     Kernel::tile(t.panels, block.dy + r / Kernel::kHeight * block.tile_bytes,
                  block.x + t.panel * block.panel_bytes, block.panel_bytes, steps, c, kCols,
-                 Ahead{next, {next.at, 0}});
+                 Ahead{next, {next.at, 0}, results});
     add_scaled(c, kCols, p.scale, rows, cols, dw, p.dw_ld);
   }
 }

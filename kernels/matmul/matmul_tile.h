@@ -27,9 +27,27 @@ struct Stream {
   const char* at;
   int64_t step;
 };
+// The first `lines` cache lines of each of some rows, about to be written: one is asked for every
+// four steps. Stores that miss the caches leave one after another, and a full queue of them stops
+// everything.
+struct RowStream {
+  const char* at;
+  int64_t ld_bytes, rows, lines;
+  int64_t row = 0;
+};
+// What comes after a tile's b and a, and its results.
 struct Ahead {
   Stream b, a;
+  RowStream c;
 };
+MOLTIDE_INLINE void ask(RowStream& s) {
+  __builtin_prefetch(s.at, 1, 3);
+  s.at += s.ld_bytes;
+  if (++s.row < s.rows) return;
+  s.at += 64 - s.rows * s.ld_bytes;
+  s.row = 0;
+  if (--s.lines <= 0) s.ld_bytes = 0;
+}
 MOLTIDE_INLINE void ask(Stream& s) {
   __builtin_prefetch(s.at, 0, 2);
   s.at += s.step;
@@ -68,6 +86,7 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
   for (; s >= 4; s -= 4) {
     ask(ahead.b);
     ask(ahead.a);
+    ask(ahead.c);
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u, a += kStepA, b += 64)
       tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);
