@@ -2,6 +2,7 @@
 // the exponentials of the scores and the product with the values.
 #include <math.h>
 
+#include "attention/ahead_cpu.h"
 #include "attention/forward_tiles_cpu.h"
 
 namespace moltide::MOLTIDE_ISA {
@@ -214,9 +215,12 @@ uint32_t forward_group(const Head<T>& h, Memory& m, int64_t chunk, int64_t first
     copy_rows_doubling_last(h.row(a.k, key), a.k.ld, n, d, m.keys);
     copy_rows(h.row(a.v, key), a.v.ld, n, d, m.values, d);
     for (int64_t g = 0; g < count; ++g)
-      for (int64_t j = 0; j < n; j += kTileKeys)
-        tile(a, h.piece, m.states[g], pass, key + j, n - j < kTileKeys ? n - j : kTileKeys,
-             m.keys + j * d, m.values + j * d, m.s);
+      for (int64_t j = 0; j < n; j += kTileKeys) {
+        const int64_t tile_keys = n - j < kTileKeys ? n - j : kTileKeys;
+        const ForwardState& state = m.states[g];
+        prefetch_after(a, h.piece, state.first_row, state.rows, key + j, tile_keys);
+        tile(a, h.piece, state, pass, key + j, tile_keys, m.keys + j * d, m.values + j * d, m.s);
+      }
   }
   uint32_t again = 0;
   for (int64_t g = 0; g < count; ++g)

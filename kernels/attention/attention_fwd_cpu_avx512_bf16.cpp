@@ -4,6 +4,7 @@
 // query takes two lanes there, one for either key of a pair.
 #include <math.h>
 
+#include "attention/ahead_cpu.h"
 #include "attention/dropout_cpu.h"
 #include "attention/pack_cpu.h"
 #include "attention/pairs_cpu_avx512_bf16.h"
@@ -76,19 +77,18 @@ MOLTIDE_INLINE vf odd_column(__m512i pairs) {
 void Forward::pack_keys() {
   const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
-  for (int64_t i = 0; i < pairs; ++i) {
-    const bf16* row = head(a.k, 2 * i);
-    const bool both = 2 * i + 1 < piece.len;
-    for (int64_t c = 0; c < d; c += 2 * W) {
-      const __mmask32 mask = first_elements<__mmask32>(d - c);
-      const __m512i first = _mm512_maskz_loadu_epi16(mask, row + c);
-      const __m512i second =
-          _mm512_maskz_loadu_epi16(both ? mask : 0, row + (both ? a.k.ld : 0) + c);
+  for (int64_t c = 0; c < d; c += 2 * W) {
+    const __mmask32 mask = first_elements<__mmask32>(d - c);
+    const __mmask16 low_mask = first_elements<__mmask16>(d - c);
+    const __mmask16 high_mask = first_elements<__mmask16>(d - c - W);
+    for (int64_t i = 0; i < pairs; ++i) {
+      const bf16* row = head(a.k, 2 * i) + c;
+      const bool both = 2 * i + 1 < piece.len;
+      const __m512i first = _mm512_maskz_loadu_epi16(mask, row);
+      const __m512i second = _mm512_maskz_loadu_epi16(both ? mask : 0, row + (both ? a.k.ld : 0));
       uint32_t* to = keys + i * d + c;
-      _mm512_mask_storeu_epi32(to, first_elements<__mmask16>(d - c),
-                               _mm512_permutex2var_epi32(first, low, second));
-      _mm512_mask_storeu_epi32(to + W, first_elements<__mmask16>(d - c - W),
-                               _mm512_permutex2var_epi32(first, high, second));
+      _mm512_mask_storeu_epi32(to, low_mask, _mm512_permutex2var_epi32(first, low, second));
+      _mm512_mask_storeu_epi32(to + W, high_mask, _mm512_permutex2var_epi32(first, high, second));
     }
   }
 }
@@ -305,6 +305,8 @@ bool block(const Forward& f, const Block& b) {
   begin_block(f, b);
   for (int64_t pair = 0; pair < f.pairs; pair += kTilePairs) {
     const int64_t n = f.pairs - pair < kTilePairs ? f.pairs - pair : kTilePairs;
+    const int64_t keys = f.piece.len - 2 * pair < 2 * n ? f.piece.len - 2 * pair : 2 * n;
+    prefetch_after(f.a, f.piece, b.first_row, b.rows, 2 * pair, keys);
     f.a.lse ? tile_scores<true>(f, b, pair, n) : tile_scores<false>(f, b, pair, n);
     if (f.a.dropout > 0) tile_drop(f, b, pair, n);
     if (b.vectors == 1) tile_output<1>(f, pair, n);

@@ -33,17 +33,17 @@ MOLTIDE_INLINE void for_column_pairs(const bf16* rows, int64_t ld, int64_t n, in
 // out (pairs, stride): a column of rows 2i and 2i + 1 in 32 bits; zeros beyond n rows, d columns.
 static void pair_rows(const bf16* rows, int64_t ld, int64_t n, int64_t d, int64_t pairs,
                       int64_t stride, uint32_t* out) {
-  for (int64_t i = 0; i < pairs; ++i) {
-    const bool first = 2 * i < n, second = 2 * i + 1 < n;
-    const bf16* row = first ? rows + 2 * i * ld : rows;
-    const bf16* next = second ? row + ld : row;
-    for (int64_t c = 0; c < stride; c += W) {
-      const __mmask16 mask = first_elements<__mmask16>(d - c);
-      const __m256i low = _mm256_maskz_loadu_epi16(first ? mask : 0, row + c);
-      const __m256i high = _mm256_maskz_loadu_epi16(second ? mask : 0, next + c);
+  for (int64_t c = 0; c < stride; c += W) {
+    const __mmask16 mask = first_elements<__mmask16>(d - c);
+    const __mmask16 out_mask = first_elements<__mmask16>(stride - c);
+    for (int64_t i = 0; i < pairs; ++i) {
+      const bool first = 2 * i < n, second = 2 * i + 1 < n;
+      const bf16* row = rows + (first ? 2 * i * ld : 0) + c;
+      const __m256i low = _mm256_maskz_loadu_epi16(first ? mask : 0, row);
+      const __m256i high = _mm256_maskz_loadu_epi16(second ? mask : 0, row + (second ? ld : 0));
       const __m512i both = _mm512_or_si512(_mm512_cvtepu16_epi32(low),
                                            _mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
-      _mm512_mask_storeu_epi32(out + i * stride + c, first_elements<__mmask16>(stride - c), both);
+      _mm512_mask_storeu_epi32(out + i * stride + c, out_mask, both);
     }
   }
 }
