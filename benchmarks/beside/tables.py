@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from beside.configurations import RECOMPUTE
 from beside.rows import Row
 from beside.trainers import MAX_TOKENS
 from beside.verdict import Verdict
@@ -31,8 +32,9 @@ of the best products of this model's own shapes. *Of memory*: what reading the w
 (training: twice, and AdamW's state) takes of the measured stream. *Ready*: resident memory with the
 model loaded, before the first result. *Difference*: the largest from moltide's float32 embeddings,
 over their root mean square; *1 - cosine*: of the worst sequence. In training moltide computes
-{MAX_TOKENS:,} tokens at once (`--max-tokens`); *recompute*: blocks anew in the backward pass, to
-the same bits with less memory. Start-up: a process's start to its end with one embedding of 300
+{MAX_TOKENS["float32"]:,} tokens at once in float32, {MAX_TOKENS["bf16"]:,} in bf16
+(`--max-tokens`), {MAX_TOKENS[RECOMPUTE]:,} where it recomputes blocks in the backward pass, to the
+same bits with less memory. Start-up: a process's start to its end with one embedding of 300
 residues made (moltide: the command, with its file written)."""
 
 
