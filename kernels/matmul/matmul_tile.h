@@ -49,7 +49,7 @@ MOLTIDE_INLINE void ask(RowStream& s) {
   if (--s.lines <= 0) s.ld_bytes = 0;
 }
 MOLTIDE_INLINE void ask(Stream& s) {
-  __builtin_prefetch(s.at, 0, 2);
+  __builtin_prefetch(s.at, 0, 3);
   s.at += s.step;
 }
 
