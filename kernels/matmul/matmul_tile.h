@@ -48,8 +48,9 @@ MOLTIDE_INLINE void ask(RowStream& s) {
   s.row = 0;
   if (--s.lines <= 0) s.ld_bytes = 0;
 }
+template <int kLocality>
 MOLTIDE_INLINE void ask(Stream& s) {
-  __builtin_prefetch(s.at, 0, 3);
+  __builtin_prefetch(s.at, 0, kLocality);
   s.at += s.step;
 }
 
@@ -77,6 +78,8 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
                                     bool first, Ahead ahead) {
   constexpr int V = 16 / W;
   constexpr int64_t kStepA = kPackedA ? 4 * MR : 4;
+  // Four steps of a small tile have no time for more questions, nor the L1 cache room for answers.
+  constexpr bool kSmall = MR * NP * V < 24;
   vf acc[MR][NP * V];
 #pragma GCC unroll 32
   for (int i = 0; i < MR; ++i)
@@ -84,9 +87,11 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
     for (int j = 0; j < NP * V; ++j) acc[i][j] = vf{};
   int64_t s = steps;
   for (; s >= 4; s -= 4) {
-    ask(ahead.b);
-    ask(ahead.a);
-    ask(ahead.c);
+    ask<kSmall ? 2 : 3>(ahead.b);
+    if constexpr (!kSmall) {
+      ask<3>(ahead.a);
+      ask(ahead.c);
+    }
 #pragma GCC unroll 4
     for (int u = 0; u < 4; ++u, a += kStepA, b += 64)
       tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);

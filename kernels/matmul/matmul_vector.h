@@ -5,20 +5,24 @@
 
 namespace moltide::MOLTIDE_ISA {
 
-// Rows of a tile by its panels: 24 sums of 32 registers with 16 floats each, or 12 of 16.
+// Rows of a tile by its panels: 24 sums of 32 registers with 16 floats each, or 12 of 16. One panel
+// of kVectorInnerK steps stays in the L1 cache; three pass through it.
 #if defined(__AVX512F__)
+constexpr int64_t kVectorInnerK = 480;
 constexpr int kVectorPanels = 3;
 constexpr int kVectorRows[] = {0, 12, 12, 8};
 constexpr int kVectorRowAlign = 24;
 constexpr int kDwPanels = 3;
 constexpr int kDwHeight = 8;
 #elif defined(__AVX2__)
+constexpr int64_t kVectorInnerK = 320;
 constexpr int kVectorPanels = 1;
 constexpr int kVectorRows[] = {0, 6};
 constexpr int kVectorRowAlign = 6;
 constexpr int kDwPanels = 1;
 constexpr int kDwHeight = 6;
 #else
+constexpr int64_t kVectorInnerK = 320;
 constexpr int kVectorPanels = 1;
 constexpr int kVectorRows[] = {0, 2};
 constexpr int kVectorRowAlign = 2;
@@ -37,7 +41,7 @@ struct VectorKernel {
   static constexpr int kRowAlign = kVectorRowAlign;
   // W's panels are widened anew for every block of rows.
   static constexpr int64_t kBlockRows = kWiden ? 192 : 96;
-  static constexpr int64_t kInnerK = 480 * kStepK;
+  static constexpr int64_t kInnerK = kVectorInnerK * kStepK;
   static constexpr int64_t kBlockK = 4 * kInnerK;
 
   static void begin() {}
