@@ -42,3 +42,15 @@ def close(actual, wanted, dtype, size=1.0):
     relative, absolute = TOLERANCES["attention"][dtype]
     for name, a, w in zip(["o", "lse", "dq", "dk", "dv"], actual, wanted, strict=True):
         np.testing.assert_allclose(a, w, relative, absolute * size, err_msg=name)
+
+
+def assert_nan_stays_in_its_sequence_and_head(rng, dtype):
+    q, k, v, dout = inputs(rng, 60, 32, dtype)
+    k[25, 3] = np.nan  # second sequence, head 0
+    o, lse, dq, dk, dv = run(q, k, v, dout, offsets([20, 30, 10]), 2, 0.25, dtype=dtype)
+    assert np.isnan(o[20:50, :16]).all()
+    assert np.isnan(lse[0, 20:50]).all()
+    for x in (o, dq, dk, dv):
+        assert np.isnan(x[20:50, :16]).any()
+        assert not np.isnan(np.delete(x, slice(20, 50), axis=0)).any()
+        assert not np.isnan(x[:, 16:]).any()
