@@ -19,7 +19,7 @@ MOLTIDE_INLINE void prefetch_head(const AttentionArgs& a, const AttentionMatrix&
 // the last keys, the block's output.
 MOLTIDE_INLINE void prefetch_after(const AttentionArgs& a, const AttentionPiece& piece,
                                    int64_t first_row, int64_t rows, int64_t key, int64_t n) {
-  if (first_row == 0) {
+  if (first_row == 0 && piece.head + 1 < a.heads) {
     prefetch_head<false>(a, a.k, piece.start + key, n, piece.head + 1);
     prefetch_head<false>(a, a.v, piece.start + key, n, piece.head + 1);
   }
