@@ -131,7 +131,7 @@ class RowsAhead {
   int64_t per_row_ = 0, share_ = 0, step_ = 0;
 };
 
-// Of y, what a tile is to finish.
+// Of y, what a tile's sums become.
 MOLTIDE_INLINE RowStream results_ahead(const MatmulParams& p, int64_t row, int64_t rows,
                                        int64_t col, int64_t cols) {
   const int64_t bytes = p.y_bf16 ? 2 : 4;

@@ -115,6 +115,7 @@ void dw_task(const DwParams& p, const DwBlock& block, const DwTask& t) {
   for (int64_t r = t.row; r < t.last_row; r += Kernel::kHeight, next.at += share) {
     const int64_t rows = smaller(Kernel::kHeight, t.last_row - r);
     float* dw = p.dw + r * p.dw_ld + col;
+    // dy's tiles follow one another in memory: nobody need ask for them.
     const RowStream results{reinterpret_cast<const char*>(dw), p.dw_ld * 4, rows,
                             div_up(cols * 4, 64)};
     Kernel::tile(t.panels, block.dy + r / Kernel::kHeight * block.tile_bytes,

@@ -12,22 +12,16 @@ constexpr int64_t kVectorInnerK = 480;
 constexpr int kVectorPanels = 3;
 constexpr int kVectorRows[] = {0, 12, 12, 8};
 constexpr int kVectorRowAlign = 24;
-constexpr int kDwPanels = 3;
-constexpr int kDwHeight = 8;
 #elif defined(__AVX2__)
 constexpr int64_t kVectorInnerK = 320;
 constexpr int kVectorPanels = 1;
 constexpr int kVectorRows[] = {0, 6};
 constexpr int kVectorRowAlign = 6;
-constexpr int kDwPanels = 1;
-constexpr int kDwHeight = 6;
 #else
 constexpr int64_t kVectorInnerK = 320;
 constexpr int kVectorPanels = 1;
 constexpr int kVectorRows[] = {0, 2};
 constexpr int kVectorRowAlign = 2;
-constexpr int kDwPanels = 1;
-constexpr int kDwHeight = 2;
 #endif
 
 // kStepK: k (or tokens) that one step of the tile takes, 1 or 2 (pairs of bf16).
@@ -128,8 +122,8 @@ struct VectorDwKernel {
   static constexpr int64_t kPackTokens = 8;
   static constexpr int kStepTokens = kStepK;
   static constexpr int kTokenBytes = 4 / kStepK;
-  static constexpr int kHeight = kDwHeight;
-  static constexpr int kMaxPanels = kDwPanels;
+  static constexpr int kHeight = kVectorRows[kVectorPanels];
+  static constexpr int kMaxPanels = kVectorPanels;
 
   static void begin() {}
   static void end() {}
@@ -168,8 +162,8 @@ struct VectorDwKernel {
   template <int NP>
   MOLTIDE_INLINE void run(const char* a, const char* b, int64_t panel_bytes, int64_t n, float* c,
                           int64_t ldc, Ahead ahead) {
-    moltide::MOLTIDE_ISA::tile<Step, kDwHeight, NP, true>(a, 0, b, panel_bytes, n, c, ldc, true,
-                                                          ahead);
+    moltide::MOLTIDE_ISA::tile<Step, kHeight, NP, true>(a, 0, b, panel_bytes, n, c, ldc, true,
+                                                        ahead);
   }
 };
 
