@@ -8,12 +8,10 @@ namespace moltide::MOLTIDE_ISA {
 
 #if defined(__AVX512F__)
 
-// Phi(-a) and Phi(-a) - a phi(a) over a >= 0: piece n holds the coefficients, lowest first, of
-// powers of a * kGeluPieces - n where that rounds to n; minimax fits computed for this file. From
-// a = 5.66 on zero.
-constexpr float kGeluPieces = 31.0f / 5.75f;
+// Phi(-a) and Phi(-a) - a phi(a) over a >= 0 for gelu_piece; minimax fits computed for this file.
+// From a = 5.66 on zero.
 // clang-format off
-alignas(64) static const float kGeluTail[4][32] = {
+alignas(64) static const float kGeluTailBf16[4][32] = {
     {0.5f, 0.42642486f, 0.35533094f, 0.28895128f, 0.22906344f, 0.17685463f, 0.13287516f,
      0.097077295f, 0.06892164f, 0.04752356f, 0.031809613f, 0.020659061f, 0.013013521f,
      0.00794804f, 0.004705139f, 0.0026990639f, 0.0014999488f, 8.0736127e-4f, 4.2082672e-4f,
@@ -38,7 +36,7 @@ alignas(64) static const float kGeluTail[4][32] = {
      -3.067261e-6f, -1.6184821e-6f, -8.2102594e-7f, -4.006115e-7f, -1.8810408e-7f,
      -8.502442e-8f, -3.7008306e-8f, -1.5516212e-8f, -6.2677117e-9f, -2.4398454e-9f, 0},
 };
-alignas(64) static const float kGeluSlopeTail[5][32] = {
+alignas(64) static const float kGeluSlopeTailBf16[5][32] = {
     {0.5f, 0.35368943f, 0.21717691f, 0.09879933f, 0.004290533f, -0.06381252f, -0.1061366f,
      -0.12589233f, -0.12794662f, -0.11779617f, -0.10066633f, -0.080882296f, -0.061563186f,
      -0.044604704f, -0.03086361f, -0.020441754f, -0.012981523f, -0.007914423f, -0.0046368497f,
@@ -72,29 +70,13 @@ alignas(64) static const float kGeluSlopeTail[5][32] = {
 };
 // clang-format on
 
-// Piece n of a table is lane n of two vectors.
-template <int kTerms>
-MOLTIDE_INLINE vf gelu_piece(const float (&table)[kTerms][32], vf a) {
-  const vf magic = set1(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
-  const vf shifted = fma(a, set1(kGeluPieces), magic);
-  const vf d = fma(a, set1(kGeluPieces), magic - shifted);
-  const auto term = [&](int i) {
-    return (vf)_mm512_permutex2var_ps(_mm512_load_ps(table[i]), (__m512i)shifted,
-                                      _mm512_load_ps(table[i] + 16));
-  };
-  vf p = term(kTerms - 1);
-#pragma GCC unroll 4
-  for (int i = kTerms - 2; i >= 0; --i) p = fma(p, d, term(i));
-  return p;
-}
-
 // Within 2^-15 of the exact value relatively, or 2e-7 of it. Denormals become zero: here, or where
 // the instruction that rounds to bf16 does so.
 MOLTIDE_INLINE vf vgelu(vf u, const bf16*) {
   constexpr int kSmallerMagnitude = 0b1010;
   // Of a NaN the limit; it comes through by the second operand of vmax.
   const vf a = (vf)_mm512_range_ps((__m512)u, (__m512)set1(5.75f), kSmallerMagnitude);
-  const vf g = fma(-a, gelu_piece(kGeluTail, a), vmax(vf{}, u));
+  const vf g = fma(-a, gelu_piece(kGeluTailBf16, a), vmax(vf{}, u));
 #if defined(__AVX512BF16__)
   return g;
 #else
@@ -105,7 +87,7 @@ MOLTIDE_INLINE vf vgelu(vf u, const bf16*) {
 }
 // Within 3e-7.
 MOLTIDE_INLINE vf vgelu_slope(vf u, const bf16*) {
-  const vf tail = gelu_piece(kGeluSlopeTail, vmin(set1(5.75f), vabs(u)));
+  const vf tail = gelu_piece(kGeluSlopeTailBf16, vmin(set1(5.75f), vabs(u)));
   return select(u < vf{}, tail, set1(1.0f) - tail);
 }
 

@@ -62,6 +62,13 @@ def test_gelu_over_its_whole_range(vector_isa):
     assert np.abs(slope - reference.bwd("gelu", np.ones(u.shape), u)).max() <= 2e-7
 
 
+def test_gelu_does_not_depend_on_neighbours(vector_isa, rng):
+    u = np.linspace(-13, 13, 40_000, dtype=np.float32).reshape(1, -1)
+    order = rng.permutation(u.size)
+    alone = ops.activation_fwd("gelu", u)[:, order]
+    assert_same_bits(ops.activation_fwd("gelu", u[:, order]), alone)
+
+
 def test_gelu_of_every_bf16_value(vector_isa):
     u = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32)
     u = u[np.isfinite(u) & (np.abs(u) < 1e30)].reshape(1, -1)
