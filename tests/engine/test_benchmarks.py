@@ -154,6 +154,12 @@ def test_verdict_of_training_memory_and_limits():
     assert words["train-full 8M, 56 residues, bf16 (recompute), best peer"] == "passed"  # 2.14
     assert words["train-full 8M, 56 residues, bf16 (recompute), peak memory"] == "passed"
     assert words["train-full 8M, 56 residues, bf16, peak memory"] == "**missed**"
+    both = "train-full 8M, 56 residues, both in one setting"
+    assert words[both] == "passed"
+    # Speed of one setting and memory of another are not both.
+    slow = _row("moltide", "bf16", 0.8, kind=kind, how="recompute", peak=40.0)
+    fast = _row("moltide", "bf16", 0.6, kind=kind, peak=60.0)
+    assert _words([fast, slow, *rows[2:]])[both] == "**missed**"  # 1.9 against 2, 60 of 50 %
     row = _row("moltide", "bf16", 1.0)
     share = "embed 8M, bf16, share of the product's limit"
     assert _words([row], {"gemm": {"bf16": row.flops / 0.76}})[share] == "passed"
