@@ -33,6 +33,13 @@ int num_threads();
 // Throws std::invalid_argument unless 1 <= n <= 1024.
 void set_num_threads(int n);
 
+// How many tasks of an op make the load even: whoever takes the last one keeps the others waiting
+// for half of it.
+static inline int64_t even_load_tasks() {
+  const int threads = num_threads();
+  return threads > 1 ? 16 * threads : 1;
+}
+
 // Memory of the calling thread, 64-byte aligned, at least `bytes`, kept between calls and grown
 // when needed. A slot's contents live until the same thread asks for the same slot again.
 enum class Scratch : int { attention, matmul_a, matmul_b, op, weight, count };

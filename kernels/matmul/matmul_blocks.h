@@ -218,9 +218,9 @@ void matmul_blocked(const MatmulParams& p, Block&& block) {
   const int64_t row_blocks = div_up(p.m, rows);
   const int64_t widest = p.k > Kernel::kBlockK ? 32 : panels;
   int64_t groups = div_up(panels, widest);
-  const int threads = num_threads();
-  if (threads > 1 && row_blocks * groups < 4 * threads)
-    groups = smaller(div_up(4 * threads, row_blocks), div_up(panels, Kernel::kMaxPanels));
+  const int64_t tasks = even_load_tasks();
+  if (row_blocks * groups < tasks)
+    groups = smaller(div_up(tasks, row_blocks), div_up(panels, Kernel::kMaxPanels));
   const int64_t group = div_up(div_up(panels, groups), Kernel::kMaxPanels) * Kernel::kMaxPanels;
   groups = div_up(panels, group);
   parallel_for(row_blocks * groups, 1, [&](int64_t begin, int64_t end) {

@@ -140,8 +140,7 @@ void dw_blocked(const DwParams& p, Tasks&& tasks) {
   const int64_t steps = div_up(panels, Kernel::kMaxPanels);
   // Enough tasks for the threads; what a value of dw is computed from does not change with it.
   int64_t height = smaller(tiles, kTaskRows / Kernel::kHeight);
-  const int threads = num_threads();
-  while (threads > 1 && height > 1 && div_up(tiles, height) * steps < 4 * threads)
+  while (height > 1 && div_up(tiles, height) * steps < even_load_tasks())
     height = div_up(height, 2);
   const int64_t groups = div_up(tiles, height), rows = height * Kernel::kHeight;
   // Blocks of equal length, as far as pairs and tiles of tokens allow.

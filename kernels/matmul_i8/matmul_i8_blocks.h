@@ -129,18 +129,17 @@ void i8_blocked(const MatmulI8Params& p) {
   constexpr int64_t kInCache = 256 << 10;  // bytes of x, or of a result on its way to int8
   const int64_t panels = div_up(p.n, kInt8Panel);
   const bool quantized = p.epilogue == 3;
-  const int threads = num_threads();
+  const int64_t tasks = even_load_tasks();
   int64_t most = smaller(384, kInCache / bigger(p.k * Kernel::kBytes, 1));
   if (quantized) most = smaller(most, bigger(2 * kInCache / (panels * kInt8Panel * 4), 64));
   most = bigger(most, 32);
   // A row that becomes int8 needs all its columns: threads share rows only.
-  if (quantized && threads > 1) most = bigger(smaller(most, p.m / (2 * threads)), 32);
+  if (quantized) most = bigger(smaller(most, p.m / tasks), 32);
   const int64_t even = div_up(p.m, div_up(p.m, most));
   const int64_t rows = div_up(even, Kernel::kRows) * Kernel::kRows;
   const int64_t row_blocks = div_up(p.m, rows);
   int64_t groups = 1;
-  if (!quantized && threads > 1 && row_blocks < 4 * threads)
-    groups = smaller(div_up(4 * threads, row_blocks), div_up(panels, Kernel::kPanels));
+  if (!quantized) groups = smaller(div_up(tasks, row_blocks), div_up(panels, Kernel::kPanels));
   const int64_t group = div_up(div_up(panels, groups), Kernel::kPanels) * Kernel::kPanels;
   groups = div_up(panels, group);
   const Block block = choose_block<Order>(p);
