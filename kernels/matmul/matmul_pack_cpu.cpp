@@ -1,4 +1,5 @@
 // Packed panels, W x W values of the weight at a time. The same bits on every instruction set.
+#include "device/prefetch.h"
 #include "device/simd.h"
 #include "device/transpose.h"
 #include "matmul/matmul_params.h"
@@ -25,6 +26,16 @@ MOLTIDE_INLINE void read_block(const PackParams& p, int64_t n, int64_t k, vf (&r
   if (!p.transpose) transpose(row);
 }
 
+// Asks for what is read 64 steps after k, in the next panel where this one ends: rows far apart,
+// which no hardware foresees.
+MOLTIDE_INLINE void ask_ahead(const PackParams& p, int64_t n, int64_t k, int64_t padded) {
+  constexpr int64_t kAhead = 4 * kPanel;
+  const int64_t next = k + kAhead, wrapped = next < padded ? 0 : padded;
+  const int64_t row = wrapped ? n + kPanel : n, col = next - wrapped;
+  prefetch_rows<false>(p.w + (p.transpose ? col * p.ld + row : row * p.ld + col), p.ld * 4, kPanel,
+                       kPanel * 4);
+}
+
 MOLTIDE_INLINE vu bf16_bits(vf v) {
   return __builtin_convertvector(to_bf16(v), vu);
 }
@@ -32,7 +43,8 @@ MOLTIDE_INLINE vu bf16_bits(vf v) {
 void pack_panels(const PackParams& p, int64_t begin, int64_t end) {
   const int64_t padded = p.bf16 ? (p.k + kBf16Pad - 1) / kBf16Pad * kBf16Pad : p.k;
   for (int64_t panel = begin; panel < end; ++panel)
-    for (int64_t k = 0; k < padded; k += W)
+    for (int64_t k = 0; k < padded; k += W) {
+      if (k % kPanel == 0) ask_ahead(p, panel * kPanel, k, padded);
       for (int64_t j = 0; j < kPanel; j += W) {
         vf row[W];
         read_block(p, panel * kPanel + j, k, row);
@@ -51,6 +63,7 @@ void pack_panels(const PackParams& p, int64_t begin, int64_t end) {
             if (s < rows) store(out + s * kPanel, row[s]);
         }
       }
+    }
 }
 
 }  // namespace moltide::MOLTIDE_ISA
