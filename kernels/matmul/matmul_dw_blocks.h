@@ -5,6 +5,7 @@
 // a tile, tile(...).
 #pragma once
 #include "core/parallel.h"
+#include "device/prefetch.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
 
@@ -58,8 +59,11 @@ MOLTIDE_INLINE void add_scaled(const float* c, int64_t ldc, float scale, int64_t
 template <class Kernel, int64_t kWidth, class Pack>
 MOLTIDE_INLINE void dw_pack(const char* from, int64_t ld_bytes, int64_t tokens, int64_t cols,
                             int64_t tile_bytes, char* to, Pack&& pack) {
-  for (int64_t col = 0; col < cols; col += kWidth, to += tile_bytes)
+  constexpr int64_t kAhead = 8;  // tiles, too far apart for hardware to foresee
+  for (int64_t col = 0; col < cols; col += kWidth, to += tile_bytes) {
+    prefetch_rows(to + kAhead * tile_bytes, 0, 1, kWidth * tokens * Kernel::kTokenBytes);
     pack(from + col * Kernel::kInBytes, ld_bytes, tokens, smaller(kWidth, cols - col), to);
+  }
 }
 
 // A block of tokens, packed: dy for all tiles of outputs, x for all panels.
