@@ -84,7 +84,9 @@ void encoder_backward(const PassContext& pass, const PassActivations& p) {
   const bool embedding = embedding_trained(pass.weights);
   for (int64_t i = c.layers - 1; i >= 0; --i) {
     const LayerActivations& a = layer_of(p, i);
-    if (p.shape.recompute) block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
+    // What the last block of the forward pass left is still there.
+    if (p.shape.recompute && i + 1 < c.layers)
+      block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
     block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding);
   }
   if (embedding) embed_backward(pass, p);
