@@ -160,7 +160,7 @@ def _training(group: list[Row], limits: dict) -> Iterator[Verdict]:
             both = ratio >= bar and share < TRAIN_PEAK_SHARE
             met.append((both, ratio, f"{ratio:.2f}x, {share:.1%}: {_setting(row)}"))
     if met:
-        # Settings of one command: who wants both must find them in one of them.
+        # A run has one setting: speed of one and memory of another are not both.
         best = max(met)
         yield Verdict(
             f"{case.name}, both in one setting", f"{bar:g}x, {TRAIN_PEAK_SHARE:.0%}", best[2], "",

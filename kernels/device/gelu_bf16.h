@@ -1,6 +1,6 @@
-// GELU and its slope of bf16 values, for results that are rounded to bf16: table and polynomial in
-// place of exponential and division. Shared by the activation op and by the matrix product's
-// epilogue, so that both give the same bits.
+// GELU and its slope of bf16 values, for results that are rounded to bf16: shorter polynomials
+// than float32 needs, over all values, and a table for the slope as well. Shared by the activation
+// op and by the matrix product's epilogue, so that both give the same bits.
 #pragma once
 #include "device/gelu.h"
 

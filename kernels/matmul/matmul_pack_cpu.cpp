@@ -30,8 +30,8 @@ MOLTIDE_INLINE void read_block(const PackParams& p, int64_t n, int64_t k, vf (&r
 // which no hardware foresees.
 MOLTIDE_INLINE void ask_ahead(const PackParams& p, int64_t n, int64_t k, int64_t padded) {
   constexpr int64_t kAhead = 4 * kPanel;
-  const int64_t next = k + kAhead, wrapped = next < padded ? 0 : padded;
-  const int64_t row = wrapped ? n + kPanel : n, col = next - wrapped;
+  const bool here = k + kAhead < padded;
+  const int64_t row = here ? n : n + kPanel, col = here ? k + kAhead : k + kAhead - padded;
   prefetch_rows<false>(p.w + (p.transpose ? col * p.ld + row : row * p.ld + col), p.ld * 4, kPanel,
                        kPanel * 4);
 }
