@@ -5,8 +5,10 @@
 
 #include "core/check.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(__x86_64__)
 #include <cpuid.h>
+#endif
+#if defined(__x86_64__) && defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -107,6 +109,21 @@ const std::vector<Isa>& available_isas() {
 Isa fastest_isa(const std::vector<Isa>& available, bool intel) {
   const Isa last = available.back();
   return intel && last == Isa::avx512_bf16 ? Isa::avx512_vnni : last;
+}
+
+bool adders_apart() {
+#if defined(__x86_64__)
+  static const bool apart = [] {
+    constexpr unsigned kZen3And4 = 0x19;
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    if (!__builtin_cpu_is("amd") || !__get_cpuid(1, &a, &b, &c, &d)) return false;
+    const unsigned family = (a >> 8 & 15) + (a >> 20 & 255);
+    return family == kZen3And4 && __builtin_cpu_supports("avx512f");
+  }();
+  return apart;
+#else
+  return false;
+#endif
 }
 
 Isa active_isa() {

@@ -6,7 +6,8 @@
 namespace moltide {
 
 // Ordered: each includes what is above it. The last three have products of narrow types only:
-// avx512_vnni changes matmul_i8 alone, avx512_bf16 matmul as well, amx attention too.
+// avx512_vnni changes matmul_i8 alone, avx512_bf16 matmul as well (and float32's where
+// adders_apart), amx attention too.
 enum class Isa { portable, avx2, avx512, avx512_vnni, avx512_bf16, amx };
 
 const char* isa_name(Isa isa);
@@ -15,6 +16,9 @@ const std::vector<Isa>& available_isas();
 // What to run of them unless told: the last, but on Intel avx512_bf16 gives way to avx512_vnni. Its
 // products of bf16 take twice as long there as those of float32, which avx512_vnni widens to.
 Isa fastest_isa(const std::vector<Isa>& available, bool intel);
+// Whether additions have units of their own beside the multiply-adds', which twice the instructions
+// then keep busy: AMD's Zen 4. (Zen 5 has them too; whether its loads keep up was not measured.)
+bool adders_apart();
 // fastest_isa of this machine, or MOLTIDE_ISA from the environment, or what set_isa said last.
 Isa active_isa();
 // Throws std::invalid_argument for a name that is unknown or not available here.

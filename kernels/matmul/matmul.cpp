@@ -20,6 +20,9 @@ MOLTIDE_DECLARE(avx2)
 MOLTIDE_DECLARE(avx512)
 MOLTIDE_DECLARE(avx512_bf16)
 MOLTIDE_DECLARE(amx)
+namespace avx512 {
+void matmul_winograd_run(const MatmulParams& p);
+}
 #endif
 
 namespace {
@@ -54,6 +57,15 @@ Functions functions(DType dtype) {
   return {portable::matmul_run, portable::matmul_dw_run, portable::matmul_peak_loop};
 }
 
+#if defined(__x86_64__)
+// Whether Winograd's inner product is worth its work on rows and columns. How many rows there are
+// has no say: a row's bits may not depend on it.
+bool winograd_pays(const PackedMatrix& w) {
+  return w.dtype == DType::f32 && active_isa() == Isa::avx512_bf16 && adders_apart() && w.k >= 64 &&
+         w.n >= 128 && *packed_sums(w.data, w.n, w.k).size > 0;
+}
+#endif
+
 }  // namespace
 
 void matmul(const Tensor& x, const PackedMatrix& w, const float* bias, const Tensor& y,
@@ -74,20 +86,26 @@ void matmul(const Tensor& x, const PackedMatrix& w, const float* bias, const Ten
   MOLTIDE_CHECK(w.data || w.k == 0, kOp, ": W is not packed");
   MOLTIDE_CHECK(reinterpret_cast<uintptr_t>(w.data) % 64 == 0, kOp,
                 ": packed W lies at an address that is not a multiple of 64");
-  const MatmulParams p{x.data,
-                       w.data,
-                       bias,
-                       y.data,
-                       pre ? pre->data : nullptr,
-                       x.ld,
-                       y.ld,
-                       pre ? pre->ld : 0,
-                       x.rows,
-                       w.n,
-                       w.k,
-                       w.dtype == DType::bf16,
-                       y.dtype == DType::bf16,
-                       static_cast<uint8_t>(epilogue)};
+  MatmulParams p{x.data,
+                 w.data,
+                 bias,
+                 y.data,
+                 pre ? pre->data : nullptr,
+                 x.ld,
+                 y.ld,
+                 pre ? pre->ld : 0,
+                 x.rows,
+                 w.n,
+                 w.k,
+                 w.dtype == DType::bf16,
+                 y.dtype == DType::bf16,
+                 static_cast<uint8_t>(epilogue)};
+#if defined(__x86_64__)
+  if (winograd_pays(w)) {
+    p.sums = packed_sums(w.data, w.n, w.k);
+    return avx512::matmul_winograd_run(p);
+  }
+#endif
   functions(w.dtype).matmul(p);
 }
 

@@ -12,9 +12,10 @@
 // Needs     packed data 64-byte aligned; else refused in matmul.cpp. M, N, K of 0 are legal
 // Workspace thread_scratch only; no allocation once the shapes have been seen
 // Repeat    a row of y has the same bits whatever M, its place and the thread count; dw and db have
-//           the same bits whatever the thread count. Bits differ between instruction sets
-// Special   NaN and Inf propagate. Denormals are kept in float32; the bf16 instructions of
-//           avx512_bf16 and amx read and write them as zero
+//           the same bits whatever the thread count. Bits differ between instruction sets and, in
+//           float32, between processors (matmul_winograd.h)
+// Special   NaN and Inf propagate; Inf may become NaN. Denormals are kept in float32, beside small
+//           values; the bf16 instructions of avx512_bf16 and amx read and write them as zero
 // Error     tests/tolerances.py
 #pragma once
 #include "core/tensor.h"

@@ -48,7 +48,8 @@ void matmul_block_by_rows(const MatmulParams& p, int64_t row, int64_t rows, int6
   // Two tiles of sums that take turns; where k takes parts, a row of tiles.
   float* sums = static_cast<float*>(
       thread_scratch(Scratch::matmul_b, static_cast<size_t>((parts == 1 ? 2 : group) * kSums * 4)));
-  const RowSource source = gather_rows<Kernel>(p, row, rows, 0, p.k, a_scratch);
+  typename Kernel::Rows policy(p, nullptr);
+  const RowSource source = gather_rows<Kernel>(p, row, rows, 0, p.k, policy, a_scratch);
   Unfinished<Y> last = unfinished<Y>(p, 0, 0, 0, 0, sums, kCols);
   int64_t count = 0;
 

@@ -1,8 +1,8 @@
 // The loops around the register tile, shared by the instruction sets (each gets its own copy).
 // A Kernel says: kInBytes of an element of x, kConvert (bf16 is widened to float32 on its way into
-// scratch), kPad (x's rows are read in multiples of it along k), at most kBlockRows x kBlockK of x
-// kept in the L2 cache, at most kInnerK that a tile takes in one go: where it stops depends on k
-// alone. rows(panels), tile(...).
+// scratch), Rows (how those of x come to the tile), kPad (they are read in multiples of it along
+// k), at most kBlockRows x kBlockK of x kept in the L2 cache, at most kInnerK that a tile takes in
+// one go: where it stops depends on k alone. rows(panels), tile(...).
 #pragma once
 #include "core/parallel.h"
 #include "matmul/matmul_epilogue.h"
@@ -16,21 +16,35 @@ MOLTIDE_INLINE int64_t panel_bytes(int64_t k, bool bf16) {
   return bf16 ? div_up(k, kBf16Pad) * kBf16Pad * kPanel * 2 : k * kPanel * 4;
 }
 
-// One row of x into scratch: widened when asked, zeros after `n` up to `padded` elements.
-template <bool kConvert>
-MOLTIDE_INLINE void copy_row(const char* from, int64_t n, int64_t padded, int in_bytes, char* to) {
-  if (!kConvert) {
-    std::memcpy(to, from, static_cast<size_t>(n * in_bytes));
-    std::memset(to + n * in_bytes, 0, static_cast<size_t>((padded - n) * in_bytes));
-    return;
+// How rows of x come to the tile. kAllCopied: copy() is called for all of them, not only for those
+// that do not fill a tile or kPad; k0: where `from` lies along k. finish(): what is done to a
+// tile's sums before the epilogue.
+template <int kInBytes>
+struct RowsAsTheyAre {
+  static constexpr bool kAllCopied = false;
+  static int64_t bytes(int64_t) { return 0; }
+  RowsAsTheyAre(const MatmulParams&, void*) {}
+  // Zeros after `n` up to `padded` elements.
+  void copy(int64_t, const char* from, int64_t, int64_t n, int64_t padded, char* to) {
+    std::memcpy(to, from, static_cast<size_t>(n * kInBytes));
+    std::memset(to + n * kInBytes, 0, static_cast<size_t>((padded - n) * kInBytes));
   }
-  const bf16* x = reinterpret_cast<const bf16*>(from);
-  float* y = reinterpret_cast<float*>(to);
-  int64_t i = 0;
-  for (; i + W <= n; i += W) store(y + i, load(x + i));
-  if (i < n) store_n(y + i, load_n(x + i, n - i), n - i);
-  for (i = n; i < padded; ++i) y[i] = 0.0f;
-}
+  void finish(int64_t, int64_t, int64_t, int, float*, int64_t) const {}
+};
+
+// bf16 as float32.
+struct WidenedRows : RowsAsTheyAre<4> {
+  static constexpr bool kAllCopied = true;
+  using RowsAsTheyAre::RowsAsTheyAre;
+  void copy(int64_t, const char* from, int64_t, int64_t n, int64_t padded, char* to) {
+    const bf16* x = reinterpret_cast<const bf16*>(from);
+    float* y = reinterpret_cast<float*>(to);
+    int64_t i = 0;
+    for (; i + W <= n; i += W) store(y + i, load(x + i));
+    if (i < n) store_n(y + i, load_n(x + i, n - i), n - i);
+    for (i = n; i < padded; ++i) y[i] = 0.0f;
+  }
+};
 
 // `pairs` steps of a bf16 panel as 2 * pairs steps of a float32 panel.
 MOLTIDE_INLINE void widen_panel(const char* from, int64_t pairs, char* to) {
@@ -53,7 +67,7 @@ struct RowSource {
 
 template <class Kernel>
 MOLTIDE_INLINE RowSource gather_rows(const MatmulParams& p, int64_t row, int64_t rows, int64_t k0,
-                                     int64_t kn, char* scratch) {
+                                     int64_t kn, typename Kernel::Rows& policy, char* scratch) {
   constexpr int kOut = Kernel::kConvert ? 4 : Kernel::kInBytes;
   const int64_t padded = div_up(kn, Kernel::kPad) * Kernel::kPad;
   RowSource s;
@@ -62,11 +76,11 @@ MOLTIDE_INLINE RowSource gather_rows(const MatmulParams& p, int64_t row, int64_t
   s.copied = scratch;
   // Off a power of two, so that the rows of a tile fall into different cache sets.
   s.copied_bytes = div_up(padded * kOut, 64) * 64 + 64;
-  const bool whole = !Kernel::kConvert && padded == kn;
+  const bool whole = !Kernel::Rows::kAllCopied && padded == kn;
   s.direct_rows = whole ? rows / Kernel::kRowAlign * Kernel::kRowAlign : 0;
   int64_t i = s.direct_rows;
   for (char* to = scratch; i < rows; ++i, to += s.copied_bytes)
-    copy_row<Kernel::kConvert>(s.direct + i * s.direct_bytes, kn, padded, Kernel::kInBytes, to);
+    policy.copy(i, s.direct + i * s.direct_bytes, k0, kn, padded, to);
   const int64_t aligned = div_up(rows, Kernel::kRowAlign) * Kernel::kRowAlign;
   std::memset(scratch + (rows - s.direct_rows) * s.copied_bytes, 0,
               static_cast<size_t>((aligned - rows) * s.copied_bytes));
@@ -153,8 +167,10 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
   const int64_t steps = div_up(last_panel - first_panel, Kernel::kMaxPanels);
   RowsAhead rows_ahead =
       RowsAhead::of<Kernel>(p, row, rows, steps * bigger(div_up(p.k, inner_k), 1));
-  char* a_scratch = static_cast<char*>(
-      thread_scratch(Scratch::matmul_a, static_cast<size_t>(aligned * (block_k * kOut + 128))));
+  const int64_t a_bytes = aligned * (block_k * kOut + 128);
+  char* a_scratch = static_cast<char*>(thread_scratch(
+      Scratch::matmul_a, static_cast<size_t>(a_bytes + Kernel::Rows::bytes(aligned))));
+  typename Kernel::Rows policy(p, a_scratch + a_bytes);
   // Sums of one step of panels; of all of them when k takes several outer blocks.
   const int64_t sums = aligned * kStepCols;
   const int64_t widened = Kernel::kConvert ? inner_k * kStepCols : 0;
@@ -166,7 +182,7 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
 
   for (int64_t k0 = 0; k0 == 0 || k0 < p.k; k0 += block_k) {
     const int64_t k1 = smaller(p.k, k0 + block_k);
-    const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, a_scratch);
+    const RowSource source = gather_rows<Kernel>(p, row, rows, k0, k1 - k0, policy, a_scratch);
     for (int64_t step = 0; step < steps; ++step) {
       const int64_t panel = first_panel + step * Kernel::kMaxPanels;
       const int panels = static_cast<int>(smaller(Kernel::kMaxPanels, last_panel - panel));
@@ -202,7 +218,9 @@ void matmul_block(const MatmulParams& p, int64_t row, int64_t rows, int64_t firs
           const Ahead ahead{panels_ahead.next(), rows_ahead.next(),
                             results_ahead(p, row + r, finished, panel * kPanel, cols)};
           Kernel::tile(panels, a, bytes, b, b_panel, kn, sum, kStepCols, k == 0, ahead);
-          if (k + kn >= p.k) finish(p, row + r, finished, panel * kPanel, cols, sum, kStepCols);
+          if (k + kn < p.k) continue;
+          policy.finish(r, finished, panel, panels, sum, kStepCols);
+          finish(p, row + r, finished, panel * kPanel, cols, sum, kStepCols);
         }
       }
     }

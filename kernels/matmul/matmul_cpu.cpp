@@ -2,6 +2,9 @@
 #include "matmul/matmul_blocks.h"
 #include "matmul/matmul_dw_blocks.h"
 #include "matmul/matmul_vector.h"
+#if defined(__AVX512F__)
+#include "matmul/matmul_winograd.h"
+#endif
 
 namespace moltide::MOLTIDE_ISA {
 
@@ -11,6 +14,12 @@ void matmul_run(const MatmulParams& p) {
   else
     matmul_blocked<VectorKernel<FloatStep, 1, float, false>>(p);
 }
+
+#if defined(__AVX512F__)
+void matmul_winograd_run(const MatmulParams& p) {
+  matmul_blocked<WinogradKernel>(p);
+}
+#endif
 
 void matmul_dw_run(const DwParams& p) {
   if (p.bf16)

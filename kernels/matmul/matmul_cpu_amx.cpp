@@ -64,6 +64,7 @@ struct AmxKernel {
   using In = bf16;
   static constexpr int kInBytes = 2;
   static constexpr bool kConvert = false;
+  using Rows = RowsAsTheyAre<kInBytes>;
   static constexpr int kPad = kTileDepth;
   static constexpr int kMaxPanels = 2;
   static constexpr int kRowAlign = 2 * kTile;

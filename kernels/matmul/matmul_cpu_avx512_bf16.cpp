@@ -5,11 +5,12 @@
 
 namespace moltide::MOLTIDE_ISA {
 
-struct PairStep {
+struct DotPairs {
   MOLTIDE_INLINE vf apply(vf acc, vf a, vf b) {
     return (vf)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
   }
 };
+using PairStep = StepByStep<DotPairs>;
 
 void matmul_run(const MatmulParams& p) {
   matmul_blocked<VectorKernel<PairStep, 2, bf16, false>>(p);

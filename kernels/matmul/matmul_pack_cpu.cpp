@@ -40,9 +40,36 @@ MOLTIDE_INLINE vu bf16_bits(vf v) {
   return __builtin_convertvector(to_bf16(v), vu);
 }
 
+// A panel's PackedSums, in float64: exact products have the same sum on every instruction set.
+class PanelSums {
+ public:
+  // k and k + 1 of the j-th vector of outputs.
+  MOLTIDE_INLINE void add(PanelSums& s, int64_t j, vf even, vf odd, double sign) {
+    const vd a = __builtin_convertvector(even, vd), b = __builtin_convertvector(odd, vd);
+    s.squares_[j] += a * a;
+    s.squares_[j] += b * b;
+    s.pairs_[j] += a * b * sign;
+  }
+  void write(const PackedSums& to, int64_t panel) const {
+    double squares = 0;
+    for (int i = 0; i < kPanel; ++i) {
+      to.pairs[panel * kPanel + i] = static_cast<float>(pairs_[i / W][i % W]);
+      squares += squares_[i / W][i % W];
+    }
+    to.squares[panel] = squares;
+  }
+
+ private:
+  typedef double vd __attribute__((vector_size(W * 8)));
+  vd pairs_[kPanel / W] = {};
+  vd squares_[kPanel / W] = {};
+};
+
 void pack_panels(const PackParams& p, int64_t begin, int64_t end) {
   const int64_t padded = p.bf16 ? (p.k + kBf16Pad - 1) / kBf16Pad * kBf16Pad : p.k;
-  for (int64_t panel = begin; panel < end; ++panel)
+  const int64_t paired = p.k / 4 * 4;
+  for (int64_t panel = begin; panel < end; ++panel) {
+    PanelSums sums;
     for (int64_t k = 0; k < padded; k += W) {
       if (k % kPanel == 0) ask_ahead(p, panel * kPanel, k, padded);
       for (int64_t j = 0; j < kPanel; j += W) {
@@ -61,9 +88,17 @@ void pack_panels(const PackParams& p, int64_t begin, int64_t end) {
 #pragma GCC unroll 16
           for (int s = 0; s < W; ++s)
             if (s < rows) store(out + s * kPanel, row[s]);
+#pragma GCC unroll 8
+          for (int s = 0; s < W; s += 2)
+            PanelSums::add(sums, j / W, row[s], row[s + 1],
+                           k + s >= paired ? 0.0
+                           : s % 4 == 0    ? 1.0
+                                           : -1.0);
         }
       }
     }
+    if (!p.bf16) sums.write(p.sums, panel);
+  }
 }
 
 }  // namespace moltide::MOLTIDE_ISA

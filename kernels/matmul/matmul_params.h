@@ -8,6 +8,15 @@ namespace moltide {
 constexpr int64_t kPanel = 16;
 constexpr int64_t kBf16Pad = 32;
 
+// What a packed float32 matrix knows of itself, for Winograd's inner product: for each output (in
+// whole panels) the sum over k = 0, 4, 8 ... of w[k] w[k+1] - w[k+2] w[k+3], as far as k goes in
+// fours; the root mean square of its values, or 0 where rows cannot be brought to it.
+struct PackedSums {
+  float* pairs = nullptr;
+  float* size = nullptr;
+  double* squares = nullptr;  // of each panel, where size comes from
+};
+
 struct MatmulParams {
   const void* x;
   const void* w;
@@ -19,7 +28,10 @@ struct MatmulParams {
   bool bf16;    // type of x and w
   bool y_bf16;  // type of y and pre
   uint8_t epilogue;
+  PackedSums sums{};  // for Winograd's inner product alone
 };
+
+PackedSums packed_sums(const void* packed, int64_t n, int64_t k);
 
 struct PackParams {
   const float* w;
@@ -29,6 +41,7 @@ struct PackParams {
   float scale;
   bool bf16;
   void* out;
+  PackedSums sums{};  // float32 alone
 };
 
 struct DwParams {

@@ -7,10 +7,6 @@
 
 namespace moltide::MOLTIDE_ISA {
 
-struct FloatStep {
-  MOLTIDE_INLINE vf apply(vf acc, vf a, vf b) { return fma(a, b, acc); }
-};
-
 MOLTIDE_INLINE vf broadcast32(const char* p) {
   uint32_t bits;
   std::memcpy(&bits, p, 4);
@@ -69,6 +65,25 @@ MOLTIDE_INLINE void tile_step(const char* a, int64_t row_bytes, const char* b, i
   }
 }
 
+// Four steps one after another, each by Instruction::apply.
+template <class Instruction>
+struct StepByStep : Instruction {
+  template <int MR, int NP, bool kPackedA>
+  MOLTIDE_INLINE void four(const char* a, int64_t row_bytes, const char* b, int64_t panel_bytes,
+                           vf (&acc)[MR][NP * 16 / W]) {
+    constexpr int64_t kStepA = kPackedA ? 4 * MR : 4;
+#pragma GCC unroll 4
+    for (int u = 0; u < 4; ++u)
+      tile_step<Instruction, MR, NP, kPackedA>(a + u * kStepA, row_bytes, b + u * 64, panel_bytes,
+                                               acc);
+  }
+};
+
+struct FusedMultiplyAdd {
+  MOLTIDE_INLINE vf apply(vf acc, vf a, vf b) { return fma(a, b, acc); }
+};
+using FloatStep = StepByStep<FusedMultiplyAdd>;
+
 // c (MR x 16 NP, ldc) = or += a b over `steps`. The element of A's row i at step s lies at
 // a + i * row_bytes + 4 s, or with kPackedA at a + 4 (s MR + i). A value is one chain from zero in
 // order of s, then added to c: which steps a call covers decides the bits, MR and NP do not.
@@ -92,9 +107,9 @@ __attribute__((noinline)) void tile(const char* a, int64_t row_bytes, const char
       ask<3>(ahead.a);
       ask(ahead.c);
     }
-#pragma GCC unroll 4
-    for (int u = 0; u < 4; ++u, a += kStepA, b += 64)
-      tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);
+    Step::template four<MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);
+    a += 4 * kStepA;
+    b += 256;
   }
   for (; s > 0; --s, a += kStepA, b += 64)
     tile_step<Step, MR, NP, kPackedA>(a, row_bytes, b, panel_bytes, acc);

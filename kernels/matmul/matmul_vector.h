@@ -1,5 +1,8 @@
 // Register tiles on vectors: which shapes fit, and the kernels that the blocked loops run.
 #pragma once
+#include <type_traits>
+
+#include "matmul/matmul_blocks.h"
 #include "matmul/matmul_params.h"
 #include "matmul/matmul_tile.h"
 
@@ -30,6 +33,7 @@ struct VectorKernel {
   using In = Input;
   static constexpr int kInBytes = sizeof(In);
   static constexpr bool kConvert = kWiden;
+  using Rows = std::conditional_t<kWiden, WidenedRows, RowsAsTheyAre<kInBytes>>;
   static constexpr int kPad = kStepK;
   static constexpr int kMaxPanels = kVectorPanels;
   static constexpr int kRowAlign = kVectorRowAlign;

@@ -17,6 +17,9 @@ DTYPES = ("float32", "bf16")
 F32, BF16 = 2.0**-24, 2.0**-8  # half a unit in the last place of one
 # Around a panel (16), a tile (2, 6, 8, 12, 24, 32 rows), bf16's padding of k (32).
 SIZES = (1, 2, 7, 8, 15, 16, 17, 31, 32, 33, 47, 65, 97)
+# From 128 outputs and 64 inputs on some processors take Winograd's inner product, k in fours.
+OUTPUTS = (*SIZES, 127, 128, 145, 171)
+INPUTS = (0, *SIZES, 63, 64, 66, 67, 130)
 any_isa = pytest.mark.usefixtures("isa")
 property_test = settings(
     max_examples=60,
@@ -51,8 +54,8 @@ def assert_close(actual, expected, bound, out_dtype="float32"):
 @property_test
 @given(
     m=st.sampled_from((0, *SIZES, 200)),
-    n=st.sampled_from(SIZES),
-    k=st.sampled_from((0, *SIZES, 130)),
+    n=st.sampled_from(OUTPUTS),
+    k=st.sampled_from(INPUTS),
     dtype=st.sampled_from(DTYPES),
     out=st.booleans(),
     pad=st.sampled_from((0, 1, 5)),
@@ -79,14 +82,45 @@ def test_values_over_several_blocks(m, n, k, dtype):
 
 
 @any_isa
-@pytest.mark.parametrize("k", [8, 320, 1280, 5120])
+@pytest.mark.parametrize(("n", "k"), [(48, 8), (48, 320), (48, 5120), (160, 320), (160, 5120)])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_error_at_most_twice_numpys(k, dtype):
-    x, w, _ = problem(64, 48, k, dtype)
+def test_error_at_most_twice_numpys(n, k, dtype):
+    x, w, _ = problem(64, n, k, dtype)
     exact = reference.matmul(x, w)
     theirs = np.abs(x @ w.T - exact)
     ours = np.abs(ops.matmul(x, w, dtype=dtype) - exact)
     assert np.sqrt(np.mean(ours**2)) <= 2 * max(np.sqrt(np.mean(theirs**2)), F32)
+
+
+@any_isa
+@pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e3])
+def test_values_of_rows_of_any_size(size):
+    """A row is as exact beside weights of another size, and beside rows of another, as alone."""
+    x, w, _ = problem(70, 160, 96, "float32")
+    w = w * np.float32(size)
+    x *= np.float32(10) ** np.random.default_rng(4).integers(-6, 7, size=(70, 1))
+    x[:7] = 0
+    x[:, 5] *= 30  # channels far beyond the rest
+    exact = reference.matmul(x, w)
+    error = np.linalg.norm(ops.matmul(x, w) - exact, axis=1)
+    assert np.all(error <= 1e-6 * np.linalg.norm(exact, axis=1))
+
+
+@any_isa
+def test_the_largest_and_smallest_rows():
+    x, w, _ = problem(4, 160, 96, "float32")
+    x *= np.float32([[1e36], [1e-30], [1e-37], [1e-41]])
+    exact = reference.matmul(x, w)
+    error = np.linalg.norm(ops.matmul(x, w) - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    assert np.all(error <= [1e-6, 1e-6, 1e-4, 1e-1])  # a denormal row has few bits
+
+
+@any_isa
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_of_zero_give_the_bias(dtype):
+    x, w, b = problem(30, 160, 96, dtype)
+    y = ops.matmul(x, np.zeros_like(w), b, dtype=dtype)
+    assert_same_bits(y, np.broadcast_to(b, y.shape))
 
 
 @any_isa
@@ -127,7 +161,9 @@ def test_scale_is_applied_before_rounding(dtype):
 
 @any_isa
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("n", "k"), [(40, 100), (33, 1300), (8, 320), (320, 8), (600, 2600)])
+@pytest.mark.parametrize(
+    ("n", "k"), [(40, 100), (33, 1300), (8, 320), (320, 8), (600, 2600), (145, 67)]
+)
 def test_a_row_has_the_same_bits_anywhere(n, k, dtype):
     x, w, b = problem(61, n, k, dtype)
     assert_rows_alone(lambda rows: ops.matmul(x[rows], w, b, dtype=dtype), 61)
@@ -216,20 +252,19 @@ def test_input_gradient_is_the_transposed_product(dtype):
 @any_isa
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_not_finite_values_reach_the_result_and_no_other_row(dtype, bad):
-    x, w, b = problem(30, 20, 45, dtype)
+@pytest.mark.parametrize(("n", "k"), [(20, 45), (160, 68)])
+def test_not_finite_values_reach_the_result_and_no_other_row(dtype, bad, n, k):
+    x, w, b = problem(30, n, k, dtype)
     clean = ops.matmul(x, w, b, dtype=dtype)
     x[7, 44] = bad
     y = ops.matmul(x, w, b, dtype=dtype)
     assert not np.isfinite(y[7]).any()
     assert_same_bits(np.delete(y, 7, 0), np.delete(clean, 7, 0))
     w[3, 2] = bad
-    y = ops.matmul(normal(5, 30, 45, dtype=dtype), w, b, dtype=dtype)
+    y = ops.matmul(normal(5, 30, k, dtype=dtype), w, b, dtype=dtype)
     assert not np.isfinite(y[:, 3]).any()
     assert np.isfinite(np.delete(y, 3, 1)).all()
-    dw, db = ops.matmul_dw(
-        x, x, np.zeros((45, 45), np.float32), np.zeros(45, np.float32), dtype=dtype
-    )
+    dw, db = ops.matmul_dw(x, x, np.zeros((k, k), np.float32), np.zeros(k, np.float32), dtype=dtype)
     assert not np.isfinite(dw[44]).any()
     assert not np.isfinite(dw[:, 44]).any()
     assert np.isfinite(dw[:44, :44]).all()
@@ -257,8 +292,9 @@ def test_denormals_are_kept_in_float32():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_packed_weights_suit_every_instruction_set(dtype, isa):
-    x, w, b = problem(20, 40, 70, dtype)
+@pytest.mark.parametrize(("n", "k"), [(40, 70), (145, 131)])
+def test_packed_weights_suit_every_instruction_set(dtype, n, k, isa):
+    x, w, b = problem(20, n, k, dtype)
     expected = ops.matmul(x, w, b, dtype=dtype)
     for other in engine.available_isas():
         assert_same_bits(ops.matmul(x, w, b, dtype=dtype, pack_isa=other), expected)
