@@ -17,28 +17,16 @@ void plan_statistics(const PassShape& s, LayerActivations& a, Cursor& at) {
     for (Tensor& lora : a.lora) lora = at.tensor(s.tokens, s.lora_rank, s.act);
 }
 
-// Inputs of projections without gradients: one copy serves all layers.
-LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor& at) {
-  LayerActivations a;
-  if (!s.qkv_trained) a.h1 = at.tensor(s.tokens, c.width, s.act);
-  if (!s.up_trained) a.h2 = at.tensor(s.tokens, c.width, s.act);
-  if (!s.down_trained) a.g = at.tensor(s.tokens, c.ffn_width, s.act);
-  return a;
-}
-
 LayerActivations plan_trained_layer(const EncoderConfig& c, const PassShape& s,
                                     const LayerActivations& shared, Cursor& at) {
   const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  LayerActivations a;
-  a.h1 = s.qkv_trained ? at.tensor(t, c.width, s.act) : shared.h1;
+  LayerActivations a = shared;
   a.q = at.tensor(t, inner, s.act);
   a.k = at.tensor(t, inner, s.act);
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
   a.lse = at.floats(c.heads * t);
   a.x_mid = at.tensor(t, c.width, DType::f32);
-  a.h2 = s.up_trained ? at.tensor(t, c.width, s.act) : shared.h2;
-  a.g = s.down_trained ? at.tensor(t, c.ffn_width, s.act) : shared.g;
   a.u = at.tensor(t, up_width(c), s.act);
   plan_statistics(s, a, at);
   return a;
@@ -74,9 +62,8 @@ LayerActivations plan_passing_layer(const EncoderConfig& c, const PassShape& s, 
 }
 
 Workspace plan_workspace(const EncoderConfig& c, const PassShape& s, Cursor& at) {
-  const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  const int64_t up = up_width(c);
-  const int64_t widest = std::max({c.width, c.ffn_width, inner});
+  const int64_t t = s.tokens;
+  const int64_t widest = std::max({c.width, c.ffn_width, c.heads * c.head_dim});
   Workspace w;
   if ((s.train && c.hidden_dropout > 0) || c.residual_scale != 1.0)
     w.branch = at.tensor(t, c.width, DType::f32);
@@ -84,19 +71,32 @@ Workspace plan_workspace(const EncoderConfig& c, const PassShape& s, Cursor& at)
   if (!s.backward) return w;
   if (s.act != DType::f32 || c.hidden_dropout > 0 || c.residual_scale != 1.0)
     w.dbranch = at.tensor(t, c.width, s.act);
-  w.dg = at.tensor(t, c.ffn_width, s.act);
-  w.du = c.activation == Activation::swiglu ? at.tensor(t, up, s.act) : w.dg;
   w.dh = at.tensor(t, c.width, DType::f32);
-  w.dctx = at.tensor(t, inner, s.act);
-  w.dq = at.tensor(t, inner, s.act);
-  w.dk = at.tensor(t, inner, s.act);
-  w.dv = at.tensor(t, inner, s.act);
   if (s.lora_rank > 0) {
     w.dlora = at.tensor(t, s.lora_rank, s.act);
     if (s.lora_dropout) w.dlora_in = at.tensor(t, widest, DType::f32);
   }
-  w.attention = at.bytes(attention_bwd_workspace(t, c.heads));
   return w;
+}
+
+// What the backward computes again from what layers keep, and the gradients within a block: one
+// copy serves all layers. The MLP is done before attention begins.
+LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor& at, Workspace& w) {
+  const int64_t t = s.tokens, inner = c.heads * c.head_dim;
+  LayerActivations a;
+  a.h1 = a.h2 = at.tensor(t, c.width, s.act);
+  const int64_t mark = at.mark();
+  a.g = w.dg = at.tensor(t, c.ffn_width, s.act);
+  w.du = c.activation == Activation::swiglu ? at.tensor(t, up_width(c), s.act) : w.dg;
+  const int64_t mlp = at.mark();
+  at.release(mark);
+  w.dctx = at.tensor(t, inner, s.act);
+  w.dq = at.tensor(t, inner, s.act);
+  w.dk = at.tensor(t, inner, s.act);
+  w.dv = at.tensor(t, inner, s.act);
+  w.attention = at.bytes(attention_bwd_workspace(t, c.heads));
+  at.release(std::max(mlp, at.mark()));
+  return a;
 }
 
 }  // namespace
@@ -126,7 +126,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
   if (keep) {
     plan_embedding();
     const int64_t kept = s.recompute ? 1 : c.layers;
-    const LayerActivations shared = plan_shared(c, s, at);
+    const LayerActivations shared = plan_shared(c, s, at, p.ws);
     for (int64_t i = 0; i < kept; ++i) layers.push_back(plan_trained_layer(c, s, shared, at));
   } else {
     layers.push_back(plan_passing_layer(c, s, x[0], at));
@@ -136,8 +136,8 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     at.release(mark);
   }
   p.y = at.tensor(t, c.width, DType::f32);
-  if (s.backward) p.dx = at.tensor(t, c.width, DType::f32);
   if (s.train) p.dy = at.tensor(t, c.width, DType::f32);
+  if (s.backward) p.dx = p.dy;
   if (s.lm_head) {
     p.lm_g = at.tensor(t, c.width, DType::f32);
     if (s.int8) {

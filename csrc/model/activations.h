@@ -9,8 +9,10 @@
 
 namespace moltide {
 
-// What one block keeps for its backward. Act = float32 or bf16, the model's compute type. Inference
-// keeps nothing: tensors that are never alive together share their memory.
+// What one block computes. Act = float32 or bf16, the model's compute type. Training keeps what is
+// dear to compute again (Korthikanti et al. 2022, arXiv:2205.05198): h1, h2 and g, of one norm or
+// activation each, lie in memory that all layers share. Inference keeps nothing: tensors that are
+// never alive together share their memory.
 struct LayerActivations {
   Tensor h1;       // (T, C)   Act  attention's normalised input
   Tensor q, k, v;  // (T, H*D) Act  after the rotary embedding
@@ -31,7 +33,7 @@ struct Workspace {
   Tensor branch;            // (T, C)   f32  a branch before dropout or scaling, where they are used
   Tensor lora_in;           // (T, max(C, F, H*D)) Act  an adapter's input after dropout
   Tensor dbranch;           // (T, C)   Act  gradient of a branch
-  Tensor dg, du;            // (T, F) Act, (T, F or 2F) Act
+  Tensor dg, du;            // (T, F) Act, where g lies; (T, F or 2F) Act
   Tensor dh;                // (T, C)   f32  gradient of a normalised input
   Tensor dctx, dq, dk, dv;  // (T, H*D) Act
   Tensor dlora;             // (T, rank) Act
@@ -52,8 +54,6 @@ struct PassShape {
   bool recompute = false;  // keep each block's input alone and compute it again
   bool lm_head = false;
   bool keep_attention = false;  // inference: q and k are read after their block
-  // Training: whose weights or adapters have gradients. The inputs of the others are not kept.
-  bool qkv_trained = true, up_trained = true, down_trained = true;
 };
 
 struct PassActivations {
@@ -66,8 +66,8 @@ struct PassActivations {
   float *mean_embed = nullptr, *rstd_embed = nullptr;
   float *mean_final = nullptr, *rstd_final = nullptr;  // (T)
   Tensor y;                                            // (T, C) f32 the encoder's output
-  Tensor dx;                                           // (T, C) f32 gradient of the residual stream
   Tensor dy;                                           // (T, C) f32 gradient of y
+  Tensor dx;  // (T, C) f32 gradient of the residual stream, where dy lies
   // masked-LM head
   Tensor y_act, lm_h;  // (T, C) Act
   Tensor lm_u, lm_g;   // (T, C) f32 before (training) and after the activation

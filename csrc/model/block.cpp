@@ -71,8 +71,15 @@ Tensor branch_gradient(const PassContext& pass, Site site, RandomSite drop, cons
   return ws.dbranch;
 }
 
+// y = norm(x) with the bits of the forward pass.
+void normalise(const PassContext& pass, const NormWeights& norm, const Tensor& x, const Tensor& y) {
+  layernorm_fwd(x, norm.weight->value, norm.bias->value, static_cast<float>(pass.config.norm_eps),
+                y, nullptr, nullptr);
+}
+
+// a.h2 -> a.u, and a.g where it is wanted.
 void mlp_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
-                 const Workspace& ws) {
+                 const Workspace& ws, bool wants_g) {
   LayerWeights& w = pass.weights.layers[layer];
   const Site up{layer, Projection::up}, gate{layer, Projection::gate};
   const Tensor& lora_up = a.lora[static_cast<int>(Projection::up)];
@@ -83,13 +90,13 @@ void mlp_forward(const PassContext& pass, int64_t layer, const LayerActivations&
                    a.lora[static_cast<int>(Projection::gate)], ws);
     linear_forward(pass, w.up, up, a.h2, a.u.slice_cols(f, f), Epilogue::store, nullptr, lora_up,
                    ws);
-    activation_fwd(activation, a.u, a.g);
-  } else if (activation == Activation::gelu && !has_adapter(pass, up)) {
+    if (wants_g) activation_fwd(activation, a.u, a.g);
+  } else if (wants_g && activation == Activation::gelu && !has_adapter(pass, up)) {
     const Tensor* pre = a.u.data != a.g.data ? &a.u : nullptr;
     linear_forward(pass, w.up, up, a.h2, a.g, Epilogue::gelu, pre, lora_up, ws);
   } else {
     linear_forward(pass, w.up, up, a.h2, a.u, Epilogue::store, nullptr, lora_up, ws);
-    activation_fwd(activation, a.u, a.g);
+    if (wants_g) activation_fwd(activation, a.u, a.g);
   }
 }
 
@@ -99,6 +106,8 @@ void mlp_backward(const PassContext& pass, int64_t layer, const LayerActivations
   LayerWeights& w = pass.weights.layers[layer];
   const Site up{layer, Projection::up}, gate{layer, Projection::gate};
   activation_bwd(pass.config.activation, ws.dg, a.u, ws.du);
+  if (reads_input(pass, w.up, up) || reads_input(pass, w.gate, gate))
+    normalise(pass, w.mlp_norm, a.x_mid, a.h2);
   Tensor du = ws.du;
   if (pass.config.activation == Activation::swiglu) {
     const int64_t f = pass.config.ffn_width;
@@ -142,14 +151,14 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
 
   layernorm_fwd(a.x_mid, w.mlp_norm.weight->value, w.mlp_norm.bias->value, eps, a.h2, a.mean2,
                 a.rstd2);
-  mlp_forward(pass, layer, a, ws);
+  const Site down{layer, Projection::down};
+  mlp_forward(pass, layer, a, ws, !inner_only || has_adapter(pass, down));
   if (inner_only) {
-    adapters_forward(pass, {layer, Projection::down}, a.g, Tensor{}, lora(Projection::down), ws);
+    adapters_forward(pass, down, a.g, Tensor{}, lora(Projection::down), ws);
     return;
   }
   if (x_out.data != a.x_mid.data) copy_cast(a.x_mid, x_out);
-  add_branch(pass, w.down, {layer, Projection::down}, RandomSite::mlp_branch_dropout, a.g, x_out, a,
-             ws);
+  add_branch(pass, w.down, down, RandomSite::mlp_branch_dropout, a.g, x_out, a, ws);
 }
 
 void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& dx,
@@ -159,6 +168,7 @@ void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, 
 
   const Site down{layer, Projection::down}, out{layer, Projection::out};
   Tensor dy = branch_gradient(pass, down, RandomSite::mlp_branch_dropout, dx, ws);
+  if (reads_input(pass, w.down, down)) activation_fwd(pass.config.activation, a.u, a.g);
   linear_backward(pass, w.down, down, a.g, dy, ws.dg, false, lora(Projection::down), ws);
   mlp_backward(pass, layer, a, ws);
   layernorm_bwd(ws.dh, a.x_mid, w.mlp_norm.weight->value, a.mean2, a.rstd2, dx, true,
@@ -170,13 +180,13 @@ void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, 
                 ws.dv, ws.attention);
   rotate(pass, ws.dq, true);
   rotate(pass, ws.dk, true);
+  const Site q{layer, Projection::q}, k{layer, Projection::k}, v{layer, Projection::v};
+  if (reads_input(pass, w.q, q) || reads_input(pass, w.k, k) || reads_input(pass, w.v, v))
+    normalise(pass, w.attn_norm, x_in, a.h1);
   const Tensor dh = stop && !w.attn_norm.weight->grad ? Tensor{} : ws.dh;
-  linear_backward(pass, w.q, {layer, Projection::q}, a.h1, ws.dq, dh, false, lora(Projection::q),
-                  ws);
-  linear_backward(pass, w.k, {layer, Projection::k}, a.h1, ws.dk, dh, true, lora(Projection::k),
-                  ws);
-  linear_backward(pass, w.v, {layer, Projection::v}, a.h1, ws.dv, dh, true, lora(Projection::v),
-                  ws);
+  linear_backward(pass, w.q, q, a.h1, ws.dq, dh, false, lora(Projection::q), ws);
+  linear_backward(pass, w.k, k, a.h1, ws.dk, dh, true, lora(Projection::k), ws);
+  linear_backward(pass, w.v, v, a.h1, ws.dv, dh, true, lora(Projection::v), ws);
   if (dh)
     layernorm_bwd(dh, x_in, w.attn_norm.weight->value, a.mean1, a.rstd1, dx, true,
                   w.attn_norm.weight->grad, w.attn_norm.bias->grad);

@@ -78,8 +78,6 @@ void encoder_backward(const PassContext& pass, const PassActivations& p) {
   if (c.final_norm) {
     layernorm_bwd(p.dy, p.x[c.layers], norm.weight->value, p.mean_final, p.rstd_final, p.dx, false,
                   norm.weight->grad, norm.bias->grad);
-  } else {
-    copy_cast(p.dy, p.dx);
   }
   const bool embedding = embedding_trained(pass.weights);
   for (int64_t i = c.layers - 1; i >= 0; --i) {

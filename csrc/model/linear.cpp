@@ -57,6 +57,15 @@ void adapters_forward(const PassContext& pass, Site site, const Tensor& x, const
   }
 }
 
+bool reads_input(const PassContext& pass, const Linear& linear, Site site) {
+  if (linear.weight && linear.weight->grad) return true;
+  for (const AdapterSegment& s : pass.segments) {
+    const LoraPair* pair = s.adapter->pair(site.layer, site.projection);
+    if (pair && pair->a->grad) return true;
+  }
+  return false;
+}
+
 void linear_backward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,
                      const Tensor& dy, const Tensor& dx, bool accumulate_dx, const Tensor& lora,
                      const Workspace& ws) {
@@ -64,25 +73,31 @@ void linear_backward(const PassContext& pass, Linear& linear, Site site, const T
     matmul_dw(dy, x, f32_tensor(linear.weight->grad, linear.out(), linear.in()),
               linear.bias ? linear.bias->grad : nullptr);
   }
-  if (dx)
-    matmul(dy, packed(linear.backward, *linear.weight, true, pass.act), nullptr, dx,
-           accumulate_dx ? Epilogue::accumulate : Epilogue::store);
+  auto gradient_of_down = [&](const AdapterSegment& s) {
+    return ws.dlora.slice_rows(s.begin, s.end).slice_cols(0, s.adapter->rank);
+  };
   for (const AdapterSegment& s : pass.segments) {
     LoraPair* pair = s.adapter->pair(site.layer, site.projection);
     if (!pair) continue;
     const int64_t rank = s.adapter->rank;
     const Tensor down = lora.slice_rows(s.begin, s.end).slice_cols(0, rank);
     const Tensor dy_rows = dy.slice_rows(s.begin, s.end);
-    const Tensor ddown = make_tensor(ws.dlora.data, s.end - s.begin, rank, pass.act);
+    const Tensor ddown = gradient_of_down(s);
     matmul(dy_rows, pair->b_backward.get(*pair->b, true, s.adapter->scale, pass.act), nullptr,
            ddown);
-    if (pair->a->grad) {
-      const Tensor input = adapter_input(pass, *s.adapter, site, x.slice_rows(s.begin, s.end), ws);
-      matmul_dw(dy_rows, down, f32_tensor(pair->b->grad, linear.out(), rank), nullptr,
-                s.adapter->scale);
-      matmul_dw(ddown, input, f32_tensor(pair->a->grad, rank, linear.in()), nullptr);
-    }
-    if (!dx) continue;
+    if (!pair->a->grad) continue;
+    const Tensor input = adapter_input(pass, *s.adapter, site, x.slice_rows(s.begin, s.end), ws);
+    matmul_dw(dy_rows, down, f32_tensor(pair->b->grad, linear.out(), rank), nullptr,
+              s.adapter->scale);
+    matmul_dw(ddown, input, f32_tensor(pair->a->grad, rank, linear.in()), nullptr);
+  }
+  if (!dx) return;
+  matmul(dy, packed(linear.backward, *linear.weight, true, pass.act), nullptr, dx,
+         accumulate_dx ? Epilogue::accumulate : Epilogue::store);
+  for (const AdapterSegment& s : pass.segments) {
+    LoraPair* pair = s.adapter->pair(site.layer, site.projection);
+    if (!pair) continue;
+    const Tensor ddown = gradient_of_down(s);
     const PackedMatrix& a = pair->a_backward.get(*pair->a, true, 1.0f, pass.act);
     const Tensor dx_rows = dx.slice_rows(s.begin, s.end);
     if (!pass.train || s.adapter->dropout == 0) {

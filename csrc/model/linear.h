@@ -52,8 +52,12 @@ void linear_forward(const PassContext& pass, Linear& linear, Site site, const Te
 void adapters_forward(const PassContext& pass, Site site, const Tensor& x, const Tensor& y,
                       const Tensor& lora, const Workspace& ws);
 
+// Whether linear_backward reads x: for the gradient of the weight or of an adapter. A projection
+// without a weight (no gate) reads none.
+bool reads_input(const PassContext& pass, const Linear& linear, Site site);
+
 // dx = (+= when `accumulate`) dy W, plus the adapters' part; an empty dx is not computed.
-// Gradients of trained weights, biases and adapters +=.
+// Gradients of trained weights, biases and adapters +=. dx may be x, which is read before.
 void linear_backward(const PassContext& pass, Linear& linear, Site site, const Tensor& x,
                      const Tensor& dy, const Tensor& dx, bool accumulate, const Tensor& lora,
                      const Workspace& ws);

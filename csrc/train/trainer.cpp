@@ -145,12 +145,6 @@ PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
     const auto adapter = model_.adapter(config_.adapter);
     shape.lora_rank = adapter->rank;
     shape.lora_dropout = adapter->dropout > 0;
-    auto adapts = [&](Projection p) {
-      return adapter->layers[0][static_cast<int>(p)].a != nullptr;
-    };
-    shape.qkv_trained = adapts(Projection::q) || adapts(Projection::k) || adapts(Projection::v);
-    shape.up_trained = adapts(Projection::up) || adapts(Projection::gate);
-    shape.down_trained = adapts(Projection::down);
   }
   return shape;
 }

@@ -308,6 +308,28 @@ def test_memory_plan_counts_and_recomputation_saves():
     )
 
 
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("mode", ["full", "lora"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_a_layer_keeps_what_is_dear_to_compute_again(dtype, mode, activation):
+    width, heads, ffn, rank, tokens = 32, 4, 64, 4, 2048
+    plans = []
+    for layers in (3, 4):
+        config = {**esm2_config(layers, width, heads, ffn), "activation": activation}
+        model = _engine.Model(config, dtype)
+        model.set_head(HEADS["mse"], 5)
+        model.add_adapter("a", rank, 8.0, 0.0, ["attn.q", "mlp.up", "mlp.down"], 3)
+        trainer = _engine.Trainer(model, config_of(mode=mode, adapter="a", objective="mse"))
+        plans.append(trainer.plan_memory([256] * 8)["activations"])
+    size = 4 if dtype == "float32" else 2
+    before_activation = 2 * ffn if activation == "swiglu" else ffn
+    # Queries, keys, values, attention's output; the residual stream twice; statistics.
+    kept = size * (4 * width + before_activation) + 4 * 2 * width + 4 * (heads + 4)
+    if mode == "lora":
+        kept += size * 7 * rank
+    assert plans[1] - plans[0] == tokens * kept
+
+
 def test_what_cannot_fit_is_refused_with_numbers():
     from moltide.errors import MemoryPlanError
 
