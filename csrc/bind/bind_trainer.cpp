@@ -141,10 +141,10 @@ void load_state(Trainer& trainer, const py::dict& from) {
   trainer.set_step_index(from["step"].cast<int64_t>());
 }
 
-py::dict plan_memory(Trainer& trainer, const std::vector<int64_t>& lengths) {
+py::dict plan_memory(Trainer& trainer, const std::vector<int64_t>& lengths, int64_t micro_batches) {
   int64_t tokens = 0;
   for (int64_t l : lengths) tokens += l;
-  const MemoryPlan plan = trainer.plan(tokens, static_cast<int64_t>(lengths.size()));
+  const MemoryPlan plan = trainer.plan(tokens, static_cast<int64_t>(lengths.size()), micro_batches);
   py::dict out;
   out["weights"] = plan.weights;
   out["packed_weights"] = plan.packed_weights;
@@ -185,6 +185,8 @@ void bind_trainer(pybind11::module_& module) {
            })
       .def("state", &state, "Everything a bit-exact resume needs, as arrays.")
       .def("load_state", &load_state, py::arg("state"))
-      .def("plan_memory", &plan_memory, py::arg("lengths"),
-           "Bytes a step over sequences of these token counts needs.");
+      .def("plan_memory", &plan_memory, py::arg("lengths"), py::arg("micro_batches") = 1,
+           "Bytes that a step of so many micro-batches needs, the largest of which has sequences "
+           "of these token counts. Of a single one, what gradients and activations use in turn "
+           "counts as gradients.");
 }

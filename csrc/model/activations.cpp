@@ -17,19 +17,19 @@ void plan_statistics(const PassShape& s, LayerActivations& a, Cursor& at) {
     for (Tensor& lora : a.lora) lora = at.tensor(s.tokens, s.lora_rank, s.act);
 }
 
-LayerActivations plan_trained_layer(const EncoderConfig& c, const PassShape& s,
-                                    const LayerActivations& shared, Cursor& at) {
+void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
   const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  LayerActivations a = shared;
+  plan_statistics(s, a, at);
   a.q = at.tensor(t, inner, s.act);
   a.k = at.tensor(t, inner, s.act);
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
   a.lse = at.floats(c.heads * t);
-  a.x_mid = at.tensor(t, c.width, DType::f32);
-  a.u = at.tensor(t, up_width(c), s.act);
-  plan_statistics(s, a, at);
-  return a;
+}
+
+void plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
+  a.x_mid = at.tensor(s.tokens, c.width, DType::f32);
+  a.u = at.tensor(s.tokens, up_width(c), s.act);
 }
 
 // The normalised inputs and attention's output follow each other; so do q, k, v and the MLP's.
@@ -69,9 +69,9 @@ Workspace plan_workspace(const EncoderConfig& c, const PassShape& s, Cursor& at)
     w.branch = at.tensor(t, c.width, DType::f32);
   if (s.lora_rank > 0 && s.lora_dropout) w.lora_in = at.tensor(t, widest, s.act);
   if (!s.backward) return w;
-  if (s.act != DType::f32 || c.hidden_dropout > 0 || c.residual_scale != 1.0)
-    w.dbranch = at.tensor(t, c.width, s.act);
+  // A branch's gradient is read for the last time before that of its input is written.
   w.dh = at.tensor(t, c.width, DType::f32);
+  w.dbranch = make_tensor(w.dh.data, t, c.width, s.act);
   if (s.lora_rank > 0) {
     w.dlora = at.tensor(t, s.lora_rank, s.act);
     if (s.lora_dropout) w.dlora_in = at.tensor(t, widest, DType::f32);
@@ -99,61 +99,87 @@ LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor&
   return a;
 }
 
+// What comes after the blocks: the encoder's output and the masked-LM head.
+void plan_outputs(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActivations& p) {
+  const int64_t t = s.tokens;
+  p.mean_final = at.floats(t);
+  p.rstd_final = at.floats(t);
+  p.y = at.tensor(t, c.width, DType::f32);
+  if (!s.lm_head) return;
+  p.lm_g = at.tensor(t, c.width, DType::f32);
+  if (s.int8) {
+    p.y8 = at.int8_rows(t, c.width);
+  } else {
+    p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
+    if (s.train) p.lm_u = at.tensor(t, c.width, DType::f32);
+    p.lm_h = at.tensor(t, c.width, s.act);
+  }
+  p.mean_lm = at.floats(t);
+  p.rstd_lm = at.floats(t);
+  p.logits = at.tensor(t, c.vocab, DType::f32);
+  if (s.train) p.dlogits = s.act == DType::f32 ? p.logits : at.tensor(t, c.vocab, s.act);
+}
+
 }  // namespace
 
 void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActivations& p) {
   const int64_t t = s.tokens;
   auto x = std::move(p.x);
   auto layers = std::move(p.layers);
+  auto ends = std::move(p.half_ends);
   x.clear();
   layers.clear();
+  ends.clear();
   p = {};
   p.shape = s;
   p.token_scale = c.token_dropout ? at.floats(t) : nullptr;
-  const bool keep = s.train && s.backward;
-  x.push_back(at.tensor(t, c.width, DType::f32));
-  for (int64_t i = 0; i < c.layers; ++i)
-    x.push_back(keep ? at.tensor(t, c.width, DType::f32) : x[0]);
-  p.mean_final = at.floats(t);
-  p.rstd_final = at.floats(t);
-  p.ws = plan_workspace(c, s, at);
+  auto stream = [&] { return at.tensor(t, c.width, DType::f32); };
   auto plan_embedding = [&] {
     if (!c.embed_norm) return;
-    p.x_embed = at.tensor(t, c.width, DType::f32);
+    p.x_embed = stream();
     p.mean_embed = at.floats(t);
     p.rstd_embed = at.floats(t);
   };
-  if (keep) {
+  if (s.train && s.backward) {
     plan_embedding();
-    const int64_t kept = s.recompute ? 1 : c.layers;
-    const LayerActivations shared = plan_shared(c, s, at, p.ws);
-    for (int64_t i = 0; i < kept; ++i) layers.push_back(plan_trained_layer(c, s, shared, at));
+    p.dx = p.dy = stream();
+    // No block computes while the heads do: they use the blocks' scratch.
+    const int64_t mark = at.mark();
+    plan_outputs(c, s, at, p);
+    const int64_t outputs = at.mark();
+    at.release(mark);
+    p.ws = plan_workspace(c, s, at);
+    LayerActivations layer = plan_shared(c, s, at, p.ws);
+    at.release(std::max(outputs, at.mark()));
+    if (s.recompute) {
+      plan_attention(c, s, layer, at);
+      plan_mlp(c, s, layer, at);
+      layers.push_back(layer);
+    }
+    for (int64_t i = 0; i < c.layers; ++i) {
+      x.push_back(stream());
+      if (!s.recompute) plan_attention(c, s, layer, at);
+      ends.push_back(at.mark());
+      if (!s.recompute) {
+        plan_mlp(c, s, layer, at);
+        layers.push_back(layer);
+      }
+      ends.push_back(at.mark());
+    }
+    x.push_back(stream());
   } else {
+    x.assign(static_cast<size_t>(c.layers) + 1, stream());
+    p.ws = plan_workspace(c, s, at);
     layers.push_back(plan_passing_layer(c, s, x[0], at));
     // Before the first block, as everything below after the last: in the memory of the blocks.
     const int64_t mark = at.mark();
     plan_embedding();
     at.release(mark);
-  }
-  p.y = at.tensor(t, c.width, DType::f32);
-  if (s.train) p.dy = at.tensor(t, c.width, DType::f32);
-  if (s.backward) p.dx = p.dy;
-  if (s.lm_head) {
-    p.lm_g = at.tensor(t, c.width, DType::f32);
-    if (s.int8) {
-      p.y8 = at.int8_rows(t, c.width);
-    } else {
-      p.y_act = s.act == DType::f32 ? p.y : at.tensor(t, c.width, s.act);
-      if (s.train) p.lm_u = at.tensor(t, c.width, DType::f32);
-      p.lm_h = at.tensor(t, c.width, s.act);
-    }
-    p.mean_lm = at.floats(t);
-    p.rstd_lm = at.floats(t);
-    p.logits = at.tensor(t, c.vocab, DType::f32);
-    if (s.train) p.dlogits = s.act == DType::f32 ? p.logits : at.tensor(t, c.vocab, s.act);
+    plan_outputs(c, s, at, p);
   }
   p.x = std::move(x);
   p.layers = std::move(layers);
+  p.half_ends = std::move(ends);
 }
 
 }  // namespace moltide

@@ -32,9 +32,9 @@ struct LayerActivations {
 struct Workspace {
   Tensor branch;            // (T, C)   f32  a branch before dropout or scaling, where they are used
   Tensor lora_in;           // (T, max(C, F, H*D)) Act  an adapter's input after dropout
-  Tensor dbranch;           // (T, C)   Act  gradient of a branch
   Tensor dg, du;            // (T, F) Act, where g lies; (T, F or 2F) Act
   Tensor dh;                // (T, C)   f32  gradient of a normalised input
+  Tensor dbranch;           // (T, C)   Act  gradient of a branch, where dh lies
   Tensor dctx, dq, dk, dv;  // (T, H*D) Act
   Tensor dlora;             // (T, rank) Act
   Tensor dlora_in;          // (T, max) f32
@@ -60,6 +60,9 @@ struct PassActivations {
   PassShape shape;
   std::vector<Tensor> x;  // residual stream (T, C) f32: input of each block and the end
   std::vector<LayerActivations> layers;  // one a layer, or a single one that all share
+  // Training: bytes from the base within which lies all that the backward reads and writes from
+  // attention (2 i) or the MLP (2 i + 1) of block i on, down to the first block.
+  std::vector<int64_t> half_ends;
   Workspace ws;
   float* token_scale = nullptr;  // (T)
   Tensor x_embed;                // (T, C) f32 before the embedding norm

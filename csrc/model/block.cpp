@@ -58,8 +58,7 @@ Tensor branch_gradient(const PassContext& pass, Site site, RandomSite drop, cons
     copy_cast(dx, ws.dbranch);
     return ws.dbranch;
   }
-  // dh is free here: it is written only after the projection's backward.
-  const Tensor& full = ws.dh;
+  const Tensor& full = ws.branch;
   if (scaled) {
     std::memset(full.data, 0, static_cast<size_t>(full.rows * full.cols) * sizeof(float));
     residual_add(full, dx, static_cast<float>(pass.config.residual_scale));
@@ -162,11 +161,13 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
 }
 
 void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& dx,
-                    const LayerActivations& a, const Workspace& ws, bool stop) {
+                    const LayerActivations& a, const Workspace& ws, bool stop,
+                    const HalfSink& before) {
   LayerWeights& w = pass.weights.layers[layer];
   auto lora = [&](Projection p) { return a.lora[static_cast<int>(p)]; };
 
   const Site down{layer, Projection::down}, out{layer, Projection::out};
+  if (before) before(2 * layer + 1);
   Tensor dy = branch_gradient(pass, down, RandomSite::mlp_branch_dropout, dx, ws);
   if (reads_input(pass, w.down, down)) activation_fwd(pass.config.activation, a.u, a.g);
   linear_backward(pass, w.down, down, a.g, dy, ws.dg, false, lora(Projection::down), ws);
@@ -174,6 +175,7 @@ void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, 
   layernorm_bwd(ws.dh, a.x_mid, w.mlp_norm.weight->value, a.mean2, a.rstd2, dx, true,
                 w.mlp_norm.weight->grad, w.mlp_norm.bias->grad);
 
+  if (before) before(2 * layer);
   dy = branch_gradient(pass, out, RandomSite::attention_branch_dropout, dx, ws);
   linear_backward(pass, w.out, out, a.ctx, dy, ws.dctx, false, lora(Projection::out), ws);
   attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq, ws.dk,

@@ -1,5 +1,7 @@
 // One transformer block, pre-norm, forward and backward.
 #pragma once
+#include <functional>
+
 #include "model/linear.h"
 
 namespace moltide {
@@ -14,9 +16,13 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
 void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
                        bool coarse);
 
+// Called before the backward of the MLP (2 layer + 1) and of attention (2 layer).
+using HalfSink = std::function<void(int64_t)>;
+
 // dx: gradient of the block's output in, of its input out. Weight gradients +=. With `stop` the
 // gradient of the input is not wanted (nothing before this block is trained): dx is left undefined.
 void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& dx,
-                    const LayerActivations& a, const Workspace& ws, bool stop);
+                    const LayerActivations& a, const Workspace& ws, bool stop,
+                    const HalfSink& before = {});
 
 }  // namespace moltide

@@ -72,7 +72,7 @@ void encoder_forward(const PassContext& pass, const PassActivations& p, const En
   }
 }
 
-void encoder_backward(const PassContext& pass, const PassActivations& p) {
+void encoder_backward(const PassContext& pass, const PassActivations& p, const HalfSink& before) {
   const EncoderConfig& c = pass.config;
   const NormWeights& norm = pass.weights.final_norm;
   if (c.final_norm) {
@@ -85,7 +85,7 @@ void encoder_backward(const PassContext& pass, const PassActivations& p) {
     // What the last block of the forward pass left is still there.
     if (p.shape.recompute && i + 1 < c.layers)
       block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
-    block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding);
+    block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding, before);
   }
   if (embedding) embed_backward(pass, p);
 }

@@ -20,8 +20,9 @@ struct EncoderSinks {
 void encoder_forward(const PassContext& pass, const PassActivations& p,
                      const EncoderSinks& sinks = {});
 
-// p.dy is the gradient of p.y; parameter gradients +=.
-void encoder_backward(const PassContext& pass, const PassActivations& p);
+// p.dy is the gradient of p.y; parameter gradients +=. `before` hears of each half of a block.
+void encoder_backward(const PassContext& pass, const PassActivations& p,
+                      const HalfSink& before = {});
 
 // Masked-LM head: p.logits (T, V) f32 from p.y; backward: p.dlogits -> p.dy =.
 void lm_head_forward(const PassContext& pass, const PassActivations& p);

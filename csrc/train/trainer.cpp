@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 
 #include "adamw/adamw.h"
 #include "core/philox.h"
@@ -61,26 +62,58 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
                 "mode lora: there is no adapter '", config_.adapter, "'");
   config_.masking.mask_token = model_.config().mask_token;
   choose_parameters();
-  int64_t total = 0;
-  for (Param* p : trained_) {
+  for (const Param* p : trained_)
     MOLTIDE_CHECK(!p->grad, "parameter '", p->name, "' is trained by another trainer already");
-    offset_.push_back(total);
-    total += (p->size() + 15) / 16 * 16;
-  }
+  place_parameters();
   MemoryPlan needed;
-  needed.gradients = 4 * total;
-  needed.optimizer = 8 * total;
-  require_memory(needed, 0, concat("training ", total, " parameters"),
+  needed.gradients = 4 * total_;
+  needed.optimizer = 8 * total_;
+  require_memory(needed, 0, concat("training ", total_, " parameters"),
                  "train an adapter or the head alone, or a smaller model");
   model_.unpack(trained_);
-  gradients_.assign(static_cast<size_t>(total), 0.0f);
-  moments_first_.assign(static_cast<size_t>(total), 0.0f);
-  moments_second_.assign(static_cast<size_t>(total), 0.0f);
-  for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->grad = gradients_.data() + offset_[i];
+  moments_first_.assign(static_cast<size_t>(total_), 0.0f);
+  moments_second_.assign(static_cast<size_t>(total_), 0.0f);
+  grow(4 * total_);
+  // Touched: from now on the system counts them as held, as require_memory takes them to be.
+  zero_gradients(0, total_);
 }
 
 Trainer::~Trainer() {
   for (Param* p : trained_) p->grad = nullptr;
+}
+
+void Trainer::place_parameters() {
+  const int64_t layers = model_.config().layers;
+  std::map<const Param*, int64_t> half_of;
+  for (int64_t i = 0; i < layers; ++i) {
+    LayerWeights& l = model_.weights().layers[i];
+    half_of[l.attn_norm.weight] = half_of[l.attn_norm.bias] = 2 * i;
+    half_of[l.mlp_norm.weight] = half_of[l.mlp_norm.bias] = 2 * i + 1;
+    for (int j = 0; j < kProjections; ++j) {
+      const auto p = static_cast<Projection>(j);
+      const int64_t half = p <= Projection::out ? 2 * i : 2 * i + 1;
+      half_of[projection(l, p).weight] = half_of[projection(l, p).bias] = half;
+      if (config_.mode != TrainMode::lora) continue;
+      const LoraPair* pair = model_.adapter(config_.adapter)->pair(i, p);
+      if (pair) half_of[pair->a] = half_of[pair->b] = half;
+    }
+  }
+  offset_.resize(trained_.size());
+  for (int64_t half = 0; half <= 2 * layers; ++half) {
+    half_begin_.push_back(total_);
+    for (size_t i = 0; i < trained_.size(); ++i) {
+      const auto found = half_of.find(trained_[i]);
+      if ((found == half_of.end() ? 2 * layers : found->second) != half) continue;
+      offset_[i] = total_;
+      total_ += (trained_[i]->size() + 15) / 16 * 16;
+    }
+  }
+}
+
+void Trainer::grow(int64_t bytes) {
+  arena_.reserve(bytes);
+  gradients_ = reinterpret_cast<float*>(arena_.base() + arena_.capacity()) - total_;
+  for (size_t i = 0; i < trained_.size(); ++i) trained_[i]->grad = gradients_ + offset_[i];
 }
 
 void Trainer::choose_parameters() {
@@ -149,31 +182,40 @@ PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
   return shape;
 }
 
-MemoryPlan Trainer::plan(int64_t tokens, int64_t batch) {
-  Cursor cursor;
-  PassActivations laid_out;
-  plan_pass(model_.config(), pass_shape(tokens, batch), cursor, laid_out);
-  if (model_.head())
-    plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
+MemoryPlan Trainer::plan(int64_t tokens, int64_t batch, int64_t micro_batches) {
+  PassActivations pass;
+  HeadActivations head;
   MemoryPlan plan;
   for (Param* p : model_.params()) plan.weights += p->source ? 0 : p->size() * 4;
   plan.packed_weights = model_.packed_bytes_total(config_.mode != TrainMode::head);
-  plan.gradients = static_cast<int64_t>(gradients_.size()) * 4;
+  plan.gradients = 4 * total_;
   plan.optimizer = 2 * plan.gradients;
-  plan.activations = cursor.peak();
+  plan.activations = arena_bytes(tokens, batch, micro_batches == 1, pass, head) - plan.gradients;
   return plan;
 }
 
-int64_t Trainer::lay_out(const PackedBatch& batch, char* base) {
+int64_t Trainer::lay_out(int64_t tokens, int64_t batch, char* base, PassActivations& pass,
+                         HeadActivations& head) const {
   Cursor cursor(base);
-  plan_pass(model_.config(), pass_shape(batch.count(), batch.batch()), cursor, pass_);
+  plan_pass(model_.config(), pass_shape(tokens, batch), cursor, pass);
   if (config_.objective != Objective::mlm)
-    head_pass_ = plan_head(model_.head()->config, model_.config().width, batch.count(),
-                           batch.batch(), true, cursor);
+    head = plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
   return cursor.peak();
 }
 
-double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale) {
+int64_t Trainer::arena_bytes(int64_t tokens, int64_t batch, bool single, PassActivations& pass,
+                             HeadActivations& head) const {
+  const int64_t activations = lay_out(tokens, batch, nullptr, pass, head);
+  // A later micro-batch would write its activations over the gradients of the first.
+  if (!single) return activations + 4 * total_;
+  // While the backward passes a half: activations up to there, gradients from there on.
+  int64_t bytes = activations + 4 * (total_ - half_begin_.back());
+  for (size_t i = 0; i < pass.half_ends.size(); ++i)
+    bytes = std::max(bytes, pass.half_ends[i] + 4 * (total_ - half_begin_[i]));
+  return bytes;
+}
+
+double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale, bool single) {
   const bool mlm = config_.objective == Objective::mlm;
   AdapterSegment segment{0, micro.batch.count(), nullptr};
   if (config_.mode == TrainMode::lora) segment.adapter = model_.adapter(config_.adapter);
@@ -181,7 +223,7 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale) 
   pass.train = true;
   pass.seed = config_.seed;
   pass.draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep + index);
-  lay_out(micro.batch, arena_.base());
+  lay_out(micro.batch.count(), micro.batch.batch(), arena_.base(), pass_, head_pass_);
 
   encoder_forward(pass, pass_);
   if (mlm) {
@@ -197,7 +239,9 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale) 
   } else {
     head_backward(pass, *model_.head(), head_pass_, backward ? pass_.dy : Tensor{});
   }
-  if (backward) encoder_backward(pass, pass_);
+  HalfSink before;
+  if (single) before = [this](int64_t i) { zero_gradients(half_begin_[i], half_begin_[i + 1]); };
+  if (backward) encoder_backward(pass, pass_, before);
   return loss;
 }
 
@@ -215,6 +259,7 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
   if (micro_.size() < ends.size()) micro_.resize(ends.size());
 
   // Weights first: the gradient's scale is that of all micro-batches together.
+  const bool single = ends.size() == 1;
   double weight = 0;
   int64_t bytes = 0;
   *tokens = 0;
@@ -231,33 +276,35 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
       prepare_labels(config_.objective, micro);
     }
     weight += objective_weight(config_.objective, data_, micro);
-    bytes = std::max(bytes, lay_out(micro.batch, nullptr));
+    bytes = std::max(
+        bytes, arena_bytes(micro.batch.count(), micro.batch.batch(), single, pass_, head_pass_));
   }
   if (bytes > arena_.capacity()) {
     MemoryPlan needed;
-    needed.activations = bytes;
+    needed.gradients = 4 * total_;
+    needed.activations = bytes - needed.gradients;
     require_memory(needed, arena_.capacity(), "a training step",
                    "lower max_tokens, turn recompute on, or train on shorter sequences");
-    arena_.reserve(bytes);
+    grow(bytes);
   }
+  // Those of layers wait for their turn where activations still lie in their place.
+  zero_gradients(single ? half_begin_.back() : 0, total_);
   const double scale = weight > 0 ? 1.0 / weight : 0.0;
   double loss = 0;
   for (size_t i = 0; i < ends.size(); ++i)
-    loss += run_micro_batch(micro_[i], static_cast<int64_t>(i), scale);
+    loss += run_micro_batch(micro_[i], static_cast<int64_t>(i), scale, single);
   return loss * scale;
 }
 
-void Trainer::zero_gradients() {
-  std::memset(gradients_.data(), 0, gradients_.size() * sizeof(float));
+void Trainer::zero_gradients(int64_t begin, int64_t end) {
+  std::memset(gradients_ + begin, 0, static_cast<size_t>(end - begin) * sizeof(float));
 }
 
 StepResult Trainer::step(const std::vector<int64_t>& rows) {
   std::lock_guard<ForkMutex> lock(model_.mutex());
-  zero_gradients();
   StepResult result;
   result.loss = accumulate(rows, &result.tokens);
-  result.grad_norm =
-      std::sqrt(sum_squares(gradients_.data(), static_cast<int64_t>(gradients_.size())));
+  result.grad_norm = std::sqrt(sum_squares(gradients_, total_));
   result.lr = config_.lr * schedule_ratio(config_.schedule, step_);
   MOLTIDE_CHECK(std::isfinite(result.loss) && std::isfinite(result.grad_norm), "step ", step_,
                 ": loss ", result.loss, " and gradient norm ", result.grad_norm,
@@ -286,7 +333,6 @@ StepResult Trainer::step(const std::vector<int64_t>& rows) {
 double Trainer::gradients(const std::vector<int64_t>& rows,
                           const std::function<void(const Param&)>& each) {
   std::lock_guard<ForkMutex> lock(model_.mutex());
-  zero_gradients();
   int64_t tokens = 0;
   const double loss = accumulate(rows, &tokens);
   for (const Param* p : trained_) each(*p);

@@ -56,25 +56,38 @@ class Trainer {
   float* first_moment(size_t i) { return moments_first_.data() + offset_[i]; }
   float* second_moment(size_t i) { return moments_second_.data() + offset_[i]; }
 
-  MemoryPlan plan(int64_t tokens, int64_t batch);
+  // Of a step of so many micro-batches, the largest of which has this shape. Bytes that gradients
+  // and activations use in turn count as gradients.
+  MemoryPlan plan(int64_t tokens, int64_t batch, int64_t micro_batches);
 
  private:
   void choose_parameters();
+  void place_parameters();
   PassShape pass_shape(int64_t tokens, int64_t batch) const;
-  int64_t lay_out(const PackedBatch& batch, char* base);
+  int64_t lay_out(int64_t tokens, int64_t batch, char* base, PassActivations& pass,
+                  HeadActivations& head) const;
+  int64_t arena_bytes(int64_t tokens, int64_t batch, bool single, PassActivations& pass,
+                      HeadActivations& head) const;
+  void grow(int64_t bytes);
   double accumulate(const std::vector<int64_t>& rows, int64_t* tokens);
-  double run_micro_batch(MicroBatch& micro, int64_t index, double scale);
-  void zero_gradients();
+  double run_micro_batch(MicroBatch& micro, int64_t index, double scale, bool single);
+  void zero_gradients(int64_t begin, int64_t end);
 
   Model& model_;
   TrainConfig config_;
   Dataset data_;
   std::vector<Param*> trained_;
-  std::vector<int64_t> offset_;  // of each trained parameter in the flat buffers
-  std::vector<float> gradients_, moments_first_, moments_second_;
+  // The flat buffers: attention (half 2 l) and MLP (2 l + 1) of each layer, then what is in none.
+  std::vector<int64_t> offset_;      // of each trained parameter
+  std::vector<int64_t> half_begin_;  // of each half, and of the rest
+  int64_t total_ = 0;
+  std::vector<float> moments_first_, moments_second_;
   std::vector<MicroBatch> micro_;
   std::vector<int64_t> micro_ends_;
+  // Activations from its begin, gradients up to its end. In a step of a single micro-batch these
+  // take the place of activations whose backward is over.
   Arena arena_;
+  float* gradients_ = nullptr;
   PassActivations pass_;
   HeadActivations head_pass_;
   int64_t step_ = 0;

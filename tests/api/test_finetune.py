@@ -331,6 +331,28 @@ def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.Monke
     assert "recomputed" in said[0]
 
 
+@pytest.mark.parametrize(("batch_size", "max_tokens"), [(16, 2048), (16, 40), (1000, 10**6)])
+def test_the_planned_step_is_the_largest_that_can_come(batch_size: int, max_tokens: int) -> None:
+    from tiny_runs import tiny_encoder
+
+    from moltide.assay_model import ModelSpec, Rows, memory
+    from moltide.assay_model.preparation import prepare
+
+    spec = ModelSpec("regression", "sequence", ("y",))
+    settings = TrainSettings(
+        adapter="full", batch_size=batch_size, max_tokens=max_tokens, recompute=False
+    )
+    ready = prepare(tiny_encoder(), Rows(SEQUENCES, VALUES[:, None]), spec, settings)
+    planned = memory.step_memory(ready)["activations"]
+    longest = np.sort(ready.data.lengths)[::-1][:batch_size]
+    trainer = ready.trainer()
+    if longest.sum() <= max_tokens:
+        assert planned == trainer.plan_memory(longest)["activations"]
+    else:
+        held = longest[: np.searchsorted(np.cumsum(longest), max_tokens, side="right")]
+        assert planned == trainer.plan_memory(held, micro_batches=2)["activations"]
+
+
 def test_bad_tables_and_options(start: Start, tmp_path: Path) -> None:
     rows = list(zip(SEQUENCES, VALUES, strict=True))
     with pytest.raises(DataError, match=r"assay\.csv"):

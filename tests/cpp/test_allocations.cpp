@@ -125,9 +125,11 @@ TEST_P(Allocations, StepMakesNone) {
       config.masking.residues = {4, 11, 18};
       Trainer trainer(model, config);
       trainer.set_dataset(tiny_dataset({5, 17, 8, 33}, objective, head.outputs));
-      const std::vector<int64_t> rows{0, 1, 2, 3};
-      EXPECT_EQ(allocations_of([&] { trainer.step(rows); }), 0)
-          << "mode " << static_cast<int>(mode) << ", " << objective_name(objective);
+      // One micro-batch, then three.
+      for (const std::vector<int64_t>& rows : {std::vector<int64_t>{0, 3}, {0, 1, 2, 3}})
+        EXPECT_EQ(allocations_of([&] { trainer.step(rows); }), 0)
+            << "mode " << static_cast<int>(mode) << ", " << objective_name(objective) << ", "
+            << rows.size() << " rows";
     }
 }
 

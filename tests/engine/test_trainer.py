@@ -2,65 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from tiny_training import HEADS, LENGTHS, config_of, make_model, targets_of, tokens_of
 
 from moltide import _engine
-from moltide.random_init import esm2_config, random_encoder, randomise
 
 RNG = np.random.default_rng(11)
-LENGTHS = (7, 1, 12, 3, 30)
-
-
-def tokens_of(lengths=LENGTHS, seed=0):
-    rng = np.random.default_rng(seed)
-    parts = [np.r_[0, rng.integers(4, 24, n), 2] for n in lengths]
-    offsets = np.cumsum([0, *map(len, parts)])
-    return np.concatenate(parts).astype(np.int32), offsets.astype(np.int64)
-
-
-def make_model(dtype="float32", head=None, seed=1, **config):
-    model = _engine.Model({**esm2_config(3, 32, 4, 64), **config}, dtype)
-    randomise(model, seed)
-    rng = np.random.default_rng(seed)
-    for name, shape in model.parameters():
-        if name.endswith(("weight",)) and "norm" not in name:
-            model.set_parameter(name, rng.normal(0, 0.2, shape).astype(np.float32))
-        elif name.endswith("bias"):
-            model.set_parameter(name, rng.normal(0, 0.1, shape).astype(np.float32))
-    if head is not None:
-        model.set_head(head, 5)
-    return model
-
-
-def config_of(**values):
-    return {"lr": 1e-3, "clip_norm": 0.0, "schedule": "constant", "total_steps": 10, **values}
-
-
-HEADS = {
-    "mse": {"pool": "mean", "outputs": 2},
-    "huber": {"pool": "cls", "hidden": 32, "outputs": 2},
-    "bce": {"pool": "mean", "hidden": 16, "outputs": 2},
-    "cross_entropy": {"pool": "mean", "outputs": 3},
-    "ranking": {"pool": "mean", "outputs": 1},
-    "tobit": {"pool": "mean", "outputs": 2, "log_sigma": True},
-}
-
-
-def targets_of(objective, rows):
-    rng = np.random.default_rng(3)
-    outputs = HEADS[objective]["outputs"]
-    if objective == "cross_entropy":
-        return rng.integers(0, outputs, (rows, 1)).astype(np.float32)
-    if objective == "bce":
-        return rng.integers(0, 2, (rows, outputs)).astype(np.float32)
-    values = rng.normal(0, 1, (rows, outputs)).astype(np.float32)
-    if outputs == 2:
-        values[1, 0] = np.nan
-    return values
 
 
 def directional(model, trainer, rows, names, step):
@@ -148,17 +96,23 @@ def test_block_variants_have_right_gradients(activation):
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 @pytest.mark.parametrize("mode", ["full", "lora"])
-def test_recomputation_gives_the_same_bits(isa, dtype, mode):
+@pytest.mark.parametrize("objective", ["mse", "mlm"])
+def test_recomputation_gives_the_same_bits(isa, dtype, mode, objective):
     results = []
     for recompute in (False, True):
         model = make_model(dtype, HEADS["mse"], hidden_dropout=0.1, attention_dropout=0.1)
         model.add_adapter("a", 4, 8.0, 0.2, ["attn.q", "mlp.up", "mlp.down"], 3)
         trainer = _engine.Trainer(
             model,
-            config_of(mode=mode, adapter="a", objective="mse", recompute=recompute, seed=9),
-        )
+            config_of(
+                mode=mode, adapter="a", objective=objective, recompute=recompute, seed=9,
+                mlm_residues=list(range(4, 24)), mlm_probability=0.4,
+            ),
+        )  # fmt: skip
         tokens, offsets = tokens_of()
-        trainer.set_dataset(tokens, offsets, targets_of("mse", len(LENGTHS)))
+        trainer.set_dataset(
+            tokens, offsets, None if objective == "mlm" else targets_of(objective, len(LENGTHS))
+        )
         loss, gradients = trainer.gradients(np.arange(len(LENGTHS)))
         results.append((loss, gradients))
     assert results[0][0] == results[1][0]
@@ -166,7 +120,7 @@ def test_recomputation_gives_the_same_bits(isa, dtype, mode):
         np.testing.assert_array_equal(values, results[1][1][name], err_msg=name)
 
 
-def run_steps(count, threads=1, dtype="float32", interrupt=None, max_tokens=8192):
+def run_steps(count, threads=1, dtype="float32", interrupt=None, mode="lora"):
     _engine.set_num_threads(threads)
 
     def fresh():
@@ -174,7 +128,7 @@ def run_steps(count, threads=1, dtype="float32", interrupt=None, max_tokens=8192
         model.add_adapter("a", 4, 8.0, 0.1, ["attn.q", "attn.v"], 3)
         trainer = _engine.Trainer(
             model,
-            config_of(mode="lora", adapter="a", objective="mse", seed=4, max_tokens=max_tokens),
+            config_of(mode=mode, adapter="a", objective="mse", seed=4),
         )
         tokens, offsets = tokens_of()
         trainer.set_dataset(tokens, offsets, targets_of("mse", len(LENGTHS)))
@@ -190,27 +144,34 @@ def run_steps(count, threads=1, dtype="float32", interrupt=None, max_tokens=8192
     return trainer.state()
 
 
+@pytest.mark.parametrize("mode", ["full", "lora"])
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_resumed_run_is_the_uninterrupted_run(isa, dtype):
-    whole, resumed = run_steps(6, dtype=dtype), run_steps(6, dtype=dtype, interrupt=3)
+def test_resumed_run_is_the_uninterrupted_run(isa, dtype, mode):
+    whole = run_steps(6, dtype=dtype, mode=mode)
+    resumed = run_steps(6, dtype=dtype, mode=mode, interrupt=3)
     assert whole.keys() == resumed.keys()
     for name, values in whole.items():
         np.testing.assert_array_equal(values, resumed[name], err_msg=name)
 
 
+@pytest.mark.parametrize("mode", ["full", "lora"])
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_training_does_not_depend_on_threads(isa, dtype):
-    states = [run_steps(3, threads, dtype) for threads in (1, 2, 3)]
+def test_training_does_not_depend_on_threads(isa, dtype, mode):
+    states = [run_steps(3, threads, dtype, mode=mode) for threads in (1, 2, 3)]
     for other in states[1:]:
         for name, values in states[0].items():
             np.testing.assert_array_equal(values, other[name], err_msg=name)
 
 
-def test_micro_batches_accumulate_the_gradient_of_the_whole(isa):
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
+def test_micro_batches_accumulate_the_gradient_of_the_whole(isa, mode, recompute):
     results = []
     for max_tokens in (10_000, 20):
         model = make_model(head=HEADS["mse"])
-        trainer = _engine.Trainer(model, config_of(objective="mse", max_tokens=max_tokens))
+        model.add_adapter("a", 4, 8.0, 0.0, ["attn.q", "mlp.up", "mlp.down"], 3)
+        settings = {"mode": mode, "adapter": "a", "objective": "mse", "recompute": recompute}
+        trainer = _engine.Trainer(model, config_of(max_tokens=max_tokens, **settings))
         tokens, offsets = tokens_of()
         trainer.set_dataset(
             tokens, offsets, targets_of("mse", 5), weights=np.array([1, 2, 3, 4, 5.0])
@@ -292,55 +253,6 @@ def test_clipping_limits_the_step_by_the_global_norm():
     assert norms[1][1] == pytest.approx(1e-3, rel=1e-4)
 
 
-def test_memory_plan_counts_and_recomputation_saves():
-    model = make_model(head=HEADS["mse"])
-    plans = []
-    for recompute in (False, True):
-        trainer = _engine.Trainer(model, config_of(objective="mse", recompute=recompute))
-        plans.append(trainer.plan_memory([300] * 8))
-        del trainer
-    trained = sum(int(np.prod(s)) for n, s in model.parameters() if not n.startswith("contact"))
-    assert plans[0]["gradients"] >= 4 * (trained - 3000)
-    assert plans[0]["optimizer"] == 2 * plans[0]["gradients"]
-    assert plans[1]["activations"] < 0.7 * plans[0]["activations"]
-    assert plans[0]["total"] == sum(
-        plans[0][k] for k in ("weights", "packed_weights", "gradients", "optimizer", "activations")
-    )
-
-
-@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
-@pytest.mark.parametrize("mode", ["full", "lora"])
-@pytest.mark.parametrize("dtype", ["float32", "bf16"])
-def test_a_layer_keeps_what_is_dear_to_compute_again(dtype, mode, activation):
-    width, heads, ffn, rank, tokens = 32, 4, 64, 4, 2048
-    plans = []
-    for layers in (3, 4):
-        config = {**esm2_config(layers, width, heads, ffn), "activation": activation}
-        model = _engine.Model(config, dtype)
-        model.set_head(HEADS["mse"], 5)
-        model.add_adapter("a", rank, 8.0, 0.0, ["attn.q", "mlp.up", "mlp.down"], 3)
-        trainer = _engine.Trainer(model, config_of(mode=mode, adapter="a", objective="mse"))
-        plans.append(trainer.plan_memory([256] * 8)["activations"])
-    size = 4 if dtype == "float32" else 2
-    before_activation = 2 * ffn if activation == "swiglu" else ffn
-    # Queries, keys, values, attention's output; the residual stream twice; statistics.
-    kept = size * (4 * width + before_activation) + 4 * 2 * width + 4 * (heads + 4)
-    if mode == "lora":
-        kept += size * 7 * rank
-    assert plans[1] - plans[0] == tokens * kept
-
-
-def test_what_cannot_fit_is_refused_with_numbers():
-    from moltide.errors import MemoryPlanError
-
-    model = make_model(head={"pool": "mean", "outputs": 1})
-    trainer = _engine.Trainer(model, config_of(objective="mse", max_tokens=10**9))
-    tokens, offsets = tokens_of([1_000_000] * 60)
-    trainer.set_dataset(tokens, offsets, np.zeros((60, 1), dtype=np.float32))
-    with pytest.raises(MemoryPlanError, match=r"needs \d+ MiB.*are free; lower max_tokens"):
-        trainer.step(np.arange(60))
-
-
 BAD = [
     ({"objective": "nonsense"}, "objective = 'nonsense', allowed mse, huber"),
     ({"lr": -1.0}, "lr = -1, allowed 0 .. 10"),
@@ -389,31 +301,3 @@ def test_a_step_that_diverges_leaves_the_weights():
     with pytest.raises(ValueError, match="not finite"):
         trainer.step(np.arange(5))
     np.testing.assert_array_equal(before, model.get_parameter("head.out.weight"))
-
-
-ANONYMOUS = """
-import sys
-import moltide as mt
-from moltide import _engine
-
-def resident():
-    lines = open("/proc/self/status").read().splitlines()
-    return 1024 * next(int(x.split()[1]) for x in lines if x.startswith("RssAnon"))
-
-encoder = mt.load(sys.argv[1], dtype="float32")
-encoder.set_head({"pool": "mean", "outputs": 1})
-loaded = resident()
-trainer = _engine.Trainer(encoder.model, {"mode": "full", "objective": "mse", "lr": 1e-4})
-print(resident() - loaded)
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_training_all_weights_drops_the_copies_that_loading_packed(tmp_path):
-    random_encoder(esm2_config(4, 512, 8, 2048), 0).save(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", ANONYMOUS, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    matrices = 4 * 12 * 4 * 512**2  # bytes
-    # Gradients and two moments; the values take the packed copies' place.
-    assert int(done.stdout) < 3.5 * matrices

@@ -165,10 +165,12 @@ class Trainer:
         """
     def load_state(self, state: dict) -> None: ...
     def plan_memory(
-        self, lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex]
+        self,
+        lengths: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        micro_batches: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> dict:
         """
-        Bytes a step over sequences of these token counts needs.
+        Bytes that a step of so many micro-batches needs, the largest of which has sequences of these token counts. Of a single one, what gradients and activations use in turn counts as gradients.
         """
     def set_dataset(
         self,

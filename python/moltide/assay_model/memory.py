@@ -28,8 +28,10 @@ def step_memory(ready: Preparation) -> dict[str, int]:
     """
     settings = ready.settings
     trainer = ready.trainer()
-    lengths = largest_pass(ready.data.lengths, int(settings.max_tokens), int(settings.batch_size))
-    plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
+    largest = min(int(settings.batch_size), len(ready.data.lengths))
+    lengths = largest_pass(ready.data.lengths, int(settings.max_tokens), largest)
+    micro_batches = 1 if len(lengths) == largest else 2
+    plan = {name: int(n) for name, n in trainer.plan_memory(lengths, micro_batches).items()}
     # Weights, gradients and optimizer state are held by now.
     plan["missing"] = plan["activations"] + plan["packed_weights"]
     return plan
@@ -56,7 +58,7 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
                     f"{bytes_text(plan['total'])} of {bytes_text(plan['available'])} free"
                 )
             return frugal
-        plan = smaller
+        plan = min(plan, smaller, key=lambda one: one["missing"])
     settings = ready.settings
     advice = "a smaller backbone, or shorter sequences"
     if settings.adapter == "full":

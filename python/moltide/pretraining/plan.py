@@ -88,7 +88,8 @@ def step_memory(encoder: Encoder, options: PretrainOptions) -> dict[str, int]:
     longest = options.longest + FRAME
     whole, rest = divmod(tokens, longest)
     lengths = [longest] * whole + ([rest] if rest else [])
-    plan = {name: int(value) for name, value in trainer.plan_memory(lengths).items()}
+    micro_batches = math.ceil(options.batch_tokens / options.max_tokens)
+    plan = {name: int(n) for name, n in trainer.plan_memory(lengths, micro_batches).items()}
     if plan["activations"] + plan["packed_weights"] > plan["available"]:
         raise step_too_large(
             plan,
