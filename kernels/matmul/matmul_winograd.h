@@ -93,13 +93,14 @@ MOLTIDE_INLINE WinogradRow winograd_row(const float* x, int64_t n, float size) {
     return v * v;
   });
   const bool in_range = squares > 1e-30f && squares < 1e30f;
-  const float own = in_range ? std::sqrt(squares / static_cast<float>(n)) : reduce_max(largest);
+  const float own =
+      in_range ? __builtin_sqrtf(squares / static_cast<float>(n)) : reduce_max(largest);
   // Nothing but zeros gives zeros, though a column's own products leave a rounding error.
   if (own == 0) return {1.0f, 0.0f, 0.0f};
-  if (!std::isfinite(own)) return {1.0f, 1.0f, 0.0f};
-  const int wanted = std::ilogb(size) - std::ilogb(own);
+  if (!__builtin_isfinite(own)) return {1.0f, 1.0f, 0.0f};
+  const int wanted = __builtin_ilogbf(size) - __builtin_ilogbf(own);
   const int exponent = wanted < -kMost ? -kMost : wanted > kMost ? kMost : wanted;
-  return {std::ldexp(1.0f, exponent), std::ldexp(1.0f, -exponent), 0.0f};
+  return {__builtin_ldexpf(1.0f, exponent), __builtin_ldexpf(1.0f, -exponent), 0.0f};
 }
 
 // The two values of each pair swapped.
