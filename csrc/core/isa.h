@@ -16,8 +16,8 @@ const std::vector<Isa>& available_isas();
 // What to run of them unless told: the last, but on Intel avx512_bf16 gives way to avx512_vnni. Its
 // products of bf16 take twice as long there as those of float32, which avx512_vnni widens to.
 Isa fastest_isa(const std::vector<Isa>& available, bool intel);
-// Whether additions have units of their own beside the multiply-adds', which twice the instructions
-// then keep busy: AMD's Zen 4. (Zen 5 has them too; whether its loads keep up was not measured.)
+// Whether additions have units of their own, so that they cost nothing beside multiply-adds: AMD's
+// Zen 4. (Zen 5 has such units too; whether its loads keep up was not measured.)
 bool adders_apart();
 // fastest_isa of this machine, or MOLTIDE_ISA from the environment, or what set_isa said last.
 Isa active_isa();

@@ -58,11 +58,10 @@ Functions functions(DType dtype) {
 }
 
 #if defined(__x86_64__)
-// Whether Winograd's inner product is worth its work on rows and columns. How many rows there are
-// has no say: a row's bits may not depend on it.
-bool winograd_pays(const PackedMatrix& w) {
-  return w.dtype == DType::f32 && active_isa() == Isa::avx512_bf16 && adders_apart() && w.k >= 64 &&
-         w.n >= 128 && *packed_sums(w.data, w.n, w.k).size > 0;
+// avx512 stays plain, so that there is a way to compute without Winograd's inner product.
+bool takes_winograd(const PackedMatrix& w) {
+  return active_isa() == Isa::avx512_bf16 && has_packed_sums(w.n, w.k, w.dtype == DType::bf16) &&
+         *packed_sums(w.data, w.n, w.k).size > 0;
 }
 #endif
 
@@ -101,7 +100,7 @@ void matmul(const Tensor& x, const PackedMatrix& w, const float* bias, const Ten
                  y.dtype == DType::bf16,
                  static_cast<uint8_t>(epilogue)};
 #if defined(__x86_64__)
-  if (winograd_pays(w)) {
+  if (takes_winograd(w)) {
     p.sums = packed_sums(w.data, w.n, w.k);
     return avx512::matmul_winograd_run(p);
   }

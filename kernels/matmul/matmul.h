@@ -16,7 +16,8 @@
 //           float32, between processors (matmul_winograd.h)
 // Special   NaN and Inf propagate; Inf may become NaN. Denormals are kept in float32, beside small
 //           values; the bf16 instructions of avx512_bf16 and amx read and write them as zero
-// Error     tests/tolerances.py
+// Error     tests/kernels/test_matmul.py. With Winograd's products that of a value goes by the size
+//           of all of W: a column far smaller than the rest is less exact beside its own size
 #pragma once
 #include "core/tensor.h"
 

@@ -1,5 +1,6 @@
 // Packing, once for all instruction sets: panels of 16 outputs, for float32 [k][16], for bf16
-// [k/2][16][2] with k padded to 32; zeros beyond n and k. Behind those of float32: PackedSums.
+// [k/2][16][2] with k padded to 32; zeros beyond n and k. Behind them PackedSums, where
+// there are any.
 #include <cmath>
 
 #include "core/check.h"
@@ -38,10 +39,14 @@ float size_of(const double* squares, int64_t n, int64_t k) {
 
 }  // namespace
 
+bool has_packed_sums(int64_t n, int64_t k, bool bf16) {
+  return !bf16 && n >= 128 && k >= 64 && adders_apart();
+}
+
 int64_t packed_bytes(int64_t n, int64_t k, DType dtype) {
   MOLTIDE_CHECK(n >= 0 && k >= 0, "packed_bytes: a map of ", k, " to ", n, " values");
   const int64_t panels = panel_bytes_total(n, k, dtype);
-  if (dtype != DType::f32 || panels == 0) return panels;
+  if (!has_packed_sums(n, k, dtype == DType::bf16)) return panels;
   return panels + panels_of(n) * kPanelSumBytes + static_cast<int64_t>(sizeof(double));
 }
 
@@ -64,10 +69,11 @@ void pack_matrix(const float* w, int64_t ld, bool transpose, int64_t n, int64_t 
   MOLTIDE_CHECK(reinterpret_cast<uintptr_t>(out) % 64 == 0,
                 "pack_matrix: out lies at an address that is not a multiple of 64");
   PackParams p{w, ld, transpose, n, k, scale, dtype == DType::bf16, out};
-  if (dtype == DType::f32) p.sums = packed_sums(out, n, k);
+  const bool sums = has_packed_sums(n, k, p.bf16);
+  if (sums) p.sums = packed_sums(out, n, k);
   parallel_for(panels_of(n), 4,
                [&](int64_t begin, int64_t end) { MOLTIDE_CPU_CALL(pack_panels, p, begin, end); });
-  if (dtype == DType::f32) *p.sums.size = size_of(p.sums.squares, n, k);
+  if (sums) *p.sums.size = size_of(p.sums.squares, n, k);
 }
 
 }  // namespace moltide

@@ -43,12 +43,12 @@ MOLTIDE_INLINE vu bf16_bits(vf v) {
 // A panel's PackedSums, in float64: exact products have the same sum on every instruction set.
 class PanelSums {
  public:
-  // k and k + 1 of the j-th vector of outputs.
-  MOLTIDE_INLINE void add(PanelSums& s, int64_t j, vf even, vf odd, double sign) {
+  // k and k + 1 of the j-th vector of outputs; sign 0: a pair that the product takes plainly.
+  __attribute__((always_inline)) void add(int64_t j, vf even, vf odd, double sign) {
     const vd a = __builtin_convertvector(even, vd), b = __builtin_convertvector(odd, vd);
-    s.squares_[j] += a * a;
-    s.squares_[j] += b * b;
-    s.pairs_[j] += a * b * sign;
+    squares_[j] += a * a;
+    squares_[j] += b * b;
+    pairs_[j] += a * b * sign;
   }
   void write(const PackedSums& to, int64_t panel) const {
     double squares = 0;
@@ -88,16 +88,16 @@ void pack_panels(const PackParams& p, int64_t begin, int64_t end) {
 #pragma GCC unroll 16
           for (int s = 0; s < W; ++s)
             if (s < rows) store(out + s * kPanel, row[s]);
+          if (!p.sums.pairs) continue;
 #pragma GCC unroll 8
-          for (int s = 0; s < W; s += 2)
-            PanelSums::add(sums, j / W, row[s], row[s + 1],
-                           k + s >= paired ? 0.0
-                           : s % 4 == 0    ? 1.0
-                                           : -1.0);
+          for (int s = 0; s < W; s += 2) {
+            const double sign = s % 4 == 0 ? 1.0 : -1.0;
+            sums.add(j / W, row[s], row[s + 1], k + s < paired ? sign : 0.0);
+          }
         }
       }
     }
-    if (!p.bf16) sums.write(p.sums, panel);
+    if (p.sums.pairs) sums.write(p.sums, panel);
   }
 }
 

@@ -31,6 +31,10 @@ struct MatmulParams {
   PackedSums sums{};  // for Winograd's inner product alone
 };
 
+// Whether a packed matrix carries them: float32 on processors that use them, from the size on where
+// that is worth the work on rows and columns. How many rows there are has no say: a row's bits may
+// not depend on it. packed_sums says where they are then.
+bool has_packed_sums(int64_t n, int64_t k, bool bf16);
 PackedSums packed_sums(const void* packed, int64_t n, int64_t k);
 
 struct PackParams {
@@ -41,7 +45,7 @@ struct PackParams {
   float scale;
   bool bf16;
   void* out;
-  PackedSums sums{};  // float32 alone
+  PackedSums sums{};  // null: not wanted
 };
 
 struct DwParams {
