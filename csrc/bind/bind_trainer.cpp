@@ -37,7 +37,8 @@ TrainConfig train_config(const py::dict& values) {
   f.read("min_lr_ratio", c.schedule.min_ratio);
   f.read("seed", c.seed);
   f.read("max_tokens", c.max_tokens);
-  f.read("recompute", c.recompute);
+  f.choice("recompute", c.recompute,
+           {{"none", Recompute::none}, {"mlp", Recompute::mlp}, {"blocks", Recompute::blocks}});
   f.read("huber_delta", c.huber_delta);
   f.read("mlm_probability", c.masking.probability);
   f.read("mlm_mask", c.masking.mask);

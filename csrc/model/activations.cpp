@@ -27,9 +27,13 @@ void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations
   a.lse = at.floats(c.heads * t);
 }
 
-void plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
+// The mark before u.
+int64_t plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
   a.x_mid = at.tensor(s.tokens, c.width, DType::f32);
+  const int64_t mark = at.mark();
   a.u = at.tensor(s.tokens, up_width(c), s.act);
+  a.u_again = s.recompute == Recompute::mlp;
+  return mark;
 }
 
 // The normalised inputs and attention's output follow each other; so do q, k, v and the MLP's.
@@ -151,20 +155,25 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     p.ws = plan_workspace(c, s, at);
     LayerActivations layer = plan_shared(c, s, at, p.ws);
     at.release(std::max(outputs, at.mark()));
-    if (s.recompute) {
+    const bool shared = s.recompute == Recompute::blocks;
+    if (shared) {
       plan_attention(c, s, layer, at);
       plan_mlp(c, s, layer, at);
       layers.push_back(layer);
     }
     for (int64_t i = 0; i < c.layers; ++i) {
       x.push_back(stream());
-      if (!s.recompute) plan_attention(c, s, layer, at);
-      ends.push_back(at.mark());
-      if (!s.recompute) {
-        plan_mlp(c, s, layer, at);
-        layers.push_back(layer);
+      if (shared) {
+        ends.insert(ends.end(), 2, at.mark());
+        continue;
       }
+      plan_attention(c, s, layer, at);
       ends.push_back(at.mark());
+      const int64_t before_u = plan_mlp(c, s, layer, at);
+      ends.push_back(at.mark());
+      layers.push_back(layer);
+      // Then u lies where the next block does, not yet computed or no longer needed.
+      if (layer.u_again) at.release(before_u);
     }
     x.push_back(stream());
   } else {

@@ -9,6 +9,13 @@
 
 namespace moltide {
 
+// What the backward computes again, to the same bits, beside norms and activations.
+enum class Recompute : uint8_t {
+  none,
+  mlp,    // u, of one product: of a block's products a ninth more
+  blocks  // all but each block's input
+};
+
 // What one block computes. Act = float32 or bf16, the model's compute type. Training keeps what is
 // dear to compute again (Korthikanti et al. 2022, arXiv:2205.05198): h1, h2 and g, of one norm or
 // activation each, lie in memory that all layers share. Inference keeps nothing: tensors that are
@@ -20,6 +27,7 @@ struct LayerActivations {
   Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP
   Tensor h2;       // (T, C)   Act  MLP's normalised input
   Tensor u;        // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
+  bool u_again = false;  // u is not kept but computed again in the backward
   Tensor g;        // (T, F)   Act  after it
   Tensor lora[7];  // (T, rank) Act of each adapted projection
   // int8 inference: what the projections read of h1 and h2, of ctx, of g
@@ -51,7 +59,7 @@ struct PassShape {
   bool lora_dropout = false;
   bool train = false;      // keep what the backward needs
   bool backward = false;   // blocks take part in the backward (false: only a head is trained)
-  bool recompute = false;  // keep each block's input alone and compute it again
+  Recompute recompute = Recompute::none;
   bool lm_head = false;
   bool keep_attention = false;  // inference: q and k are read after their block
 };

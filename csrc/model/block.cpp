@@ -76,9 +76,9 @@ void normalise(const PassContext& pass, const NormWeights& norm, const Tensor& x
                 y, nullptr, nullptr);
 }
 
-// a.h2 -> a.u, and a.g where it is wanted.
+// a.h2 -> a.u and a.g, as far as they are wanted; the other may be written too.
 void mlp_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
-                 const Workspace& ws, bool wants_g) {
+                 const Workspace& ws, bool wants_u, bool wants_g) {
   LayerWeights& w = pass.weights.layers[layer];
   const Site up{layer, Projection::up}, gate{layer, Projection::gate};
   const Tensor& lora_up = a.lora[static_cast<int>(Projection::up)];
@@ -91,7 +91,7 @@ void mlp_forward(const PassContext& pass, int64_t layer, const LayerActivations&
                    ws);
     if (wants_g) activation_fwd(activation, a.u, a.g);
   } else if (wants_g && activation == Activation::gelu && !has_adapter(pass, up)) {
-    const Tensor* pre = a.u.data != a.g.data ? &a.u : nullptr;
+    const Tensor* pre = wants_u ? &a.u : nullptr;
     linear_forward(pass, w.up, up, a.h2, a.g, Epilogue::gelu, pre, lora_up, ws);
   } else {
     linear_forward(pass, w.up, up, a.h2, a.u, Epilogue::store, nullptr, lora_up, ws);
@@ -105,7 +105,7 @@ void mlp_backward(const PassContext& pass, int64_t layer, const LayerActivations
   LayerWeights& w = pass.weights.layers[layer];
   const Site up{layer, Projection::up}, gate{layer, Projection::gate};
   activation_bwd(pass.config.activation, ws.dg, a.u, ws.du);
-  if (reads_input(pass, w.up, up) || reads_input(pass, w.gate, gate))
+  if (!a.u_again && (reads_input(pass, w.up, up) || reads_input(pass, w.gate, gate)))
     normalise(pass, w.mlp_norm, a.x_mid, a.h2);
   Tensor du = ws.du;
   if (pass.config.activation == Activation::swiglu) {
@@ -151,7 +151,8 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
   layernorm_fwd(a.x_mid, w.mlp_norm.weight->value, w.mlp_norm.bias->value, eps, a.h2, a.mean2,
                 a.rstd2);
   const Site down{layer, Projection::down};
-  mlp_forward(pass, layer, a, ws, !inner_only || has_adapter(pass, down));
+  mlp_forward(pass, layer, a, ws, !a.u_again && a.u.data != a.g.data,
+              !inner_only || has_adapter(pass, down));
   if (inner_only) {
     adapters_forward(pass, down, a.g, Tensor{}, lora(Projection::down), ws);
     return;
@@ -169,7 +170,12 @@ void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, 
   const Site down{layer, Projection::down}, out{layer, Projection::out};
   if (before) before(2 * layer + 1);
   Tensor dy = branch_gradient(pass, down, RandomSite::mlp_branch_dropout, dx, ws);
-  if (reads_input(pass, w.down, down)) activation_fwd(pass.config.activation, a.u, a.g);
+  if (a.u_again) {
+    normalise(pass, w.mlp_norm, a.x_mid, a.h2);
+    mlp_forward(pass, layer, a, ws, true, reads_input(pass, w.down, down));
+  } else if (reads_input(pass, w.down, down)) {
+    activation_fwd(pass.config.activation, a.u, a.g);
+  }
   linear_backward(pass, w.down, down, a.g, dy, ws.dg, false, lora(Projection::down), ws);
   mlp_backward(pass, layer, a, ws);
   layernorm_bwd(ws.dh, a.x_mid, w.mlp_norm.weight->value, a.mean2, a.rstd2, dx, true,

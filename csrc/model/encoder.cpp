@@ -83,7 +83,7 @@ void encoder_backward(const PassContext& pass, const PassActivations& p, const H
   for (int64_t i = c.layers - 1; i >= 0; --i) {
     const LayerActivations& a = layer_of(p, i);
     // What the last block of the forward pass left is still there.
-    if (p.shape.recompute && i + 1 < c.layers)
+    if (p.shape.recompute == Recompute::blocks && i + 1 < c.layers)
       block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
     block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding, before);
   }

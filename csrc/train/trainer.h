@@ -25,7 +25,7 @@ struct TrainConfig {
   ScheduleConfig schedule;
   uint64_t seed = 0;
   int64_t max_tokens = 2048;  // packed tokens of a micro-batch; more accumulate gradients
-  bool recompute = false;
+  Recompute recompute = Recompute::none;
   double huber_delta = 1.0;
   MaskingConfig masking;
 };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -322,13 +323,39 @@ def test_recomputation_steps_in_where_memory_is_scarce(monkeypatch: pytest.Monke
 
     spec = ModelSpec("regression", "sequence", ("y",))
     ready = prepare(tiny_encoder(), Rows(SEQUENCES, VALUES[:, None]), spec, TrainSettings())
-    plain = memory.step_memory(memory.settle_memory(ready))
     real = memory.step_memory
-    between = plain["missing"] - 1
-    monkeypatch.setattr(memory, "step_memory", lambda one: {**real(one), "available": between})
-    said: list[str] = []
-    assert memory.settle_memory(ready, said.append).settings.recompute is True
-    assert "recomputed" in said[0]
+    for level, next_level in (("none", "mlp"), ("mlp", "blocks")):
+        between = real(dataclasses.replace(ready, recompute=level))["missing"] - 1
+        scarce = {"available": between}
+        monkeypatch.setattr(memory, "step_memory", lambda one, s=scarce: {**real(one), **s})
+        said: list[str] = []
+        assert memory.settle_memory(ready, said.append).recompute == next_level
+        assert "recomputed" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "settings", "level"),
+    [
+        ("float32", {"adapter": "full"}, "mlp"),
+        ("bf16", {"adapter": "full"}, "none"),
+        ("float32", {"adapter": "full", "max_tokens": 40}, "none"),
+        ("float32", {"adapter": "lora"}, "none"),
+        ("float32", {"adapter": "full", "recompute": False}, "none"),
+        ("bf16", {"adapter": "full", "recompute": True}, "blocks"),
+    ],
+)
+def test_what_is_recomputed_where_memory_abounds(
+    dtype: str, settings: dict[str, Any], level: str
+) -> None:
+    from tiny_runs import tiny_encoder
+
+    from moltide.assay_model import ModelSpec, Rows, memory
+    from moltide.assay_model.preparation import prepare
+
+    spec = ModelSpec("regression", "sequence", ("y",))
+    rows = Rows(SEQUENCES, VALUES[:, None])
+    ready = prepare(tiny_encoder(dtype=dtype), rows, spec, TrainSettings(**settings))
+    assert memory.settle_memory(ready).recompute == level
 
 
 @pytest.mark.parametrize(("batch_size", "max_tokens"), [(16, 2048), (16, 40), (1000, 10**6)])

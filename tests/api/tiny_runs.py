@@ -19,9 +19,9 @@ RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
 PARENT = "MKTAYIAKQRQISFVKSHFSRQ"
 
 
-def tiny_encoder(seed: int = 0) -> Any:
+def tiny_encoder(seed: int = 0, dtype: str = "float32") -> Any:
     """Two layers of width 16, random weights."""
-    return random_encoder(esm2_config(2, 16, 2), seed)
+    return random_encoder(esm2_config(2, 16, 2), seed, dtype)
 
 
 def tiny_backbone(folder: Path) -> Path:

@@ -67,7 +67,7 @@ TEST(Engine, TrainsInEveryModeAndObjective) {
           config.lr = 1e-2;
           config.schedule.kind = Schedule::constant;
           config.max_tokens = 30;
-          config.recompute = variants;
+          config.recompute = variants ? Recompute::blocks : Recompute::none;
           config.masking.residues = {4, 11, 18};
           Trainer trainer(model, config);
           trainer.set_dataset(data_for(objective, 2));

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_training import HEADS, LENGTHS, config_of, make_model, targets_of, tokens_of
+from tiny_training import HEADS, LENGTHS, RECOMPUTE, config_of, make_model, targets_of, tokens_of
 
 from moltide import _engine
 from moltide.random_init import esm2_config, random_encoder
@@ -16,14 +16,16 @@ from moltide.random_init import esm2_config, random_encoder
 def test_memory_plan_counts_and_recomputation_saves():
     model = make_model(head=HEADS["mse"])
     plans = []
-    for recompute in (False, True):
+    for recompute in RECOMPUTE:
         trainer = _engine.Trainer(model, config_of(objective="mse", recompute=recompute))
         plans.append(trainer.plan_memory([300] * 8))
         del trainer
     trained = sum(int(np.prod(s)) for n, s in model.parameters() if not n.startswith("contact"))
     assert plans[0]["gradients"] >= 4 * (trained - 3000)
     assert plans[0]["optimizer"] == 2 * plans[0]["gradients"]
-    assert plans[1]["activations"] < 0.7 * plans[0]["activations"]
+    none, mlp, blocks = (plan["activations"] for plan in plans)
+    assert mlp < 0.85 * none
+    assert blocks < 0.7 * none
     assert plans[0]["total"] == sum(
         plans[0][k] for k in ("weights", "packed_weights", "gradients", "optimizer", "activations")
     )
@@ -55,6 +57,20 @@ def test_a_layer_keeps_what_is_dear_to_compute_again(dtype, mode, activation):
     assert plans[1] - plans[0] == tokens * kept
 
 
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_recomputed_mlps_keep_nothing(dtype, activation):
+    width, heads, ffn, tokens = 32, 4, 64, 2048
+    plans = []
+    for layers in (3, 4):
+        config = {**esm2_config(layers, width, heads, ffn), "activation": activation}
+        model = _engine.Model(config, dtype)
+        model.set_head(HEADS["mse"], 5)
+        trainer = _engine.Trainer(model, config_of(objective="mse", recompute="mlp"))
+        plans.append(trainer.plan_memory([256] * 8, micro_batches=2)["activations"])
+    assert plans[1] - plans[0] == tokens * kept_bytes(dtype, width, heads, 0)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 def test_gradients_take_the_place_of_activations(dtype):
     width, heads, ffn = 64, 4, 256
@@ -81,7 +97,15 @@ def test_gradients_take_the_place_of_activations(dtype):
 
 @pytest.mark.parametrize(
     ("mode", "objective", "recompute"),
-    [("full", "mse", False), ("full", "mlm", False), ("full", "mlm", True), ("lora", "mse", False)],
+    [
+        ("full", "mse", "none"),
+        ("full", "mse", "mlp"),
+        ("full", "mlm", "none"),
+        ("full", "mlm", "mlp"),
+        ("full", "mlm", "blocks"),
+        ("lora", "mse", "none"),
+        ("lora", "mse", "mlp"),
+    ],
 )
 def test_steps_of_changing_size_are_those_of_fresh_trainers(isa, mode, objective, recompute):
     def fresh(state=None):

@@ -8,6 +8,7 @@ from moltide import _engine
 from moltide.random_init import esm2_config, randomise
 
 LENGTHS = (7, 1, 12, 3, 30)
+RECOMPUTE = ("none", "mlp", "blocks")
 
 
 def tokens_of(lengths=LENGTHS, seed=0):

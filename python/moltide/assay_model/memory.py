@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -19,6 +20,15 @@ def largest_pass(lengths: np.ndarray, max_tokens: int, batch_size: int) -> list[
     return [int(n) for n in longest[:fitting]]
 
 
+def largest_step(ready: Preparation) -> tuple[list[int], int]:
+    """Token counts of the largest step's largest micro-batch, and how many of these it has: 1, or 2
+    for any more."""
+    settings = ready.settings
+    sequences = min(int(settings.batch_size), len(ready.data.lengths))
+    lengths = largest_pass(ready.data.lengths, int(settings.max_tokens), sequences)
+    return lengths, 1 if len(lengths) == sequences else 2
+
+
 def step_memory(ready: Preparation) -> dict[str, int]:
     """Bytes by purpose ("weights", "activations", ..., "total", "available", and "missing": what
     the first step will still allocate) of the largest step.
@@ -26,39 +36,43 @@ def step_memory(ready: Preparation) -> dict[str, int]:
     Raises:
         MemoryPlanError: gradients and optimizer state alone do not fit.
     """
-    settings = ready.settings
-    trainer = ready.trainer()
-    largest = min(int(settings.batch_size), len(ready.data.lengths))
-    lengths = largest_pass(ready.data.lengths, int(settings.max_tokens), largest)
-    micro_batches = 1 if len(lengths) == largest else 2
-    plan = {name: int(n) for name, n in trainer.plan_memory(lengths, micro_batches).items()}
+    plan = {name: int(n) for name, n in ready.trainer().plan_memory(*largest_step(ready)).items()}
     # Weights, gradients and optimizer state are held by now.
     plan["missing"] = plan["activations"] + plan["packed_weights"]
     return plan
 
 
+def recompute_levels(ready: Preparation) -> tuple[str, ...]:
+    """What of the backward pass's recomputation may be tried, the fastest first."""
+    asked = ready.settings.recompute
+    if asked is not None:
+        return ("blocks",) if asked else ("none",)
+    # Gradients of a single pass lie where its activations were. In float32 these are nearly twice
+    # as large, and neither fewer tokens nor recomputed blocks need less than "mlp" does.
+    _, micro_batches = largest_step(ready)
+    full = ready.settings.adapter == "full" and ready.encoder.dtype == "float32"
+    return ("mlp", "blocks") if full and micro_batches == 1 else ("none", "mlp", "blocks")
+
+
 def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) -> Preparation:
-    """The preparation with recomputation decided: off if a step fits without it, else on.
+    """The preparation with recomputation decided: the least with which a step fits.
 
     Raises:
         MemoryPlanError: it does not fit either way; what is needed, by part, and what helps.
     """
-    asked = ready.settings.recompute
-    ready = ready.with_recompute(bool(asked))
-    plan = step_memory(ready)
-    if plan["missing"] <= plan["available"]:
-        return ready
-    if asked is None:
-        frugal = ready.with_recompute(True)
-        smaller = step_memory(frugal)
-        if smaller["missing"] <= smaller["available"]:
-            if say is not None:
+    plans = []
+    for level in recompute_levels(ready):
+        settled = dataclasses.replace(ready, recompute=level)
+        plans.append(step_memory(settled))
+        if plans[-1]["missing"] <= plans[-1]["available"]:
+            if len(plans) > 1 and say is not None:
+                what = "blocks are" if level == "blocks" else "a part of each block is"
                 say(
-                    f"blocks are recomputed in the backward pass: without, a step would take "
-                    f"{bytes_text(plan['total'])} of {bytes_text(plan['available'])} free"
+                    f"{what} recomputed in the backward pass: without, a step would take "
+                    f"{bytes_text(plans[0]['total'])} of {bytes_text(plans[0]['available'])} free"
                 )
-            return frugal
-        plan = min(plan, smaller, key=lambda one: one["missing"])
+            return settled
+    plan = min(plans, key=lambda one: one["missing"])
     settings = ready.settings
     advice = "a smaller backbone, or shorter sequences"
     if settings.adapter == "full":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,15 +32,13 @@ class Preparation:
     scaling: TargetScaling
     data: TrainingData
     backbone: dict[str, Any]
+    # What the backward pass computes again beside norms and activations, to the same bits: "none",
+    # "mlp" (what goes into its activation) or "blocks" (all but their inputs).
+    recompute: str = "none"
 
     @property
     def adapter(self) -> str | None:
         return ADAPTER if self.settings.adapter == "lora" else None
-
-    def with_recompute(self, recompute: bool) -> Preparation:
-        """The same with recomputation on or off."""
-        settings = dataclasses.replace(self.settings, recompute=recompute)
-        return dataclasses.replace(self, settings=settings)
 
     def trainer(self, plan: FitPlan | None = None) -> Any:
         """An engine trainer with the data; `plan` sets the learning rate's schedule."""
@@ -61,7 +58,7 @@ class Preparation:
             "total_steps": steps,
             "seed": int(s.seed),
             "max_tokens": int(s.max_tokens),
-            "recompute": bool(s.recompute),
+            "recompute": self.recompute,
             "huber_delta": float(s.huber_delta),
         }
         if s.adapter == "lora":

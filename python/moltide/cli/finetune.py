@@ -190,7 +190,8 @@ def finetune(
         bool | None,
         typer.Option(
             "--recompute/--no-recompute",
-            help="Trade time for memory, same bits; by default if needed.",
+            help="Trade time for memory, same bits; by default if needed. Training all weights in "
+            "float32 trades a little unless told not to.",
             rich_help_panel=TRAIN_PANEL,
         ),
     ] = None,

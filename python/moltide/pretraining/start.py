@@ -107,7 +107,7 @@ def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmu
         "min_lr_ratio": float(options.min_lr_ratio),
         "seed": options.seed,
         "max_tokens": options.max_tokens,
-        "recompute": options.recompute,
+        "recompute": "blocks" if options.recompute else "none",
         "mlm_probability": float(options.mask_rate),
         "mlm_mask": float(options.mask_token),
         "mlm_random": float(options.mask_random),

@@ -55,7 +55,8 @@ class TrainSettings:
         max_minutes: time for training; the number of steps is planned to fit.
         max_tokens: tokens that pass through the engine at once (a longer sequence passes alone);
             memory depends on it.
-        recompute: recompute blocks in the backward pass (same bits, less memory); None: if needed.
+        recompute: recompute blocks in the backward pass (same bits, less memory); None: if needed,
+            and a part of each block where all weights train in float32 in one pass.
         seed: fixes everything random.
     """
 
