@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from beside.configurations import RECOMPUTE
 from beside.rows import Row
-from beside.trainers import MAX_TOKENS
+from beside.trainers import DEFAULT_TOKENS, FEWER_TOKENS
 from beside.verdict import Verdict
 
 EMBED_HEAD = (
@@ -25,17 +24,17 @@ STARTUP_HEAD = (
     "|---|---|---:|---:|",
 )
 LEGEND = f"""Each row is a process of its own; medians of all its passes in all rounds, with the
-slowest and fastest. *moltide, same dtype*: how many times as fast moltide is at the same dtype.
-*Of the limit*: FLOP/s of the products and attention that the task needs (no padding; training
-counts 3 forward passes, LoRA 2) as a share of the best large matrix product above; *of its shapes*:
-of the best products of this model's own shapes. *Of memory*: what reading the weights once a pass
+slowest and fastest. *moltide, same dtype*: how many times as fast moltide is at the same dtype. *Of
+the limit*: FLOP/s of the products and attention that the task needs (no padding; training counts 3
+forward passes, LoRA 2) as a share of the best large matrix product above; *of its shapes*: of the
+best products of this model's own shapes. *Of memory*: what reading the weights once a pass
 (training: twice, and AdamW's state) takes of the measured stream. *Ready*: resident memory with the
 model loaded, before the first result. *Difference*: the largest from moltide's float32 embeddings,
 over their root mean square; *1 - cosine*: of the worst sequence. In training moltide computes
-{MAX_TOKENS["float32"]:,} tokens at once in float32, {MAX_TOKENS["bf16"]:,} in bf16
-(`--max-tokens`), {MAX_TOKENS[RECOMPUTE]:,} where it recomputes blocks in the backward pass, to the
-same bits with less memory. Start-up: a process's start to its end with one embedding of 300
-residues made (moltide: the command, with its file written)."""
+{DEFAULT_TOKENS:,} tokens at once (`--max-tokens`), {FEWER_TOKENS:,} where blocks are recomputed
+(`--recompute`: the same bits with less memory, not held to the bars) and in float32, unless all
+weights are trained by steps of no more than {DEFAULT_TOKENS:,}. Start-up: a process's start to its
+end with one embedding of 300 residues made (moltide: the command, with its file written)."""
 
 
 def limit_lines(limits: dict) -> list[str]:

@@ -18,9 +18,23 @@ from beside.exports import checkpoint_folder
 
 # Batches that the steps go through in turn.
 BATCHES = 4
-# Tokens that moltide computes at once (--max-tokens, by default 2,048). In float32 a few threads
-# lose nothing by fewer; with recomputation memory counts.
-MAX_TOKENS = {"float32": 512, "bf16": 2048, RECOMPUTE: 512}
+# Tokens that moltide computes at once: its default, and fewer, which are lighter and on a few
+# threads as fast.
+DEFAULT_TOKENS = 2048
+FEWER_TOKENS = 512
+
+
+def pass_settings(dtype: str, how: str, mode: str, batch_tokens: int) -> dict[str, int | str]:
+    """Tokens at once, and what the engine recomputes: what `moltide finetune` does by default, but
+    for fewer tokens."""
+    if how == RECOMPUTE:
+        return {"max_tokens": FEWER_TOKENS, "recompute": "blocks"}
+    if dtype == "bf16":
+        return {"max_tokens": DEFAULT_TOKENS, "recompute": "none"}
+    # With all weights trained, a step that passes at once is the lightest.
+    if mode == "full" and batch_tokens <= DEFAULT_TOKENS:
+        return {"max_tokens": DEFAULT_TOKENS, "recompute": "mlp"}
+    return {"max_tokens": FEWER_TOKENS, "recompute": "none"}
 
 
 def load_trainer(
@@ -44,13 +58,12 @@ def _moltide(
     encoder = moltide.load(checkpoint, dtype=dtype)
     encoder.set_head({"pool": "cls", "hidden": encoder.width, "outputs": 1})
     config = {"mode": mode, "adapter": "", "objective": "mse", "lr": 1e-4, "clip_norm": 1.0}
-    config["recompute"] = how == RECOMPUTE
-    config["max_tokens"] = MAX_TOKENS[how or dtype]
     if mode == "lora":
         encoder.add_adapter("a", rank=8, alpha=16, targets=["attn.q", "attn.k", "attn.v"])
         config["adapter"] = "a"
-    trainer = Trainer(encoder.model, config)
     tokens, cu = encoder.tokenizer.encode(sequences)
+    config |= pass_settings(dtype, how, mode, len(tokens) // BATCHES)
+    trainer = Trainer(encoder.model, config)
     trainer.set_dataset(tokens, cu.astype(np.int64), y[:, None])
     batches = itertools.cycle(np.arange(len(sequences)).reshape(-1, BATCH))
     return lambda: trainer.step(next(batches))["loss"]

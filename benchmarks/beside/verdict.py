@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from beside.configurations import SDPA_FILE, Case
+from beside.configurations import RECOMPUTE, SDPA_FILE, Case
 from beside.rows import Row
 
 # Ratio to the best peer of the run, residues/s.
@@ -51,8 +51,14 @@ def judge(rows: list[Row], limits: dict) -> list[Verdict]:
 
 
 def _own(group: list[Row], dtype: str) -> Row | None:
+    """Our row of this dtype in the default setting; what saves memory at the price of speed is not
+    judged, nor does it excuse anything."""
     found = (
-        r for r in group if r.configuration.engine == "moltide" and r.configuration.dtype == dtype
+        r
+        for r in group
+        if r.configuration.engine == "moltide"
+        and r.configuration.dtype == dtype
+        and r.configuration.how != RECOMPUTE
     )
     return next(found, None)
 
@@ -67,11 +73,6 @@ def best_peer(group: list[Row], dtypes: tuple[str, ...]) -> Row | None:
         r for r in group if r.configuration.engine != "moltide" and r.configuration.dtype in dtypes
     )
     return max(peers, key=lambda r: r.rate, default=None)
-
-
-def _setting(row: Row) -> str:
-    how = row.configuration.how
-    return row.configuration.dtype + (f" ({how})" if how else "")
 
 
 def _ratio(case: str, bar: float, own: Row | None, peer: Row | None) -> Verdict:
@@ -134,15 +135,12 @@ def _lightest(group: list[Row], dtype: str) -> Row | None:
 def _training(group: list[Row], limits: dict) -> Iterator[Verdict]:
     case = group[0].case
     plain = ("float32", "bf16")
-    own = [
-        r for r in group if r.configuration.engine == "moltide" and r.configuration.dtype in plain
-    ]
+    own = [row for row in (_own(group, dtype) for dtype in plain) if row is not None]
     peer = best_peer(group, plain)
     bar = TRAIN[case.size]
-    for how in dict.fromkeys(r.configuration.how for r in own):
-        ours = max((r for r in own if r.configuration.how == how), key=lambda r: r.rate)
-        yield _ratio(f"{case.name}, {_setting(ours)}, best peer", bar, ours, peer)
-    # Every row of ours is held to the bar: what saves memory does not excuse what does not.
+    ours = _fastest(group, plain)
+    if ours is not None:
+        yield _ratio(f"{case.name}, {ours.configuration.dtype}, best peer", bar, ours, peer)
     met: list[tuple[bool, float, str]] = []
     for row in own:
         lightest = _lightest(group, row.configuration.dtype)
@@ -151,14 +149,15 @@ def _training(group: list[Row], limits: dict) -> Iterator[Verdict]:
         most = max(lightest.peak_mb)
         share = max(row.peak_mb) / most
         yield Verdict(
-            f"{case.name}, {_setting(row)}, peak memory", f"{TRAIN_PEAK_SHARE:.0%} of the peer's",
-            f"{share:.1%}", f"{lightest.configuration.label}, {most:,.0f} MB",
+            f"{case.name}, {row.configuration.dtype}, peak memory",
+            f"{TRAIN_PEAK_SHARE:.0%} of the peer's", f"{share:.1%}",
+            f"{lightest.configuration.label}, {most:,.0f} MB",
             share < TRAIN_PEAK_SHARE,
         )  # fmt: skip
         if peer is not None:
             ratio = row.rate / peer.rate
             both = ratio >= bar and share < TRAIN_PEAK_SHARE
-            met.append((both, ratio, f"{ratio:.2f}x, {share:.1%}: {_setting(row)}"))
+            met.append((both, ratio, f"{ratio:.2f}x, {share:.1%}: {row.configuration.dtype}"))
     if met:
         # A run has one setting: speed of one and memory of another are not both.
         best = max(met)

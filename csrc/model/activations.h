@@ -27,13 +27,13 @@ struct LayerActivations {
   Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP
   Tensor h2;       // (T, C)   Act  MLP's normalised input
   Tensor u;        // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
-  bool u_again = false;  // u is not kept but computed again in the backward
   Tensor g;        // (T, F)   Act  after it
   Tensor lora[7];  // (T, rank) Act of each adapted projection
   // int8 inference: what the projections read of h1 and h2, of ctx, of g
   Int8Rows h8, ctx8, g8;
   float* lse = nullptr;                                                          // (H, T), training
   float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
+  bool u_again = false;  // u is not kept but computed again in the backward
 };
 
 // Scratch of a block, shared by all layers.
@@ -57,8 +57,8 @@ struct PassShape {
   bool int8 = false;      // 8-bit matrix products; forward alone
   int64_t lora_rank = 0;  // largest rank in use; 0: no adapter
   bool lora_dropout = false;
-  bool train = false;      // keep what the backward needs
-  bool backward = false;   // blocks take part in the backward (false: only a head is trained)
+  bool train = false;     // keep what the backward needs
+  bool backward = false;  // blocks take part in the backward (false: only a head is trained)
   Recompute recompute = Recompute::none;
   bool lm_head = false;
   bool keep_attention = false;  // inference: q and k are read after their block
