@@ -153,10 +153,11 @@ void dw_blocked(const DwParams& p, Tasks&& tasks) {
   DwBlock block;
   block.tile_bytes = Kernel::kHeight * most * Kernel::kTokenBytes;
   block.panel_bytes = kPanel * most * Kernel::kTokenBytes;
+  // One allocation: either may be the larger one, from product to product.
+  const int64_t x_bytes = panels * block.panel_bytes;
   block.x = static_cast<char*>(
-      thread_scratch(Scratch::matmul_a, static_cast<size_t>(panels * block.panel_bytes)));
-  block.dy = static_cast<char*>(
-      thread_scratch(Scratch::matmul_b, static_cast<size_t>(tiles * block.tile_bytes)));
+      thread_scratch(Scratch::matmul_a, static_cast<size_t>(x_bytes + tiles * block.tile_bytes)));
+  block.dy = block.x + x_bytes;
   for (block.token = 0; block.token < p.m; block.token += most) {
     block.tokens = smaller(most, p.m - block.token);
     parallel_for(div_up(block.tokens, kBf16Pad), 1, [&](int64_t begin, int64_t end) {
