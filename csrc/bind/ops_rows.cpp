@@ -190,6 +190,13 @@ Floats copy_cast_op(const Floats& x, const std::string& from, const std::string&
   return copy.numpy();
 }
 
+Floats gather_rows_op(const Floats& x, const Ints& row, const std::string& dtype, int64_t pad) {
+  OpBuffer source(x, parse_dtype(dtype), pad);
+  OpBuffer copy(row.size(), source.tensor().cols, parse_dtype(dtype), pad);
+  gather_rows(source.tensor(), row.data(), copy.tensor());
+  return copy.numpy();
+}
+
 Floats accumulate_op(const Floats& x, const Floats& y, const std::string& from,
                      const std::string& to, int64_t pad) {
   OpBuffer source(x, parse_dtype(from), pad), sum(y, parse_dtype(to), pad);
@@ -280,6 +287,7 @@ void bind_ops_rows(py::module_& ops) {
           dtype, pad);
   ops.def("copy_cast", &copy_cast_op, py::arg("x"), py::arg("source") = "float32",
           py::arg("destination") = "bf16", pad);
+  ops.def("gather_rows", &gather_rows_op, py::arg("x"), py::arg("row"), dtype, pad);
   ops.def("accumulate", &accumulate_op, py::arg("x"), py::arg("y"), py::arg("source") = "float32",
           py::arg("destination") = "float32", pad);
   ops.def("dropout", &dropout_op, py::arg("x"), py::arg("p"), py::arg("seed"), py::arg("stream"),

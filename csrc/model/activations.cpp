@@ -177,6 +177,8 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     }
     x.push_back(stream());
   } else {
+    if (!s.train && c.position != Position::learned)
+      p.kinds = {at.ints(t), at.ints(c.vocab), at.ints(c.vocab)};
     x.assign(static_cast<size_t>(c.layers) + 1, stream());
     p.ws = plan_workspace(c, s, at);
     layers.push_back(plan_passing_layer(c, s, x[0], at));

@@ -64,6 +64,13 @@ struct PassShape {
   bool keep_attention = false;  // inference: q and k are read after their block
 };
 
+// Tokens of a batch by kind (first_block.h); empty where they are not asked for.
+struct TokenKinds {
+  int32_t* of = nullptr;      // (T)
+  int32_t* number = nullptr;  // (V) of the token's kind, -1: not in the batch
+  int32_t* place = nullptr;   // (V) of the first token of a kind
+};
+
 struct PassActivations {
   PassShape shape;
   std::vector<Tensor> x;  // residual stream (T, C) f32: input of each block and the end
@@ -73,6 +80,7 @@ struct PassActivations {
   std::vector<int64_t> half_ends;
   Workspace ws;
   float* token_scale = nullptr;  // (T)
+  TokenKinds kinds;              // inference
   Tensor x_embed;                // (T, C) f32 before the embedding norm
   float *mean_embed = nullptr, *rstd_embed = nullptr;
   float *mean_final = nullptr, *rstd_final = nullptr;  // (T)

@@ -130,19 +130,21 @@ void attention_forward(const PassContext& pass, int64_t layer, const LayerActiva
 }
 
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
-                   const LayerActivations& a, const Workspace& ws, bool inner_only) {
+                   const LayerActivations& a, const Workspace& ws, BlockPart part) {
   LayerWeights& w = pass.weights.layers[layer];
   const float eps = static_cast<float>(pass.config.norm_eps);
   auto lora = [&](Projection p) { return a.lora[static_cast<int>(p)]; };
 
-  layernorm_fwd(x_in, w.attn_norm.weight->value, w.attn_norm.bias->value, eps, a.h1, a.mean1,
-                a.rstd1);
-  linear_forward(pass, w.q, {layer, Projection::q}, a.h1, a.q, Epilogue::store, nullptr,
-                 lora(Projection::q), ws);
-  linear_forward(pass, w.k, {layer, Projection::k}, a.h1, a.k, Epilogue::store, nullptr,
-                 lora(Projection::k), ws);
-  linear_forward(pass, w.v, {layer, Projection::v}, a.h1, a.v, Epilogue::store, nullptr,
-                 lora(Projection::v), ws);
+  const auto project = [&](Linear& linear, Projection p, const Tensor& y) {
+    linear_forward(pass, linear, {layer, p}, a.h1, y, Epilogue::store, nullptr, lora(p), ws);
+  };
+  if (part != BlockPart::after_qkv) {
+    layernorm_fwd(x_in, w.attn_norm.weight->value, w.attn_norm.bias->value, eps, a.h1, a.mean1,
+                  a.rstd1);
+    project(w.q, Projection::q, a.q);
+    project(w.k, Projection::k, a.k);
+    project(w.v, Projection::v, a.v);
+  }
   attention_forward(pass, layer, a, false);
   if (a.x_mid.data != x_in.data) copy_cast(x_in, a.x_mid);
   add_branch(pass, w.out, {layer, Projection::out}, RandomSite::attention_branch_dropout, a.ctx,
@@ -152,8 +154,8 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
                 a.rstd2);
   const Site down{layer, Projection::down};
   mlp_forward(pass, layer, a, ws, !a.u_again && a.u.data != a.g.data,
-              !inner_only || has_adapter(pass, down));
-  if (inner_only) {
+              part != BlockPart::inner || has_adapter(pass, down));
+  if (part == BlockPart::inner) {
     adapters_forward(pass, down, a.g, Tensor{}, lora(Projection::down), ws);
     return;
   }

@@ -6,11 +6,17 @@
 
 namespace moltide {
 
+enum class BlockPart : uint8_t {
+  whole,
+  inner,     // all but the last projection: what a backward needs
+  after_qkv  // a.q, a.k and a.v are there
+};
+
 // x_out = x_in + attention(norm(x_in)) + mlp(...). x_out may be x_in when nothing is kept for a
-// backward (then a.x_mid is x_in too). With `inner_only` the last projection is left out: all a
-// backward needs.
+// backward (then a.x_mid is x_in too).
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
-                   const LayerActivations& a, const Workspace& ws, bool inner_only = false);
+                   const LayerActivations& a, const Workspace& ws,
+                   BlockPart part = BlockPart::whole);
 
 // a.ctx = attention of a.q, a.k, a.v, of which q and k are rotated in place.
 void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,

@@ -3,6 +3,7 @@
 #include "core/philox.h"
 #include "embedding/embedding.h"
 #include "layernorm/layernorm.h"
+#include "model/first_block.h"
 #include "model/int8.h"
 #include "residual/residual.h"
 
@@ -55,11 +56,12 @@ void encoder_forward(const PassContext& pass, const PassActivations& p, const En
   const EncoderConfig& c = pass.config;
   embed(pass, p);
   if (sinks.stream) sinks.stream(0, p.x[0]);
-  for (int64_t i = 0; i < c.layers; ++i) {
+  BlockPart part = project_by_token(pass, p) ? BlockPart::after_qkv : BlockPart::whole;
+  for (int64_t i = 0; i < c.layers; ++i, part = BlockPart::whole) {
     if (pass.int8)
-      block_forward_int8(pass, i, p.x[i], layer_of(p, i), p.ws);
+      block_forward_int8(pass, i, p.x[i], layer_of(p, i), p.ws, part);
     else
-      block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws);
+      block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws, part);
     if (sinks.layer) sinks.layer(i, layer_of(p, i));
     if (sinks.stream) sinks.stream(i + 1, p.x[i + 1]);
   }
@@ -84,7 +86,7 @@ void encoder_backward(const PassContext& pass, const PassActivations& p, const H
     const LayerActivations& a = layer_of(p, i);
     // What the last block of the forward pass left is still there.
     if (p.shape.recompute == Recompute::blocks && i + 1 < c.layers)
-      block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, true);
+      block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, BlockPart::inner);
     block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding, before);
   }
   if (embedding) embed_backward(pass, p);

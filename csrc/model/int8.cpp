@@ -5,7 +5,6 @@
 #include "layernorm/layernorm.h"
 #include "layernorm_quantize/layernorm_quantize.h"
 #include "matmul_i8/matmul_i8.h"
-#include "model/block.h"
 #include "quantize/quantize.h"
 #include "residual/residual.h"
 
@@ -89,16 +88,19 @@ void mlp_inner(const PassContext& pass, int64_t layer, const LayerActivations& a
 }  // namespace
 
 void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
-                        const LayerActivations& a, const Workspace& ws) {
+                        const LayerActivations& a, const Workspace& ws, BlockPart part) {
   LayerWeights& w = pass.weights.layers[layer];
-  normalise(pass, layer, w.attn_norm, x, {Projection::q, Projection::k, Projection::v}, a.h8, a.h1);
   const auto project = [&](Linear& linear, Projection p, const Tensor& y) {
     multiply(linear, a.h8, y);
     adapters_forward(pass, {layer, p}, a.h1, y, a.lora[static_cast<int>(p)], ws);
   };
-  project(w.q, Projection::q, a.q);
-  project(w.k, Projection::k, a.k);
-  project(w.v, Projection::v, a.v);
+  if (part != BlockPart::after_qkv) {
+    normalise(pass, layer, w.attn_norm, x, {Projection::q, Projection::k, Projection::v}, a.h8,
+              a.h1);
+    project(w.q, Projection::q, a.q);
+    project(w.k, Projection::k, a.k);
+    project(w.v, Projection::v, a.v);
+  }
   attention_forward(pass, layer, a, true);
   quantize(a.ctx, a.ctx8);
   add_branch(pass, w.out, {layer, Projection::out}, a.ctx8, a.ctx, x, a, ws);

@@ -1,5 +1,7 @@
 #include "residual/residual.h"
 
+#include <cstring>
+
 #include "core/expect.h"
 #include "core/isa.h"
 #include "core/parallel.h"
@@ -38,6 +40,21 @@ void copy_cast(const Tensor& from, const Tensor& to) {
   const RowPair p = row_pair("copy_cast", from, to, 1.0f);
   parallel_for(from.rows, row_grain(from.cols),
                [&](int64_t begin, int64_t end) { MOLTIDE_CPU_CALL(copy_rows, p, begin, end); });
+}
+
+void gather_rows(const Tensor& from, const int32_t* row, const Tensor& to) {
+  constexpr const char* kOp = "gather_rows";
+  expect_shape(kOp, "source", from, from.rows, to.cols);
+  expect_shape(kOp, "destination", to, to.rows, to.cols);
+  expect_dtype(kOp, "destination", to, from.dtype);
+  expect_memory(kOp, "row", row, to.rows);
+  for (int64_t t = 0; t < to.rows; ++t)
+    MOLTIDE_CHECK(row[t] >= 0 && row[t] < from.rows, kOp, ": row ", row[t], " for ", t,
+                  ", allowed: 0 to ", from.rows - 1);
+  const size_t bytes = static_cast<size_t>(to.cols * dtype_bytes(to.dtype));
+  parallel_for(to.rows, row_grain(to.cols), [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) std::memcpy(to.at(t), from.at(row[t]), bytes);
+  });
 }
 
 }  // namespace moltide

@@ -1,4 +1,6 @@
 // Row ops on exactly sized, strided buffers: odd widths, no rows, one row.
+#include <vector>
+
 #include "dropout/dropout.h"
 #include "embedding/embedding.h"
 #include "heap.h"
@@ -65,6 +67,8 @@ TEST_P(SmokeRows, ResidualAndDropout) {
     accumulate(x, b);
     copy_cast(x, a);
     copy_cast(a, x);
+    const std::vector<int32_t> row(static_cast<size_t>(t), static_cast<int32_t>(t - 1));
+    gather_rows(a, row.data(), b);
     dropout(a, b, 0.3f, 5, 7);
     dropout(b, b, 0.0f, 5, 7);
     for (const Rows* rows : {&x, &a, &b}) rows->expect_sound("residual, dropout");

@@ -57,6 +57,30 @@ def test_batched_equals_alone_in_any_order_and_thread_count(isa, dtype, head_dim
             np.testing.assert_array_equal(predicted[place], predictions[i][0])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bf16", "int8"])
+@pytest.mark.parametrize("activation", ["gelu", "swiglu"])
+def test_rows_of_one_kind_projected_together_have_the_bits_of_their_own(isa, dtype, activation):
+    """Without adapters and masks many tokens share what enters the first block; a few alone, masked
+    residues and learned positions do not."""
+    for changes in ({}, {"token_dropout": False}, {"position": "learned"}, {"position": "none"}):
+        config = {**esm2_config(2, 64, 4), "activation": activation, **changes}
+        model = _engine.Model(config, dtype)
+        randomise(model, 0)
+        rng = np.random.default_rng(2)
+        short = [np.r_[0, rng.permutation(np.arange(4, 24))[:n], 2] for n in (3, 9, 20)]
+        long = [np.r_[0, rng.integers(4, 24, n), 2] for n in (200, 90, 121)]
+        masked = [np.where(rng.random(80) < 0.2, 32, rng.integers(4, 24, 80))]
+        all_parts = [p.astype(np.int32) for p in short + long + masked]
+        alone = [model.hidden(*packed([p])) for p in all_parts]
+        for threads in (1, 3):
+            _engine.set_num_threads(threads)
+            for count in (len(all_parts) - 1, len(all_parts)):
+                tokens, cu = packed(all_parts[:count])
+                hidden = np.split(model.hidden(tokens, cu), cu[1:-1])
+                for part, single in zip(hidden, alone[:count], strict=True):
+                    np.testing.assert_array_equal(part, single)
+
+
 def test_empty_batch_and_shortest_sequence():
     model = make("float32")
     tokens, cu = packed([])

@@ -49,6 +49,17 @@ def test_cast_of_every_kind_of_number(vector_isa):
     assert_same_bits(got[~np.isnan(x)], want[~np.isnan(x)])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_gather_rows(dtype, rng):
+    x = representable(rng.normal(size=(5, 37)), dtype)
+    for row in ([], [4, 0, 0, 2, 4, 1], rng.integers(0, 5, 3000)):
+        got = ops.gather_rows(x, np.asarray(row, np.int32), dtype=dtype, pad=3)
+        assert_same_bits(got, x[np.asarray(row, int)])
+    for row in (-1, 5):
+        with pytest.raises(ValueError, match=f"gather_rows: row {row} for 1, allowed: 0 to 4"):
+            ops.gather_rows(x, np.array([0, row], np.int32))
+
+
 @pytest.mark.parametrize(("source", "destination"), PAIRS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_accumulate(shape, source, destination, vector_isa, rng):

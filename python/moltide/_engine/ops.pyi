@@ -24,6 +24,7 @@ __all__: list[str] = [
     "dropout",
     "embedding_bwd",
     "embedding_fwd",
+    "gather_rows",
     "huber",
     "label_weight",
     "layernorm_bwd",
@@ -213,6 +214,12 @@ def embedding_fwd(
     positions: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
     position: typing.Annotated[numpy.typing.ArrayLike, numpy.int32] | None = None,
     position_offset: typing.SupportsInt | typing.SupportsIndex = 0,
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]: ...
+def gather_rows(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    row: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
 def huber(
