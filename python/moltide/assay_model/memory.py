@@ -48,7 +48,7 @@ def recompute_levels(ready: Preparation) -> tuple[str, ...]:
     if asked is not None:
         return ("blocks",) if asked else ("none",)
     # Gradients of a single pass lie where its activations were. In float32 these can be twice as
-    # large, and "mlp" saves most of what recomputing whole blocks does at a third of the time.
+    # large, and "mlp" saves most of what recomputing whole blocks does at half the time.
     _, micro_batches = largest_step(ready)
     full = ready.settings.adapter == "full" and ready.encoder.dtype == "float32"
     return ("mlp", "blocks") if full and micro_batches == 1 else ("none", "mlp", "blocks")
