@@ -20,6 +20,7 @@ from moltide.random_init import esm2_config, random_encoder
 
 LENGTHS = (5, 9, 14, 20, 31, 44)
 MODES = ("full", "lora", "head")
+RECOMPUTE = ("none", "mlp", "blocks")
 
 
 def resident_kib() -> int:
@@ -30,25 +31,23 @@ def resident_kib() -> int:
     raise OSError("/proc/self/status has no RssAnon")
 
 
-def make(mode: str, dtype: str) -> tuple[Encoder, _engine.Trainer, list[str]]:
+def make(mode: str, dtype: str, recompute: str) -> tuple[Encoder, _engine.Trainer, list[str]]:
     encoder = random_encoder(esm2_config(2, 32, 4), dtype=dtype)
     encoder.set_head({"pool": "mean", "outputs": 1, "dropout": 0.1})
     encoder.add_adapter("a", rank=2, dropout=0.1)
     rng = np.random.default_rng(0)
     sequences = ["".join(rng.choice(list("ACDEFGHIKLMNPQRSTVWY"), n)) for n in LENGTHS]
-    trainer = _engine.Trainer(
-        encoder.model,
-        {"mode": mode, "adapter": "a", "lr": 1e-4, "schedule": "constant", "max_tokens": 64},
-    )
+    config = {"mode": mode, "adapter": "a", "lr": 1e-4, "schedule": "constant", "max_tokens": 64}
+    trainer = _engine.Trainer(encoder.model, {**config, "recompute": recompute})
     tokens, cu = encoder.tokenizer.encode(sequences)
     targets = rng.normal(size=(len(sequences), 1)).astype(np.float32)
     trainer.set_dataset(tokens, cu.astype(np.int64), targets)
     return encoder, trainer, sequences
 
 
-def run(steps: int, mode: str, dtype: str) -> list[int]:
+def run(steps: int, mode: str, dtype: str, recompute: str) -> list[int]:
     """Resident KiB after each tenth of `steps`."""
-    encoder, trainer, sequences = make(mode, dtype)
+    encoder, trainer, sequences = make(mode, dtype, recompute)
     rng = np.random.default_rng(1)
     rows, sizes = np.arange(len(sequences)), []
     for step in range(steps):
@@ -69,8 +68,9 @@ def main() -> int:
     parser.add_argument("--allow-kib", type=int, default=512)
     parser.add_argument("--mode", choices=MODES, default="full")
     parser.add_argument("--dtype", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--recompute", choices=RECOMPUTE, default="none")
     given = parser.parse_args()
-    sizes = run(given.steps, given.mode, given.dtype)
+    sizes = run(given.steps, given.mode, given.dtype, given.recompute)
     for tenth, size in enumerate(sizes, 1):
         print(f"step {tenth * given.steps // 10:>7,}: {size:>9,} KiB")
     growth = sizes[-1] - sizes[0]
