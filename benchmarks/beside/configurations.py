@@ -86,7 +86,7 @@ EMBED = (
 TRAIN = (
     Configuration("moltide", "float32"),
     Configuration("moltide", "bf16"),
-    # What --recompute gives and costs; where a step passes at once it gives nothing.
+    # What --recompute gives and costs; on the short assay gradients and optimizer set the memory.
     Configuration(
         "moltide", "float32", RECOMPUTE, lengths=ASSAY_LENGTHS[1:], kinds=("train-full",)
     ),

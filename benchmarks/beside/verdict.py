@@ -51,8 +51,8 @@ def judge(rows: list[Row], limits: dict) -> list[Verdict]:
 
 
 def _own(group: list[Row], dtype: str) -> Row | None:
-    """Our row of this dtype in the default setting; what saves memory at the price of speed is not
-    judged, nor does it excuse anything."""
+    """Our row of this dtype in the default setting. Recomputed blocks, which no peer is measured
+    with, are neither judged nor an excuse."""
     found = (
         r
         for r in group

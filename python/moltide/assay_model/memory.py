@@ -58,7 +58,7 @@ def settle_memory(ready: Preparation, say: Callable[[str], None] | None = None) 
     """The preparation with recomputation decided: the least with which a step fits.
 
     Raises:
-        MemoryPlanError: it does not fit either way; what is needed, by part, and what helps.
+        MemoryPlanError: it does not fit with any; what is needed, by part, and what helps.
     """
     plans = []
     for level in recompute_levels(ready):
