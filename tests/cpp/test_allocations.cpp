@@ -95,7 +95,7 @@ TEST_P(Allocations, PassMakesNone) {
   head.hidden = 6;
   model.set_head(head, 1);
   model.add_adapter("a", 3, 6.0, 0.0, {"attn.q", "mlp.up"}, 5);
-  const PackedBatch batch = tiny_batch({4, 40, 11});
+  const PackedBatch batch = tiny_batch({4, 140, 11});
   const auto segments = model.segments({"", "a", "a"}, batch);
   std::vector<float> out(static_cast<size_t>(batch.count() * 33));
   EXPECT_EQ(allocations_of([&] { model.pooled(batch, segments, Pool::mean, out.data()); }), 0);
