@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError, DataError
+from moltide.kinds import PROTEIN
 
 # The 33 tokens of ESM-1b, ESM-1v and ESM-2 in their published order.
 ESM_VOCABULARY = (
@@ -51,9 +52,14 @@ class ResidueTokenizer:
         split: "vocabulary" for vocab.txt's behaviour, "characters" for tokenizer.json's.
         added: tokens found inside the text with "characters"; by default the special ones.
 
+    Attributes:
+        kind: what the text is, one of `moltide.kinds.KINDS`.
+
     Raises:
         CheckpointError: a token twice, or a special token that the vocabulary lacks.
     """
+
+    kind = PROTEIN
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from moltide.assay.mutations import Mutation
 from moltide.assay.summary import DataSummary
 from moltide.assay.values import CensorArray, FloatArray
+from moltide.kinds import PROTEIN
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class AssayTable:
     """n sequences with k targets.
 
     Attributes:
-        sequences: n residue strings, upper case, distinct unless repeats were kept.
+        sequences: n residue strings, upper case, distinct unless repeats were kept; canonical
+            SMILES of molecules, nucleotides of RNA.
         targets: (n, k) float64, NaN = not measured; for classification the class index.
         censor: (n, k) int8: +1 the true value is above, -1 below, 0 exact.
         target_names: k names.
@@ -40,6 +42,7 @@ class AssayTable:
         time: (n,) float64, NaN = unknown, or None.
         dates: whether `time` is in seconds since 1970, of dates.
         summary: the account of every row.
+        kind: what the sequences are, one of `moltide.kinds.KINDS`.
     """
 
     sequences: list[str]
@@ -62,6 +65,7 @@ class AssayTable:
     groups: npt.NDArray[np.str_] | None = None
     time: FloatArray | None = None
     dates: bool = False
+    kind: str = PROTEIN
 
     def __len__(self) -> int:
         return len(self.sequences)
