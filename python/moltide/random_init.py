@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
+    from moltide.tokenizer import ResidueTokenizer
 
 # Standard deviation of weights in BERT's and ESM's initialisation (initializer_range).
 DEVIATION = 0.02
@@ -56,9 +57,16 @@ def randomise(model: Any, seed: int, deviation: float = DEVIATION) -> None:
 
 
 def random_encoder(
-    config: dict[str, Any], seed: int = 0, dtype: str = "float32", deviation: float = DEVIATION
+    config: dict[str, Any],
+    seed: int = 0,
+    dtype: str = "float32",
+    deviation: float = DEVIATION,
+    tokenizer: ResidueTokenizer | None = None,
 ) -> Encoder:
-    """An untrained encoder of this engine config, with ESM's vocabulary; see `randomise`.
+    """An untrained encoder of this engine config; see `randomise`.
+
+    Args:
+        tokenizer: None: ESM's vocabulary.
 
     Raises:
         ValueError: a config the engine refuses.
@@ -67,6 +75,8 @@ def random_encoder(
     from moltide.encoder import Encoder
     from moltide.tokenizer import ResidueTokenizer
 
+    if tokenizer is None:
+        tokenizer = ResidueTokenizer()
     model = Model(config, dtype)
     randomise(model, seed, deviation)
-    return Encoder(model, ResidueTokenizer(), name="random")
+    return Encoder(model, tokenizer, name="random")

@@ -11,7 +11,10 @@ from tiny_runs import RESIDUES, write_table
 
 from moltide.pretraining.corpus import Corpus, open_corpus, sha256_of
 from moltide.pretraining.reading import Columns
+from moltide.pretraining.symbols import Symbols
+from moltide.tokenizer import ResidueTokenizer
 
+PROTEINS = Symbols(ResidueTokenizer())
 SHAPE = ("--layers", 1, "--width", 16, "--heads", 2)
 SMALL = (*SHAPE, "--longest", 40, "--batch-tokens", 256, "--max-tokens", 128, "--lr", "1e-2")
 
@@ -45,4 +48,4 @@ def corpus_of(folder: Path, sequences: Sequence[str], **columns: Sequence[Any]) 
     rows = list(zip(sequences, *columns.values(), strict=True))
     table = write_table(folder / "corpus.csv", ["sequence", *columns], rows)
     wanted = Columns("sequence", **{name: name for name in columns})
-    return open_corpus([table], [sha256_of(table)], wanted, folder / "corpora")
+    return open_corpus([table], [sha256_of(table)], wanted, PROTEINS, folder / "corpora")

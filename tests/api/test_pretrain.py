@@ -366,7 +366,7 @@ def test_folders_that_hold_something_else_are_refused(
 def test_the_verdict_says_when_a_baseline_is_better() -> None:
     def of(model: float) -> str:
         baselines = {"unigram": {"perplexity": 18.0}, "kmer": {"perplexity": 17.0}}
-        return verdict({"model": {"perplexity": model}, "baselines": baselines})
+        return verdict({"kind": "protein", "model": {"perplexity": model}, "baselines": baselines})
 
     assert "better than residue frequencies 18.00, k-mer model" in of(16.5)
     assert "not better than all of" in of(17.5)

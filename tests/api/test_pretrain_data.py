@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pretraining_files import corpus_of, proteins, write_fasta
+from pretraining_files import PROTEINS, corpus_of, proteins, write_fasta
 from tiny_runs import write_table
 
 from moltide.errors import ConfigError, DataError
@@ -28,7 +28,7 @@ from moltide.tokenizer import ResidueTokenizer
 
 
 def opened(path: Path, folder: Path, **options: object) -> Corpus:
-    return open_corpus([path], [sha256_of(path)], Columns(), folder, **options)  # type: ignore[arg-type]
+    return open_corpus([path], [sha256_of(path)], Columns(), PROTEINS, folder, **options)  # type: ignore[arg-type]
 
 
 def everything(corpus: Corpus) -> list[str]:
@@ -104,12 +104,12 @@ def test_columns_are_found_named_and_refused(tmp_path: Path) -> None:
     assert "3 (corpus.csv row 4: weight 'many' is no number" in "\n".join(corpus.lines())
     columns = Columns("sequence", "cluster", "weight")
     with pytest.raises(DataError, match=r"corpus.csv, row 4: weight 'many' .* leave such rows out"):
-        open_corpus([table], ["x"], columns, tmp_path / "c", on_bad_row="error")
+        open_corpus([table], ["x"], columns, PROTEINS, tmp_path / "c", on_bad_row="error")
     with pytest.raises(DataError, match=r"no column 'family' \(cluster\)"):
-        open_corpus([table], ["x"], Columns(None, "family"), tmp_path / "c")
+        open_corpus([table], ["x"], Columns(None, "family"), PROTEINS, tmp_path / "c")
     fasta = write_fasta(tmp_path / "a.fasta", sequences)
     with pytest.raises(ConfigError, match=r"is FASTA and has no column 'family'"):
-        open_corpus([fasta], ["x"], Columns(None, "family"), tmp_path / "c")
+        open_corpus([fasta], ["x"], Columns(None, "family"), PROTEINS, tmp_path / "c")
 
 
 def test_short_peptides_are_found_by_the_name_of_their_column(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_batches_are_full_endless_and_begin_anywhere(tmp_path: Path) -> None:
 def test_batches_hold_the_published_tokens(tmp_path: Path) -> None:
     corpus = corpus_of(tmp_path, ["MKTAYIAKQRX", "ACDEFGHIKL"])
     tokenizer = ResidueTokenizer()
-    tokens, offsets = Assembler(corpus, tokenizer)(np.array([2, 11]), np.array([9, 10]))
+    tokens, offsets = Assembler(corpus)(np.array([2, 11]), np.array([9, 10]))
     expected, cu = tokenizer.encode(["TAYIAKQRX", "ACDEFGHIKL"])
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_array_equal(offsets, cu)

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pretraining_files import corpus_of, proteins
+from pretraining_files import PROTEINS, corpus_of, proteins
 from tiny_runs import RESIDUES, tiny_encoder
 
 from moltide.pretraining.neighbours import contexts, fit_neighbours
-from moltide.pretraining.windows import CODES, HiddenWindows, hide, perplexity
+from moltide.pretraining.windows import HiddenWindows, hide, perplexity
 
 
 def windows_of(
@@ -112,7 +112,7 @@ def seen_around(text: str, hidden: np.ndarray, place: int) -> tuple[str, ...]:
 def test_contexts_tell_neighbours_apart() -> None:
     text = "MKTXAYIAKM"
     hidden = np.array([c in "TI" for c in text])
-    codes = CODES[np.frombuffer(text.encode(), dtype=np.uint8)]
+    codes = PROTEINS.codes[np.frombuffer(text.encode(), dtype=np.uint8)]
     coded = contexts(codes, hidden)
     seen = [seen_around(text, hidden, place) for place in range(len(text))]
     for i, j in itertools.combinations(range(len(text)), 2):

@@ -11,8 +11,9 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TRAIN_PANEL
+from moltide.kinds import MOLECULE, PROTEIN
 
-HELP = """Pretrain a protein language model on one machine.
+HELP = """Pretrain a language model of proteins or molecules on one machine.
 
 Reads TRAIN (FASTA, CSV, TSV, Parquet; gzip too) once into a file beside the run, holds clusters
 out for validation (or takes --valid), trains a masked language model, and writes RUN/: the model
@@ -29,6 +30,9 @@ EPILOG = """Examples:
   moltide pretrain uniref.parquet --sequence seq --cluster uniref50 --cluster-weight 0
   --steps 100000 --layers 12 --width 480 --heads 20 --dtype bf16 --out runs/35M
 
+  moltide pretrain molecules.csv.gz --kind molecule --sequence smiles --augment 7 --layers 6
+  --width 256 --heads 8 --mask-rate 0.3 --out runs/molecules
+
   moltide pretrain my_family.fasta --backbone facebook/esm2_t6_8M_UR50D --lr 1e-4 --max-minutes 60
   --out runs/more
 
@@ -42,6 +46,13 @@ class Long(str, enum.Enum):
 
     pieces = "pieces"
     crop = "crop"
+
+
+class Kind(str, enum.Enum):
+    """What is read."""
+
+    protein = PROTEIN
+    molecule = MOLECULE
 
 
 class Schedule(str, enum.Enum):
@@ -87,7 +98,13 @@ def pretrain(
         list[Path], typer.Argument(help="FASTA, CSV, TSV or Parquet.", metavar="TRAIN...")
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="RUN/")],
-    sequence: Annotated[str | None, _data("Column of residues.", "COLUMN")] = None,
+    kind: Annotated[
+        Kind | None, _data("What TRAIN holds; by default what --backbone reads, or proteins.")
+    ] = None,
+    sequence: Annotated[str | None, _data("Column of residues or SMILES.", "COLUMN")] = None,
+    augment: Annotated[
+        int, _data("Molecules: so many random SMILES beside each canonical one.")
+    ] = 0,
     cluster: Annotated[str | None, _data("Column of cluster names.", "COLUMN")] = None,
     weight: Annotated[
         str | None, _data("Column of weights: records are drawn in proportion.", "COLUMN")
@@ -225,7 +242,9 @@ def pretrain(
         PretrainOptions(
             train=train,
             out=out,
+            kind=None if kind is None else kind.value,
             sequence=sequence,
+            augment=augment,
             cluster=cluster,
             weight=weight,
             cluster_weight=cluster_weight,

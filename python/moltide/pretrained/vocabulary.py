@@ -9,6 +9,7 @@ from typing import Any
 from moltide.errors import CheckpointError
 from moltide.pretrained.files import Files
 from moltide.pretrained.json_files import read_json_object
+from moltide.smiles_tokenizer import SmilesTokenizer, is_smiles_vocabulary
 from moltide.tokenizer import ESM_VOCABULARY, ResidueTokenizer
 
 _SPECIAL_NAMES = ("cls_token", "pad_token", "eos_token", "unk_token", "mask_token")
@@ -35,7 +36,9 @@ def read_tokenizer(
         where = str(json_file)
     elif vocab_file is not None:
         where = str(vocab_file)
-        tokenizer = ResidueTokenizer(_read_vocabulary(vocab_file), _specials(settings), where=where)
+        vocabulary = _read_vocabulary(vocab_file)
+        reads = SmilesTokenizer if is_smiles_vocabulary(vocabulary) else ResidueTokenizer
+        tokenizer = reads(vocabulary, _specials(settings), where=where)
     elif isinstance(vocab_list, list) and all(isinstance(token, str) for token in vocab_list):
         where = f"{files.where}: vocab_list of config.json"
         tokenizer = ResidueTokenizer(vocab_list, _specials(settings), where=where)

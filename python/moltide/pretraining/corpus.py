@@ -7,6 +7,7 @@ residues; what stays in memory is a few numbers a record.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import hashlib
 import json
 import os
@@ -21,10 +22,12 @@ import numpy.typing as npt
 
 from moltide.atomic import atomic_write_text, naming, publish
 from moltide.errors import DataError
+from moltide.kinds import MOLECULE
 from moltide.options import option
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
+from moltide.pretraining.symbols import Symbols
 
-_FORMAT = "moltide-corpus-1"
+_FORMAT = "moltide-corpus-2"
 _INFO, _SKIPPED, _NAMES = "corpus.json", "skipped.csv", "names.txt"
 # Array -> its dtype; the last two are there where a column was named.
 _ARRAYS = {
@@ -42,7 +45,8 @@ class Corpus:
     """Records of a corpus folder.
 
     Attributes:
-        letters: (residues,) uint8, upper-case ASCII of all records end to end.
+        letters: (residues,) all records end to end as `symbols` writes them: proteins as uint8,
+            upper-case ASCII; molecules as their tokens.
         offsets: (N + 1,) int64: record i is letters[offsets[i]:offsets[i + 1]].
         rows, files: (N,) where each record stood: row (FASTA: number) and index in `sources`.
         clusters: (N,) uint64 that stand for the cluster's name, or None.
@@ -50,8 +54,8 @@ class Corpus:
         info: what building counted; `sha256` of the content is in it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, symbols: Symbols) -> None:
+        self.folder, self.symbols = folder, symbols
         self.info: dict[str, Any] = json.loads((folder / _INFO).read_text(encoding="utf-8"))
         self.letters = self._array("letters")
         self.offsets = self._array("offsets")
@@ -61,7 +65,8 @@ class Corpus:
         self.weights = self._array("weights") if self.info["weights"] else None
 
     def _array(self, name: str) -> Any:
-        return np.memmap(self.folder / name, dtype=_ARRAYS[name], mode="r")
+        dtype = self.symbols.dtype if name == "letters" else _ARRAYS[name]
+        return np.memmap(self.folder / name, dtype=dtype, mode="r")
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -80,9 +85,8 @@ class Corpus:
         return np.asarray(np.diff(self.offsets), dtype=np.int64)
 
     def text(self, record: int) -> str:
-        """The residues of a record."""
-        piece = self.letters[self.offsets[record] : self.offsets[record + 1]]
-        return bytes(piece).decode("ascii")
+        """The residues or the SMILES of a record."""
+        return self.symbols.decode(self.letters[self.offsets[record] : self.offsets[record + 1]])
 
     def names(self, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
         """(record, name) of the records that are `wanted`, in order."""
@@ -99,7 +103,13 @@ class Corpus:
         """What was read and what was left out, for a person."""
         info = self.info
         sources = ", ".join(info["sources"])
-        said = [f"{sources}: {len(self):,} sequences, {self.residues:,} residues"]
+        what, unit = self.symbols.records, self.symbols.unit
+        said = [f"{sources}: {len(self):,} {what}, {self.residues:,} {unit}"]
+        if info["written"] > 1:
+            said[0] = (
+                f"{sources}: {info['molecules']:,} {what} in {len(self):,} SMILES, "
+                f"{self.residues:,} {unit}"
+            )
         said += change_notes(info["changes"])
         if info["skipped"]:
             shown = "; ".join(info["first_skipped"])
@@ -113,6 +123,7 @@ def open_corpus(
     paths: Sequence[Path],
     hashes: Sequence[str],
     columns: Columns,
+    symbols: Symbols,
     parent: Path,
     *,
     known: Sequence[Path] = (),
@@ -135,17 +146,17 @@ def open_corpus(
         ConfigError, FileNotFoundError: see `read_records`.
         OSError: `parent` is not writable, or the disk is full; nothing is left behind.
     """
-    key = _key(paths, hashes, columns, shortest, on_bad_row)
+    key = _key(paths, hashes, columns, symbols, shortest, on_bad_row)
     name = f"corpus-{key[:16]}"
     for place in (parent, *known):
         if _whole(place / name, key):
-            return Corpus(place / name)
+            return Corpus(place / name, symbols)
     folder = parent / name
     parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".corpus-", dir=parent))
     try:
         with naming(folder):
-            writer = _Writer(staging, columns, shortest, on_bad_row, progress)
+            writer = _Writer(staging, columns, symbols, shortest, on_bad_row, progress)
             for index, path in enumerate(paths):
                 writer.add_file(index, path)
             writer.finish(key, [path.name for path in paths])
@@ -155,7 +166,7 @@ def open_corpus(
         os.replace(staging, folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Corpus(folder)
+    return Corpus(folder, symbols)
 
 
 def sha256_of(path: Path) -> str:
@@ -171,12 +182,13 @@ def _key(
     paths: Sequence[Path],
     hashes: Sequence[str],
     columns: Columns,
+    symbols: Symbols,
     shortest: int,
     on_bad_row: str,
 ) -> str:
     files = [[path.name, digest] for path, digest in zip(paths, hashes, strict=True)]
-    wanted = [columns.sequence, columns.cluster, columns.weight]
-    document = [_FORMAT, files, wanted, shortest, on_bad_row]
+    wanted = list(dataclasses.astuple(columns))
+    document = [_FORMAT, files, wanted, symbols.key, shortest, on_bad_row]
     return hashlib.sha256(json.dumps(document).encode()).hexdigest()
 
 
@@ -198,13 +210,16 @@ class _Writer:
         self,
         folder: Path,
         columns: Columns,
+        symbols: Symbols,
         shortest: int,
         on_bad_row: str,
         progress: Callable[[int], None] | None,
     ) -> None:
         self.folder, self.columns, self.shortest = folder, columns, shortest
-        self.on_bad_row, self.progress = on_bad_row, progress
+        self.symbols, self.on_bad_row, self.progress = symbols, on_bad_row, progress
         absent = {name for name in ("clusters", "weights") if not getattr(columns, name[:-1])}
+        if columns.kind == MOLECULE:
+            absent.discard("clusters")
         self.streams: dict[str, IO[bytes]] = {
             name: (folder / name).open("wb") for name in _ARRAYS if name not in absent
         }
@@ -213,7 +228,7 @@ class _Writer:
         self.skip_stream = (folder / _SKIPPED).open("w", encoding="utf-8", newline="")
         self.skip_writer = csv.writer(self.skip_stream)
         self.skip_writer.writerow(["file", "row", "name", "reason"])
-        self.records = self.end = self.skipped = 0
+        self.records = self.molecules = self.end = self.skipped = 0
         self.first_skipped: list[str] = []
         self.changes: dict[str, int] = {}
         self._put("offsets", [0])
@@ -241,8 +256,8 @@ class _Writer:
         self.skipped += len(block.skipped)
         for name, count in block.changes.items():
             self.changes[name] = self.changes.get(name, 0) + count
-        lengths = np.array([len(text) for text in block.texts], dtype=np.int64)
-        self._put("letters", np.frombuffer("".join(block.texts).encode("ascii"), dtype=np.uint8))
+        letters, lengths = self.symbols.encode(block.texts)
+        self._put("letters", letters)
         self._put("offsets", self.end + np.cumsum(lengths))
         self._put("rows", block.rows)
         self._put("files", np.full(len(lengths), index))
@@ -253,11 +268,13 @@ class _Writer:
         self.names.writelines(" ".join(name.split()) + "\n" for name in block.names)
         self.end += int(lengths.sum())
         self.records += len(lengths)
+        self.molecules += len(np.unique(block.rows))
         if self.progress is not None:
             self.progress(self.records + self.skipped)
 
     def _put(self, name: str, values: Any) -> None:
-        data = np.asarray(values, dtype=_ARRAYS[name]).tobytes()
+        dtype = self.symbols.dtype if name == "letters" else _ARRAYS[name]
+        data = np.asarray(values, dtype=dtype).tobytes()
         self.streams[name].write(data)
         self.hashes[name].update(data)
 
@@ -266,7 +283,8 @@ class _Writer:
         if not self.records:
             said = f" ({'; '.join(self.first_skipped)})" if self.skipped else ""
             raise DataError(
-                f"{', '.join(sources)}: no sequence to use; {self.skipped:,} records left out{said}"
+                f"{', '.join(sources)}: no {self.symbols.records[:-1]} to use; {self.skipped:,} "
+                f"records left out{said}"
             )
         whole = hashlib.sha256()
         for name in ("letters", "offsets", "clusters", "weights"):
@@ -277,8 +295,11 @@ class _Writer:
             "sha256": whole.hexdigest(),
             "sources": sources,
             "records": self.records,
+            "molecules": self.molecules,
+            "written": 1 + self.columns.augment,
             "residues": self.end,
             "clusters": "clusters" in self.streams,
+            "scaffolds": self.columns.kind == MOLECULE and self.columns.cluster is None,
             "weights": "weights" in self.streams,
             "skipped": self.skipped,
             "first_skipped": self.first_skipped,

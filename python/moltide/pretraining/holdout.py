@@ -110,38 +110,45 @@ def split_parts(
         train = np.flatnonzero(~copies)
         if not len(train):
             raise DataError("every training sequence is a copy of a validation sequence")
-        lines = [f"training: {len(train):,} sequences; validation: {len(valid):,} of a file"]
+        what = corpus.symbols.records if corpus.info["written"] == 1 else "SMILES"
+        lines = [f"training: {len(train):,} {what}; validation: {len(valid):,} of a file"]
         if copies.any():
             lines.append(
-                f"training sequences left out because validation has the same: {copies.sum():,}"
+                f"training {what} left out because validation has the same: {copies.sum():,}"
             )
         none = np.zeros(0, dtype=np.int64)
         return Parts(train, none, none, int(copies.sum()), lines)
     clusters = all_clusters(corpus, identity, keep)
     held = hold_out(clusters, share, seed)
     number = len(np.unique(clusters[held]))
-    how = "of the cluster column" if corpus.clusters is not None else f"at {identity:.0%} identity"
+    how = f"clusters at {identity:.0%} identity"
+    if corpus.clusters is not None:
+        how = "scaffolds" if corpus.info["scaffolds"] else "clusters of the cluster column"
+    what = corpus.symbols.records if corpus.info["written"] == 1 else "SMILES"
     line = (
-        f"training: {(~held).sum():,} sequences; held out: {held.sum():,} in {number:,} of "
-        f"{clusters.max() + 1:,} clusters {how}"
+        f"training: {(~held).sum():,} {what}; held out: {held.sum():,} in {number:,} of "
+        f"{clusters.max() + 1:,} {how}"
     )
     return Parts(np.flatnonzero(~held), np.flatnonzero(held), clusters[held], 0, [line])
 
 
 def copies_of(corpus: Corpus, valid: Corpus) -> npt.NDArray[np.bool_]:
-    """(N,) which records of `corpus` have the residues of a record of `valid`."""
+    """(N,) which records of `corpus` have the residues of a record of `valid`, or are another
+    SMILES of the same molecule."""
     known = {_digest(valid, i) for i in range(len(valid))}
     lengths = np.diff(corpus.offsets)
     candidates = np.flatnonzero(np.isin(lengths, np.unique(np.diff(valid.offsets))))
     found = np.zeros(len(corpus), dtype=bool)
     for record in candidates.tolist():
         found[record] = _digest(corpus, record) in known
-    return found
+    # Every way of writing a molecule stands in its row.
+    place = np.asarray(corpus.files, dtype=np.int64) << 48 | np.asarray(corpus.rows)
+    return np.asarray(np.isin(place, place[found]))
 
 
 def _digest(corpus: Corpus, record: int) -> bytes:
     piece = corpus.letters[corpus.offsets[record] : corpus.offsets[record + 1]]
-    return hashlib.blake2b(bytes(piece), digest_size=16).digest()
+    return hashlib.blake2b(piece.tobytes(), digest_size=16).digest()
 
 
 def holdout_csv(corpus: Corpus, parts: Parts) -> str:

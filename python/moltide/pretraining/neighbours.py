@@ -2,7 +2,8 @@
 
 The k-mer model predicts a residue from the two before and the two after it. Counts are taken with
 residues hidden at the rate of the validation, so that it knows what a model sees: a neighbour is a
-residue, hidden, or none (an end, a letter such as X). Estimates are interpolated,
+residue, hidden, or none (an end, a letter such as X). Of molecules' tokens the 20 most frequent are
+told apart as neighbours; all are predicted. Estimates are interpolated,
 
     p2(x | a b . c d) = (n(a b x c d) + k2 p1(x | b . c)) / (n(a b . c d) + k2)
     p1(x | b . c)     = (n(b x c) + k1 p0(x)) / (n(b . c) + k1),   p0 = residue frequencies,
@@ -20,12 +21,13 @@ import numpy.typing as npt
 
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.order import Longs
-from moltide.pretraining.windows import CODES, NONE, HiddenWindows
+from moltide.pretraining.windows import HiddenWindows
 
 Doubles = npt.NDArray[np.float64]
-Codes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.int64]
 
-HIDDEN, _SYMBOLS = 21, 22
+# What a neighbour can be: one of 20, none of them, or hidden.
+NONE, HIDDEN, _SYMBOLS = 20, 21, 22
 _SIDE = 2
 _CHUNK = 1 << 22
 # Residues counted at most: a table of 22^4 contexts knows little more after that.
@@ -36,8 +38,9 @@ _GRID = 4.0 ** np.arange(0, 12)
 @dataclass(frozen=True)
 class NeighbourModel:
     """Attributes:
-    frequencies: (20,) of residues. near: (22^2, 20) probabilities by the two next neighbours.
-    far: (22^4, 20) counts by all four. strengths: k1, k2. residues: how many were counted.
+    frequencies: (n,) of what is predicted. near: (22^2, n) probabilities by the two next
+        neighbours. far: (22^4, n) counts by all four. strengths: k1, k2.
+    residues: how many were counted. seen: (n + 1,) what each is as a neighbour.
     """
 
     frequencies: Doubles
@@ -45,20 +48,21 @@ class NeighbourModel:
     far: npt.NDArray[np.int32]
     strengths: tuple[float, float]
     residues: int
+    seen: Codes
 
     def probabilities(self, context: Longs) -> Doubles:
-        """(n, 20) for contexts as `contexts` codes them."""
+        """(m, n) for m contexts as `contexts` codes them."""
         return _interpolated(self.far[context], self.near[_near_of(context)], self.strengths[1])
 
     def perplexities(self, windows: HiddenWindows) -> dict[str, float]:
         """Of the residue frequencies ("unigram") and of the whole model ("kmer")."""
-        starts = windows.starts()
+        starts, symbols = windows.starts(), windows.corpus.symbols
         single, whole = [], []
         for i in range(len(windows)):
             hidden = windows.hidden[starts[i] : starts[i + 1]]
-            codes = CODES[windows.letters(i)]
+            codes = symbols.codes[windows.letters(i)]
             true = codes[hidden]
-            rows = self.probabilities(contexts(codes, hidden)[hidden])
+            rows = self.probabilities(contexts(self.seen[codes], hidden)[hidden])
             single.append(np.log(self.frequencies[true]))
             whole.append(np.log(rows[np.arange(len(true)), true]))
         pairs = (("unigram", single), ("kmer", whole))
@@ -66,7 +70,8 @@ class NeighbourModel:
 
 
 def contexts(codes: Codes, hidden: npt.NDArray[np.bool_]) -> Longs:
-    """(n,) the four neighbours of each position, two on each side, as one number."""
+    """(n,) the four neighbours of each position, two on each side, as one number; `codes` are what
+    each is as a neighbour."""
     n = len(codes)
     seen = np.full(n + 2 * _SIDE, NONE, dtype=np.int64)
     seen[_SIDE : n + _SIDE] = np.where(hidden, HIDDEN, codes)
@@ -84,33 +89,50 @@ def fit_neighbours(corpus: Corpus, records: Longs, rate: float, seed: int) -> Ne
         order = rng.permutation(len(records))
         kept = order[: int(np.searchsorted(np.cumsum(lengths[order]), _COUNTED)) + 1]
         records = records[np.sort(kept)]
-    far = np.zeros(_SYMBOLS**4 * NONE, dtype=np.int32)
+    n = len(corpus.symbols.predicted)
+    seen = _neighbours(corpus, records)
+    far = np.zeros(_SYMBOLS**4 * n, dtype=np.int32)
     for codes in _chunks(corpus, records):
-        known = codes != NONE
+        known = codes != n
         hidden = (rng.random(len(codes)) < rate) & known
-        coded = (contexts(codes, hidden) * NONE + codes)[known]
-        far += np.bincount(coded, minlength=len(far)).astype(np.int32)
-    table = far.reshape(-1, NONE)
+        coded = (contexts(seen[codes], hidden) * n + codes)[known]
+        np.add.at(far, coded, 1)
+    table = far.reshape(-1, n)
     # Axes: second and first neighbour before, first and second behind, residue.
     sides = (_SYMBOLS,) * 4
-    near_counts = table.reshape(*sides, NONE).sum(axis=(0, 3), dtype=np.int64).reshape(-1, NONE)
+    near_counts = table.reshape(*sides, n).sum(axis=(0, 3), dtype=np.int64).reshape(-1, n)
     counts = near_counts.sum(axis=0)
-    frequencies = (counts + 1.0) / (counts.sum() + NONE)
+    frequencies = (counts + 1.0) / (counts.sum() + n)
     first = _strength(near_counts, np.broadcast_to(frequencies, near_counts.shape))
     near = _interpolated(near_counts, frequencies[None, :], first)
     used = np.flatnonzero(table.any(axis=1))
     second = _strength(table[used], near[_near_of(used)])
-    return NeighbourModel(frequencies, near, table, (first, second), int(counts.sum()))
+    return NeighbourModel(frequencies, near, table, (first, second), int(counts.sum()), seen)
+
+
+def _neighbours(corpus: Corpus, records: Longs) -> Codes:
+    """(n + 1,) what each predicted symbol is as a neighbour: the 20 most frequent apart."""
+    n = len(corpus.symbols.predicted)
+    seen = np.full(n + 1, NONE, dtype=np.int64)
+    if n <= NONE:
+        seen[:n] = np.arange(n)
+        return seen
+    counts = np.zeros(n + 1, dtype=np.int64)
+    for codes in _chunks(corpus, records):
+        counts += np.bincount(codes, minlength=n + 1)
+    frequent = np.argsort(-counts[:n], kind="stable")[:NONE]
+    seen[frequent] = np.arange(NONE)
+    return seen
 
 
 def _chunks(corpus: Corpus, records: Longs) -> Iterator[Codes]:
-    """Codes of whole records, with NONE between them, some millions at a time."""
-    between = np.full(_SIDE, NONE, dtype=np.uint8)
+    """Codes of whole records, with n (no symbol) between them, some millions at a time."""
+    between = np.full(_SIDE, len(corpus.symbols.predicted), dtype=np.int64)
     held: list[Codes] = []
     size = 0
     for record in records.tolist():
         letters = corpus.letters[corpus.offsets[record] : corpus.offsets[record + 1]]
-        held += [CODES[letters], between]
+        held += [corpus.symbols.codes[letters], between]
         size += len(letters)
         if size >= _CHUNK:
             yield np.concatenate(held)

@@ -7,14 +7,18 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moltide.errors import ConfigError
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import check_choice, check_integer, check_number, option
 from moltide.pretraining.order import OrderSettings
 from moltide.pretraining.reading import Columns
 from moltide.tokenizer import FRAME
 from moltide.training.arithmetic import training_dtype
+
+if TYPE_CHECKING:
+    from moltide.encoder import Encoder
 
 SCHEDULES = ("cosine", "linear", "constant")
 LONG = ("pieces", "crop")
@@ -27,8 +31,10 @@ _LR_NEW, _LR_MORE = 1e-3, 1e-4
 class PretrainOptions:
     """Attributes:
     train: FASTA, CSV, TSV or Parquet files. out: the folder RUN/.
-    sequence, cluster, weight: columns of tables; the cluster of a record, and what it weighs where
-        records are sampled.
+    kind: "protein" or "molecule"; None: of the checkpoint (`backbone`), or proteins.
+    sequence, cluster, weight: columns of tables; the cluster of a record (of a molecule its
+        scaffold, where no column is named), and what it weighs where records are sampled.
+    augment: random SMILES beside each molecule's canonical one (Bjerrum 2017, arXiv:1703.07076).
     on_bad_row: "set_aside" (counted, listed in RUN/skipped.csv) or "error".
     shortest, longest: residues of a record at least, and of what the model sees of it at most.
     long: "pieces" (moving cuts, all residues every epoch) or "crop" (one random window).
@@ -56,7 +62,9 @@ class PretrainOptions:
 
     train: Sequence[str | os.PathLike[str]]
     out: str | os.PathLike[str]
+    kind: str | None = None
     sequence: str | None = None
+    augment: int = 0
     cluster: str | None = None
     weight: str | None = None
     on_bad_row: str = "set_aside"
@@ -126,6 +134,11 @@ class PretrainOptions:
         for name in ("save_every", "threads"):
             check_integer(name, getattr(self, name), 1, optional=True)
         check_integer("warmup", self.warmup, 0, optional=True)
+        check_integer("augment", self.augment, 0)
+        if self.kind is not None:
+            check_choice("kind", self.kind, (PROTEIN, MOLECULE))
+        if self.augment and self.kind == PROTEIN:
+            raise ConfigError(f"{option('augment')} {self.augment} is for molecules")
         check_integer("seed", self.seed, 0)
         check_number("holdout", self.holdout, 0, 0.5, above=True)
         for name in ("mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
@@ -194,9 +207,12 @@ class PretrainOptions:
             return float(self.lr)
         return _LR_NEW if self.backbone is None else _LR_MORE
 
-    @property
-    def columns(self) -> Columns:
-        return Columns(self.sequence, self.cluster, self.weight)
+    def columns_of(self, encoder: Encoder) -> Columns:
+        """The columns of the training files, for what `encoder` reads."""
+        kind = encoder.tokenizer.kind
+        # The seed draws SMILES alone: without them, runs of any seed share a corpus.
+        seed = self.seed if self.augment else 0
+        return Columns(self.sequence, self.cluster, self.weight, kind, self.augment, seed)
 
     @property
     def files(self) -> list[Path]:

@@ -226,9 +226,9 @@ def batches_an_epoch(order: Order, tokens: int) -> float:
 class Assembler:
     """Batches as tokens, framed by <cls> and <eos>."""
 
-    def __init__(self, corpus: Corpus, tokenizer: Any) -> None:
-        self.letters = corpus.letters
-        self.table = np.array([tokenizer.id_of(chr(code)) for code in range(256)], dtype=np.int32)
+    def __init__(self, corpus: Corpus) -> None:
+        tokenizer = corpus.symbols.tokenizer
+        self.letters, self.table = corpus.letters, corpus.symbols.ids
         self.cls, self.eos = tokenizer.cls_id, tokenizer.eos_id
 
     def __call__(self, begins: Longs, lengths: Longs) -> tuple[npt.NDArray[np.int32], Longs]:

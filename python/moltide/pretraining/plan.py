@@ -66,7 +66,7 @@ def make_plan(options: PretrainOptions, order: Order, seconds_a_step: float | No
 def time_a_step(encoder: Encoder, options: PretrainOptions, order: Order) -> float:
     """Median seconds of a step, by computing gradients that change nothing."""
     trainer = engine_trainer(encoder, options, 1, 0)
-    assemble = Assembler(order.corpus, encoder.tokenizer)
+    assemble = Assembler(order.corpus)
     seconds = []
     for batch in itertools.islice(batches(order, options.batch_tokens), _TIMED_STEPS + 1):
         start = time.perf_counter()

@@ -13,7 +13,9 @@ from moltide.assay.residues import CleanSequences, clean_sequences
 from moltide.assay.source import Source, source_chunks
 from moltide.errors import ConfigError, DataError
 from moltide.fasta import is_fasta, read_fasta
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import option
+from moltide.pretraining.molecules import read_molecules
 
 # Records cleaned at a time: memory depends on it, no result does.
 _BLOCK = 4096
@@ -23,11 +25,19 @@ COUNTED = ("lower_case", "whitespace", "gaps", "terminal_stop", "ambiguous")
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of tables: residues (None: found), cluster and weight (None: not used)."""
+    """Columns of tables: sequences (None: found), cluster and weight (None: not used); and what
+    the sequences are. Of a molecule `augment` random SMILES follow the canonical one, drawn by
+    `seed`; without a column its cluster is its scaffold."""
 
     sequence: str | None = None
     cluster: str | None = None
     weight: str | None = None
+    kind: str = PROTEIN
+    augment: int = 0
+    seed: int = 0
+
+
+_PROTEINS = Columns()
 
 
 @dataclass
@@ -48,6 +58,35 @@ class Records:
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
 
+    def add(
+        self,
+        texts: Sequence[str],
+        row: int,
+        name: str,
+        reason: str | None,
+        cluster: str | None,
+        weights: Sequence[str] | None,
+        index: int,
+    ) -> None:
+        """One record, written in one or more ways, or the reason why it is left out."""
+        if reason is None and self.clusters is not None and not cluster:
+            reason = "no cluster"
+        weight = 1.0
+        if reason is None and weights is not None:
+            weight = _weight(weights[index])
+            if math.isnan(weight):
+                reason = f"weight {weights[index]!r} is no number of 0 or more"
+        if reason is not None:
+            self.skipped.append((row, name, reason))
+            return
+        self.texts += texts
+        self.names += [name] * len(texts)
+        self.rows += [row] * len(texts)
+        if self.clusters is not None:
+            self.clusters += [str(cluster)] * len(texts)
+        if self.weights is not None:
+            self.weights += [weight] * len(texts)
+
 
 def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
     """Blocks of records of a FASTA file (plain or gzip) or a table, streamed.
@@ -61,6 +100,11 @@ def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Record
         ConfigError: columns asked of a FASTA file.
     """
     if path.is_file() and is_fasta(path):
+        if columns.kind == MOLECULE:
+            raise ConfigError(
+                f"{path.name} is FASTA; molecules ({option('kind', MOLECULE)}) come from a table "
+                "with a column of SMILES (CSV, TSV, Parquet)"
+            )
         for name, value in (("cluster", columns.cluster), ("weight", columns.weight)):
             if value is not None:
                 raise ConfigError(
@@ -101,6 +145,8 @@ def _fasta_block(texts: list[str], names: list[str], first: int, shortest: int) 
 def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
     sequence = columns.sequence
     for chunk in source_chunks(path, _BLOCK):
+        if sequence is None and columns.kind == MOLECULE:
+            sequence = _smiles_column(chunk)
         if sequence is None:
             sequence = find_sequence_roles(chunk, Wanted(None, None)).sequence
             if sequence is None:
@@ -114,7 +160,18 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
             None if columns.cluster is None else _column(chunk, columns.cluster, "cluster"),
             None if columns.weight is None else _column(chunk, columns.weight, "weight"),
             shortest,
+            columns,
         )
+
+
+def _smiles_column(chunk: Source) -> str:
+    found = [name for name in chunk.columns if "smiles" in name.lower()]
+    if len(found) != 1:
+        raise chunk.fail(
+            f"{len(found)} columns are named like SMILES; name the one ({option('sequence')}). "
+            f"Columns: {', '.join(chunk.columns)}"
+        )
+    return found[0]
 
 
 def _column(chunk: Source, name: str, role: str) -> list[str]:
@@ -132,7 +189,10 @@ def _usable(
     clusters: Sequence[str] | None,
     weights: Sequence[str] | None,
     shortest: int,
+    columns: Columns = _PROTEINS,
 ) -> Records:
+    if columns.kind == MOLECULE:
+        return _usable_molecules(texts, names, rows, clusters, weights, columns)
     clean = clean_sequences(texts)
     reasons = dict.fromkeys(clean.empty, "no sequence")
     reasons |= dict.fromkeys(clean.stops, "a stop ('*') inside the sequence")
@@ -147,23 +207,26 @@ def _usable(
         reason = reasons.get(i)
         if reason is None and len(text) < shortest:
             reason = f"{len(text)} residues, fewer than {shortest} ({option('shortest')})"
-        if reason is None and clusters is not None and not clusters[i]:
-            reason = "no cluster"
-        weight = 1.0
-        if reason is None and weights is not None:
-            weight = _weight(weights[i])
-            if math.isnan(weight):
-                reason = f"weight {weights[i]!r} is no number of 0 or more"
-        if reason is not None:
-            block.skipped.append((rows[i], names[i], reason))
-            continue
-        block.texts.append(text)
-        block.names.append(names[i])
-        block.rows.append(rows[i])
-        if block.clusters is not None and clusters is not None:
-            block.clusters.append(clusters[i])
-        if block.weights is not None:
-            block.weights.append(weight)
+        block.add(
+            [text], rows[i], names[i], reason, None if clusters is None else clusters[i], weights, i
+        )
+    return block
+
+
+def _usable_molecules(
+    texts: Sequence[str],
+    names: Sequence[str],
+    rows: Sequence[int],
+    clusters: Sequence[str] | None,
+    weights: Sequence[str] | None,
+    columns: Columns,
+) -> Records:
+    found = read_molecules(texts, columns.augment, columns.seed)
+    block = Records("row", clusters=[], weights=None if weights is None else [])
+    for i, smiles in enumerate(found.smiles):
+        cluster = found.scaffolds[i] if clusters is None else clusters[i]
+        written = [smiles, *found.variants[i]]
+        block.add(written, rows[i], names[i], found.reasons.get(i), cluster, weights, i)
     return block
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moltide.atomic import atomic_write_text
-from moltide.pretraining.results import LABELS, Facts
+from moltide.pretraining.results import Facts, labels
 from moltide.report.render import render_page
 from moltide.report.style import ACCENT, BASE, MODEL, drawing, new_figure, to_svg
 from moltide.wording import count_text
@@ -33,7 +33,8 @@ def write_pretraining_report(
     rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     losses = [(row["step"], row["loss"]) for row in rows if "loss" in row]
     valid = [(row["step"], row["valid_perplexity"]) for row in rows if "valid_perplexity" in row]
-    svg = _figure(losses, valid, baselines, facts.state.best_step)
+    unit = facts.unit
+    svg = _figure(losses, valid, baselines, facts.state.best_step, labels(unit))
     title = f"Pretraining: {metrics['verdict'].split(':')[0]}"
     state, model = facts.state, facts.model
     subtitle = (
@@ -42,7 +43,7 @@ def write_pretraining_report(
     )
     caption = (
         f"The curve of perplexity and the baselines beside it: up to "
-        f"{facts.options.valid_tokens:,} residues of validation; the title's figures: all "
+        f"{facts.options.valid_tokens:,} {unit} of validation; the title's figures: all "
         f"{facts.valid_residues:,}. Dashed upright line: the best step."
     )
     atomic_write_text(path, render_page(title, subtitle, svg, caption))
@@ -53,6 +54,7 @@ def _figure(
     valid: list[tuple[int, float]],
     baselines: Mapping[str, float],
     best: int,
+    names: Mapping[str, str],
 ) -> str:
     with drawing():
         figure, (upper, lower) = new_figure(760, 460, nrows=2, sharex=True)
@@ -60,7 +62,7 @@ def _figure(
         upper.set_ylabel("Training loss")
         lower.plot(*zip(*valid, strict=True), color=MODEL, marker="o", markersize=3.0)
         for (name, value), style in zip(baselines.items(), ("--", ":"), strict=False):
-            lower.axhline(value, color=BASE, linestyle=style, label=LABELS[name])
+            lower.axhline(value, color=BASE, linestyle=style, label=names[name])
         for panel in (upper, lower):
             panel.axvline(best, color=ACCENT, linewidth=1.0, linestyle=(0, (4, 3)))
         lower.set_ylabel("Validation perplexity")

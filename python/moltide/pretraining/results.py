@@ -7,23 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from moltide.kinds import PROTEIN
 from moltide.pretraining.folder import FORMAT
 from moltide.pretraining.loop import Progress
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.plan import Plan
 from moltide.wording import count_text
 
+
 # Name in metrics.json -> what a reader reads.
-LABELS = {
-    "unigram": "residue frequencies",
-    "kmer": "k-mer model (two residues on each side)",
-}
+def labels(unit: str) -> dict[str, str]:
+    """Name in metrics.json -> what a reader reads; `unit` is "residues" or "tokens"."""
+    return {
+        "unigram": f"{unit.removesuffix('s')} frequencies",
+        "kmer": f"k-mer model (two {unit} on each side)",
+    }
 
 
 @dataclass(frozen=True)
 class Facts:
     """What a finished run did. `data` are sentences about files and split; `identity` is the
-    run's."""
+    run's; `kind` is of the records, which are made of `unit`s."""
 
     options: PretrainOptions
     plan: Plan
@@ -35,6 +39,8 @@ class Facts:
     valid_sequences: int
     valid_residues: int
     hidden: int
+    kind: str
+    unit: str
     identity: dict[str, Any]
 
 
@@ -43,6 +49,7 @@ def metrics_document(facts: Facts, final: float, baselines: Mapping[str, Any]) -
     state = facts.state
     document: dict[str, Any] = {
         "task": "masked language model",
+        "kind": facts.kind,
         "n_train": facts.train_sequences,
         "n_valid": facts.valid_sequences,
         "hidden_residues": facts.hidden,
@@ -59,7 +66,8 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     """One sentence: the model's perplexity beside the baselines'."""
     mine = float(metrics["model"]["perplexity"])
     others = {name: float(row["perplexity"]) for name, row in metrics["baselines"].items()}
-    listed = ", ".join(f"{LABELS[name]} {value:.2f}" for name, value in others.items())
+    label = labels("residues" if metrics["kind"] == PROTEIN else "tokens")
+    listed = ", ".join(f"{label[name]} {value:.2f}" for name, value in others.items())
     if mine < min(others.values()):
         return f"validation perplexity {mine:.2f}, better than {listed}"
     beaten = [name for name, value in others.items() if mine < value]
@@ -97,7 +105,7 @@ def card(facts: Facts, metrics: Mapping[str, Any]) -> str:
     data = "\n".join(f"- {line}" for line in facts.data)
     rows = {
         "this model": metrics["model"],
-        **{LABELS[name]: row for name, row in metrics["baselines"].items()},
+        **{labels(facts.unit)[name]: row for name, row in metrics["baselines"].items()},
     }
     table = "\n".join(f"| {name} | {row['perplexity']:.3f} |" for name, row in rows.items())
     start = "new weights" if options.backbone is None else f"the weights of {options.backbone}"
@@ -111,12 +119,12 @@ library_name: moltide
 pipeline_tag: fill-mask
 license: unknown
 tags:
-- protein
+- {facts.kind}
 - masked-lm
 ---
 # (name of the model)
 
-(What it is for, the licence of the weights, the source and licence of the sequences.)
+(What it is for, the licence of the weights, the source and licence of the data.)
 
 {model["layers"]} layers, width {model["width"]}, {model["heads"]} heads, \
 {count_text(model["parameters"])} parameters, in the layout of ESM-2 (`EsmForMaskedLM`).
@@ -130,19 +138,19 @@ encoder = mt.load("FOLDER")
 
 {data}
 
-Training: {facts.train_sequences:,} sequences, {facts.train_residues:,} residues; the model has \
-seen {state.tokens:,} tokens in {state.step:,} steps, from {start}.
+Training: {facts.train_sequences:,} sequences, {facts.train_residues:,} {facts.unit}; the model \
+has seen {state.tokens:,} tokens in {state.step:,} steps, from {start}.
 
 ## Validation
 
-Perplexity at {facts.hidden:,} hidden residues (15 %, always the same) of \
+Perplexity at {facts.hidden:,} hidden {facts.unit} (15 %, always the same) of \
 {facts.valid_sequences:,} sequences:
 
 | | perplexity |
 |---|---|
 {table}
 
-The baselines were counted on the training part. The k-mer model predicts a residue from the two \
+The baselines were counted on the training part. The k-mer model predicts one from the two \
 before and the two after it, hidden at the same rate.
 
 ## Training

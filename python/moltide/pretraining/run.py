@@ -25,6 +25,7 @@ from moltide.pretraining.plan import step_memory
 from moltide.pretraining.reading import Columns, check_files
 from moltide.pretraining.stages import Stages, validation_windows
 from moltide.pretraining.start import starting_encoder
+from moltide.pretraining.symbols import Symbols
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -127,6 +128,7 @@ def _prepare(
 ) -> Stages:
     """Read what is to be learned from, and split it; nothing is written but in `parent`."""
     known = [_corpora(options, folder)]
+    symbols = Symbols(encoder.tokenizer)
     with voice.busy("reading") as status:
 
         def show(records: int) -> None:
@@ -136,7 +138,8 @@ def _prepare(
         corpus = open_corpus(
             options.files,
             hashes,
-            options.columns,
+            options.columns_of(encoder),
+            symbols,
             parent,
             known=known,
             shortest=options.shortest,
@@ -148,7 +151,8 @@ def _prepare(
             valid = open_corpus(
                 [Path(options.valid)],
                 [valid_hash],
-                Columns(options.sequence),
+                Columns(options.sequence, kind=symbols.kind),
+                symbols,
                 parent,
                 known=known,
                 shortest=options.shortest,
@@ -162,10 +166,10 @@ def _prepare(
     windows = validation_windows(options, corpus, valid, parts)
     if not windows.count:
         raise DataError(
-            f"{windows.lengths.sum():,} residues to validate on are too few to hide any; give more "
-            f"with {option('valid')}, or raise {option('holdout')}"
+            f"{windows.lengths.sum():,} {symbols.unit} to validate on are too few to hide any; "
+            f"give more with {option('valid')}, or raise {option('holdout')}"
         )
-    voice.section("split", [*parts.lines, windows_line(windows.count, len(windows))])
+    voice.section("split", [*parts.lines, windows_line(windows.count, len(windows), symbols.unit)])
     order = Order(corpus, parts.train, options.order())
     return Stages(
         options=options,
@@ -186,9 +190,9 @@ def _corpora(options: PretrainOptions, folder: PretrainFolder) -> Path:
     return folder.corpora if options.cache is None else Path(options.cache)
 
 
-def windows_line(hidden: int, pieces: int) -> str:
+def windows_line(hidden: int, pieces: int, unit: str) -> str:
     """How validation is measured, in words."""
-    return f"validation: {hidden:,} hidden residues (15 %) in {pieces:,} pieces, always the same"
+    return f"validation: {hidden:,} hidden {unit} (15 %) in {pieces:,} pieces, always the same"
 
 
 def _refuse_early(options: PretrainOptions) -> None:

@@ -218,7 +218,7 @@ class Stages:
                 Setup(
                     trainer=trainer,
                     order=self.order,
-                    assemble=Assembler(self.corpus, self.encoder.tokenizer),
+                    assemble=Assembler(self.corpus),
                     plan=self.plan,
                     batch_tokens=options.batch_tokens,
                     max_minutes=self.minutes_left(),
@@ -260,6 +260,8 @@ class Stages:
             valid_sequences=valid,
             valid_residues=int(self.windows.lengths.sum()),
             hidden=self.windows.count,
+            kind=self.corpus.symbols.kind,
+            unit=self.corpus.symbols.unit,
             identity=self.folder.identity,
         )
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
+from moltide.pretraining.symbols import Symbols
 from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
 from moltide.training.arithmetic import training_dtype
@@ -29,10 +31,13 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
         CheckpointError: no such checkpoint or config.json, or one that is not read.
     """
     from moltide.random_init import esm2_config, random_encoder
+    from moltide.smiles_tokenizer import SmilesTokenizer
+    from moltide.tokenizer import ResidueTokenizer
 
     if options.backbone is not None:
         encoder = _loaded(options)
     else:
+        tokenizer = SmilesTokenizer() if options.kind == MOLECULE else ResidueTokenizer()
         if options.config is not None:
             config = _published(Path(options.config))
         else:
@@ -43,12 +48,20 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
                 options.ffn_width,
                 max(1026, options.longest + FRAME),
             )
+            config["token_dropout"] = options.kind != MOLECULE
+        config.update(
+            vocab=len(tokenizer),
+            mask_token=tokenizer.mask_id,
+            pad_token=tokenizer.pad_id,
+            cls_token=tokenizer.cls_id,
+            eos_token=tokenizer.eos_id,
+        )
         # Nothing here trains a contact head.
         config["contact_head"] = False
         init = options.init if options.init is not None else 1 / math.sqrt(config["width"])
         dtype = training_dtype(options.dtype)
         try:
-            encoder = random_encoder(config, options.seed, dtype, init)
+            encoder = random_encoder(config, options.seed, dtype, init, tokenizer)
         except ValueError as error:
             raise ConfigError(f"the model cannot be made: {error}") from error
     _check(encoder, options)
@@ -84,8 +97,15 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
                 f"{option('longest')} is {options.longest}; the model has learned positions for "
                 f"{limit} of them"
             )
-    unknown = [r for r in RESIDUES if encoder.tokenizer.id_of(r) == encoder.tokenizer.unk_id]
-    if unknown or len(encoder.tokenizer) > config["vocab"]:
+    tokenizer = encoder.tokenizer
+    if options.kind not in (None, tokenizer.kind):
+        raise ConfigError(
+            f"{option('kind')} is {options.kind!r}; {encoder.name} reads {tokenizer.kind}s"
+        )
+    if options.augment and tokenizer.kind != MOLECULE:
+        raise ConfigError(f"{option('augment')} {options.augment} is for molecules")
+    unknown = [r for r in RESIDUES if tokenizer.id_of(r) == tokenizer.unk_id]
+    if (unknown and tokenizer.kind == PROTEIN) or len(tokenizer) > config["vocab"]:
         raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
 
 
@@ -93,6 +113,7 @@ def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmu
     """The engine's trainer of a run of `steps` steps."""
     from moltide._engine import Trainer
 
+    symbols = Symbols(encoder.tokenizer)
     values = {
         "mode": "full",
         "objective": "mlm",
@@ -111,7 +132,7 @@ def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmu
         "mlm_probability": float(options.mask_rate),
         "mlm_mask": float(options.mask_token),
         "mlm_random": float(options.mask_random),
-        "mlm_residues": [encoder.tokenizer.id_of(r) for r in RESIDUES],
+        "mlm_residues": symbols.ids[symbols.predicted].tolist(),
     }
     try:
         return Trainer(encoder.model, values)

@@ -10,13 +10,7 @@ import numpy.typing as npt
 
 from moltide.pretraining.corpus import Corpus
 from moltide.pretraining.order import Assembler, Longs
-from moltide.sequences import RESIDUES
 from moltide.tokenizer import FRAME
-
-# A letter's number among RESIDUES; anything else is NONE.
-NONE = 20
-CODES = np.full(256, NONE, dtype=np.uint8)
-CODES[[ord(letter) for letter in RESIDUES]] = np.arange(NONE)
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class HiddenWindows:
 
     Attributes:
         corpus: where they are. begins, lengths: (n,) of each window, in the corpus' letters.
-        hidden: (sum of lengths,) bool, window after window; standard residues only.
+        hidden: (sum of lengths,) bool, window after window; of what is predicted only.
     """
 
     corpus: Corpus
@@ -41,7 +35,7 @@ class HiddenWindows:
         """Hidden residues."""
         return int(self.hidden.sum())
 
-    def letters(self, window: int) -> npt.NDArray[np.uint8]:
+    def letters(self, window: int) -> npt.NDArray[np.integer]:
         """The letters of a window."""
         begin = int(self.begins[window])
         return np.asarray(self.corpus.letters[begin : begin + int(self.lengths[window])])
@@ -74,10 +68,11 @@ def hide(corpus: Corpus, records: Longs, longest: int, rate: float, seed: int) -
             begins.append(begin)
             lengths.append(min(longest, end - begin))
     rng = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    codes, none = corpus.symbols.codes, len(corpus.symbols.predicted)
     hidden = []
     for begin, length in zip(begins, lengths, strict=True):
-        standard = CODES[corpus.letters[begin : begin + length]] != NONE
-        hidden.append((rng.random(length) < rate) & standard)
+        known = codes[corpus.letters[begin : begin + length]] != none
+        hidden.append((rng.random(length) < rate) & known)
     return HiddenWindows(
         corpus,
         np.array(begins, dtype=np.int64),
@@ -92,7 +87,7 @@ def perplexity(encoder: Any, windows: HiddenWindows, batch_tokens: int = 8192) -
     The softmax runs over the whole vocabulary, so a model gains nothing by tokens that are no
     residues. The value has the same bits whatever `batch_tokens` is.
     """
-    assemble = Assembler(windows.corpus, encoder.tokenizer)
+    assemble = Assembler(windows.corpus)
     starts = windows.starts()
     ends = np.cumsum(windows.lengths + FRAME)
     losses = []
