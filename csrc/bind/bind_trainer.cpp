@@ -44,6 +44,7 @@ TrainConfig train_config(const py::dict& values) {
   f.read("mlm_mask", c.masking.mask);
   f.read("mlm_random", c.masking.random);
   f.read("mlm_residues", c.masking.residues);
+  f.read("head_weight", c.head_weight);
   f.finish();
   return c;
 }

@@ -8,6 +8,7 @@
 #include "adamw/adamw.h"
 #include "core/philox.h"
 #include "norm_clip/norm_clip.h"
+#include "residual/residual.h"
 
 namespace moltide {
 namespace {
@@ -34,6 +35,7 @@ void check_config(const TrainConfig& c) {
   in_range("huber_delta", c.huber_delta, 1e-12, 1e30);
   in_range("min_lr_ratio", c.schedule.min_ratio, 0, 1);
   in_range("mlm_probability", c.masking.probability, 0, 1);
+  in_range("head_weight", c.head_weight, 0, 1e6);
   MOLTIDE_CHECK(c.schedule.total_steps >= 1, "train config: total_steps = ", c.schedule.total_steps,
                 ", allowed 1 or more");
   MOLTIDE_CHECK(c.schedule.warmup_steps >= 0,
@@ -50,8 +52,10 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
                 "an int8 model has no backward pass; load it as float32 or bf16 to train it");
   const bool mlm = config_.objective == Objective::mlm;
   MOLTIDE_CHECK(!mlm || model_.config().lm_head, "objective mlm needs a masked-LM head");
-  MOLTIDE_CHECK(mlm || model_.head(), "objective ", objective_name(config_.objective),
-                " needs a task head; set_head makes one");
+  MOLTIDE_CHECK(mlm || !joint(), "head_weight = ", config_.head_weight,
+                " goes with objective mlm, got ", objective_name(config_.objective));
+  MOLTIDE_CHECK(!trains_head() || model_.head(), "objective ", objective_name(config_.objective),
+                joint() ? " with head_weight" : "", " needs a task head; set_head makes one");
   MOLTIDE_CHECK(!mlm || config_.mode != TrainMode::head,
                 "mode head does not go with objective mlm");
   MOLTIDE_CHECK(!mlm || !config_.masking.residues.empty(),
@@ -126,7 +130,7 @@ void Trainer::choose_parameters() {
   } else if (config_.mode == TrainMode::lora) {
     for (Param& p : model_.adapter(config_.adapter)->table.params()) trained_.push_back(&p);
   }
-  if (!mlm) {
+  if (trains_head()) {
     for (Param& p : model_.head()->table.params())
       if (config_.objective == Objective::tobit || &p != model_.head()->log_sigma)
         trained_.push_back(&p);
@@ -143,10 +147,10 @@ void Trainer::set_dataset(Dataset data) {
   for (size_t t = 0; t < data.tokens.size(); ++t)
     MOLTIDE_CHECK(data.tokens[t] >= 0 && data.tokens[t] < model_.config().vocab, "dataset: token ",
                   data.tokens[t], ", allowed 0 .. ", model_.config().vocab - 1);
-  if (config_.objective != Objective::mlm) {
+  if (trains_head()) {
     const HeadConfig& head = model_.head()->config;
     data.per_residue = head.pool == HeadConfig::Input::residue;
-    check_dataset(config_.objective, data, head.outputs);
+    check_dataset(joint() ? Objective::mse : config_.objective, data, head.outputs);
     const int64_t rows = data.per_residue ? data.offsets.back() : data.size();
     MOLTIDE_CHECK(static_cast<int64_t>(data.targets.size()) == rows * data.columns,
                   "dataset: ", data.targets.size(), " target values for ", rows, " rows of ",
@@ -198,7 +202,7 @@ int64_t Trainer::lay_out(int64_t tokens, int64_t batch, char* base, PassActivati
                          HeadActivations& head) const {
   Cursor cursor(base);
   plan_pass(model_.config(), pass_shape(tokens, batch), cursor, pass);
-  if (config_.objective != Objective::mlm)
+  if (trains_head())
     head = plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
   return cursor.peak();
 }
@@ -215,7 +219,8 @@ int64_t Trainer::arena_bytes(int64_t tokens, int64_t batch, bool single, PassAct
   return bytes;
 }
 
-double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale, bool single) {
+double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, const LossScale& scale,
+                                bool single) {
   const bool mlm = config_.objective == Objective::mlm;
   AdapterSegment segment{0, micro.batch.count(), nullptr};
   if (config_.mode == TrainMode::lora) segment.adapter = model_.adapter(config_.adapter);
@@ -226,17 +231,21 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale, 
   lay_out(micro.batch.count(), micro.batch.batch(), arena_.base(), pass_, head_pass_);
 
   encoder_forward(pass, pass_);
-  if (mlm) {
-    lm_head_forward(pass, pass_);
-  } else {
-    head_forward(pass, *model_.head(), pass_.y, head_pass_);
-  }
-  const double loss = objective_loss(config_.objective, data_, micro, config_.huber_delta, scale,
-                                     model_.head(), head_pass_, pass_);
+  if (mlm) lm_head_forward(pass, pass_);
+  if (trains_head()) head_forward(pass, *model_.head(), pass_.y, head_pass_);
+  const auto loss_of = [&](Objective objective, double by) {
+    return by * objective_loss(objective, data_, micro, config_.huber_delta, by, model_.head(),
+                               head_pass_, pass_);
+  };
+  double loss = loss_of(config_.objective, scale.objective);
   const bool backward = config_.mode != TrainMode::head;
-  if (mlm) {
-    lm_head_backward(pass, pass_);
-  } else {
+  if (mlm) lm_head_backward(pass, pass_);
+  if (joint()) {
+    loss += loss_of(Objective::mse, scale.head);
+    // What the masked-LM head computed last is read no more.
+    head_backward(pass, *model_.head(), head_pass_, pass_.lm_g);
+    residual_add(pass_.dy, pass_.lm_g, 1.0f);
+  } else if (!mlm) {
     head_backward(pass, *model_.head(), head_pass_, backward ? pass_.dy : Tensor{});
   }
   HalfSink before;
@@ -260,7 +269,7 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
 
   // Weights first: the gradient's scale is that of all micro-batches together.
   const bool single = ends.size() == 1;
-  double weight = 0;
+  double weight = 0, head_weight = 0;
   int64_t bytes = 0;
   *tokens = 0;
   for (size_t i = 0, begin = 0; i < ends.size(); begin = static_cast<size_t>(ends[i]), ++i) {
@@ -276,6 +285,7 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
       prepare_labels(config_.objective, micro);
     }
     weight += objective_weight(config_.objective, data_, micro);
+    if (joint()) head_weight += objective_weight(Objective::mse, data_, micro);
     bytes = std::max(
         bytes, arena_bytes(micro.batch.count(), micro.batch.batch(), single, pass_, head_pass_));
   }
@@ -289,11 +299,12 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
   }
   // Those of layers wait for their turn where activations still lie in their place.
   zero_gradients(single ? half_begin_.back() : 0, total_);
-  const double scale = weight > 0 ? 1.0 / weight : 0.0;
+  const LossScale scale{weight > 0 ? 1.0 / weight : 0.0,
+                        head_weight > 0 ? config_.head_weight / head_weight : 0.0};
   double loss = 0;
   for (size_t i = 0; i < ends.size(); ++i)
     loss += run_micro_batch(micro_[i], static_cast<int64_t>(i), scale, single);
-  return loss * scale;
+  return loss;
 }
 
 void Trainer::zero_gradients(int64_t begin, int64_t end) {

@@ -28,6 +28,7 @@ struct TrainConfig {
   Recompute recompute = Recompute::none;
   double huber_delta = 1.0;
   MaskingConfig masking;
+  double head_weight = 0.0;  // mlm: of the head's squared error beside the masked-LM loss
 };
 
 struct StepResult {
@@ -70,7 +71,14 @@ class Trainer {
                       HeadActivations& head) const;
   void grow(int64_t bytes);
   double accumulate(const std::vector<int64_t>& rows, int64_t* tokens);
-  double run_micro_batch(MicroBatch& micro, int64_t index, double scale, bool single);
+  // What the terms of each loss are multiplied by.
+  struct LossScale {
+    double objective = 0, head = 0;
+  };
+  // Of a trainer with a masked-LM objective: whether the head learns too.
+  bool joint() const { return config_.head_weight > 0; }
+  bool trains_head() const { return config_.objective != Objective::mlm || joint(); }
+  double run_micro_batch(MicroBatch& micro, int64_t index, const LossScale& scale, bool single);
   void zero_gradients(int64_t begin, int64_t end);
 
   Model& model_;

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import call, one_error
 from pretraining_files import SMALL
-from tiny_runs import contents, write_table
+from tiny_runs import contents, wait_for_log, write_table
 
 import moltide as mt
 from moltide.pretraining.corpus import Corpus, open_corpus, sha256_of
+from moltide.pretraining.descriptor_targets import DescriptorTargets
+from moltide.pretraining.descriptors import COUNT, descriptors
 from moltide.pretraining.holdout import copies_of, split_parts
 from moltide.pretraining.molecules import read_molecules
 from moltide.pretraining.reading import Columns
@@ -31,9 +35,15 @@ def molecules() -> list[str]:
     return [chain + ring for ring in RINGS for chain in CHAINS if "(" not in chain]
 
 
-def corpus_of(folder: Path, smiles: list[str], augment: int = 0, name: str = "table") -> Corpus:
+def corpus_of(
+    folder: Path,
+    smiles: list[str],
+    augment: int = 0,
+    name: str = "table",
+    with_descriptors: bool = False,
+) -> Corpus:
     table = write_table(folder / f"{name}.csv", ["smiles"], [[text] for text in smiles])
-    columns = Columns(kind="molecule", augment=augment)
+    columns = Columns(kind="molecule", augment=augment, descriptors=with_descriptors)
     symbols = Symbols(SmilesTokenizer())
     return open_corpus([table], [sha256_of(table)], columns, symbols, folder / "corpora")
 
@@ -144,6 +154,68 @@ def test_a_run_goes_on_from_a_molecule_model_without_being_told(
     assert json.loads((tmp_path / "more" / "metrics.json").read_text())["kind"] == "molecule"
 
 
+def test_descriptors_are_those_of_rdkit_and_scaled_alike(tmp_path: Path) -> None:
+    from rdkit import Chem
+    from rdkit.Chem import Crippen, rdMolDescriptors
+
+    names = list(rdMolDescriptors.Properties().GetPropertyNames())
+    molecule = Chem.MolFromSmiles("CCc1ccccc1")
+    values = descriptors(molecule)
+    assert values.shape == (COUNT,)
+    assert values[names.index("CrippenClogP")] == pytest.approx(Crippen.MolLogP(molecule))
+    corpus = corpus_of(tmp_path, molecules(), augment=2, with_descriptors=True)
+    assert corpus.descriptors.shape == (len(molecules()), COUNT)
+    targets = DescriptorTargets(corpus, np.arange(len(corpus)))
+    scores = targets.of_molecules(corpus, np.arange(len(molecules())))
+    used = ~np.isnan(scores).all(axis=0)
+    assert 20 < used.sum() < COUNT
+    np.testing.assert_allclose(scores[:, used].mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scores[:, used].std(axis=0), 1, atol=1e-4)
+    # Every SMILES of a molecule has its descriptors, a piece of one has none.
+    begins, lengths = np.asarray(corpus.offsets[:-1]), np.diff(corpus.offsets)
+    each = targets.of_windows(corpus, begins, lengths)
+    np.testing.assert_array_equal(each, scores[corpus.molecule_of])
+    assert np.isnan(targets.of_windows(corpus, begins[:3], lengths[:3] - 1)).all()
+
+
+def test_descriptors_are_learned_beside_tokens(run: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    options = ("--kind", "molecule", "--augment", 2, "--epochs", 30, "--descriptors", "--keep")
+    valid = run.parent / "valid.csv"
+    arguments = ("pretrain", table, "--out", out, *SMALL, *options, "last", "--valid", valid)
+    assert call(*arguments) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    found = metrics["descriptors"]
+    assert 0.1 < found["model"]["r2"] <= 1
+    assert found["baselines"]["token_counts"]["r2"] <= 1
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    curve = [row["valid_descriptors_r2"] for row in rows if "valid_perplexity" in row]
+    assert curve[-1] > curve[0]
+    card = (out / "README.md").read_text()
+    assert f"R2 of {COUNT} RDKit descriptors" in card
+    assert mt.load(out).head is None
+
+
+def test_a_killed_run_with_descriptors_goes_on_to_the_same_bits(
+    table: Path, tmp_path: Path
+) -> None:
+    options = ("--kind", "molecule", "--descriptors", "--steps", 120, "--save-every", 7)
+
+    def arguments(name: str) -> list[str]:
+        given = (table, *SMALL, *options, "--holdout", 0.2, "--valid-every", 30)
+        return [str(one) for one in ("pretrain", *given, "--out", tmp_path / name)]
+
+    assert call(*arguments("whole")) == 0
+    command = [sys.executable, "-u", "-m", "moltide", *arguments("parts")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_log(tmp_path / "parts", process, 4)
+    process.kill()
+    process.communicate()
+    assert call(*arguments("parts")) == 0
+    for name in ("model.safetensors", "metrics.json"):
+        assert contents(tmp_path / "parts")[name] == contents(tmp_path / "whole")[name], name
+
+
 def test_the_same_seed_gives_the_same_bytes(table: Path, tmp_path: Path) -> None:
     options = ("--kind", "molecule", "--augment", 2, "--steps", 3, "--holdout", 0.2)
     for name in ("a", "b"):
@@ -156,6 +228,7 @@ def test_the_same_seed_gives_the_same_bytes(table: Path, tmp_path: Path) -> None
     ("options", "said"),
     [
         (("--kind", "protein", "--augment", 1), "--augment 1 is for molecules"),
+        (("--descriptors",), "--descriptors is for molecules (--kind molecule)"),
         (("--augment", 1), "--augment 1 is for molecules"),
         (("--kind", "molecule", "--augment", -1), "--augment is -1"),
         (("--kind", "molecule", "--sequence", "smile"), "no column 'smile'"),

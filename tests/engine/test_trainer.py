@@ -72,6 +72,47 @@ def test_masked_lm_gradients_are_the_slope_of_the_loss(isa):
             assert slope == pytest.approx(expected, rel=2e-2, abs=3e-4), name
 
 
+def joint_trainer(model, **values):
+    """Masked residues and two properties of the whole sequence, learned together."""
+    trainer = _engine.Trainer(
+        model,
+        config_of(
+            objective="mlm", head_weight=0.7, mlm_residues=list(range(4, 24)),
+            mlm_probability=0.4, **values,
+        ),
+    )  # fmt: skip
+    trainer.set_dataset(*tokens_of(), targets_of("mse", len(LENGTHS)))
+    return trainer
+
+
+def test_masked_lm_and_a_head_together_have_right_gradients(isa):
+    model = make_model(head=HEADS["mse"], embed_norm=True)
+    trainer = joint_trainer(model)
+    assert {"lm_head.bias", "head.out.weight"} <= set(trainer.trained_parameters())
+    for name in trainer.trained_parameters():
+        slope, expected = directional(model, trainer, np.arange(len(LENGTHS)), [name], 1e-3)
+        assert slope == pytest.approx(expected, rel=2e-2, abs=3e-4), name
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_both_losses_add_up_whatever_the_micro_batches(isa, dtype):
+    rows = np.arange(len(LENGTHS))
+    found = []
+    for max_tokens in (8192, 16):
+        model = make_model(dtype, HEADS["mse"])
+        found.append(joint_trainer(model, max_tokens=max_tokens).gradients(rows))
+    # Which residues are hidden depends on the micro-batch; the head alone does not see it.
+    assert all(np.isfinite(loss) for loss, _ in found)
+    model = make_model(dtype, HEADS["mse"])
+    mlm = _engine.Trainer(
+        model, config_of(objective="mlm", mlm_residues=list(range(4, 24)), mlm_probability=0.4)
+    )
+    mlm.set_dataset(*tokens_of())
+    assert found[0][0] > mlm.gradients(rows)[0]
+    for name in ("lm_head.bias", "lm_head.dense.weight"):
+        np.testing.assert_array_equal(found[0][1][name], mlm.gradients(rows)[1][name])
+
+
 @pytest.mark.parametrize("activation", ["gelu", "swiglu", "relu"])
 def test_block_variants_have_right_gradients(activation):
     model = make_model(
@@ -265,6 +306,8 @@ BAD = [
     ({"mode": "lora", "adapter": "zzz"}, "there is no adapter 'zzz'"),
     ({"objective": "tobit"}, "log_sigma"),
     ({"objective": "mlm"}, "mlm_residues"),
+    ({"objective": "mse", "head_weight": 1.0}, "head_weight = 1 goes with objective mlm, got mse"),
+    ({"head_weight": -1.0}, "head_weight = -1, allowed 0"),
     ({"lr": "fast"}, "lr = 'fast' is of the wrong type"),
 ]
 
@@ -295,6 +338,15 @@ def test_bad_data_is_refused():
         trainer.step(np.array([5]))
     with pytest.raises(ValueError, match="is being trained"):
         model.set_head({"pool": "mean"}, 0)
+
+
+def test_a_head_beside_masked_lm_needs_its_targets():
+    values = config_of(objective="mlm", head_weight=1.0, mlm_residues=[4], mlm_probability=0.4)
+    with pytest.raises(ValueError, match="mlm with head_weight needs a task head"):
+        _engine.Trainer(make_model(), values)
+    trainer = _engine.Trainer(make_model(head=HEADS["mse"]), values)
+    with pytest.raises(ValueError, match="2 outputs needs 2 target columns, got 0"):
+        trainer.set_dataset(*tokens_of())
 
 
 def test_a_step_that_diverges_leaves_the_weights():

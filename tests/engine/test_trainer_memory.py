@@ -103,25 +103,29 @@ def test_gradients_take_the_place_of_activations(dtype):
         ("full", "mlm", "none"),
         ("full", "mlm", "mlp"),
         ("full", "mlm", "blocks"),
+        ("full", "joint", "none"),
+        ("full", "joint", "blocks"),
         ("lora", "mse", "none"),
         ("lora", "mse", "mlp"),
     ],
 )
 def test_steps_of_changing_size_are_those_of_fresh_trainers(isa, mode, objective, recompute):
+    joint = objective == "joint"
+
     def fresh(state=None):
         model = make_model("bf16", HEADS["mse"], hidden_dropout=0.1)
         model.add_adapter("a", 4, 8.0, 0.1, ["attn.q", "mlp.up", "mlp.down"], 3)
         trainer = _engine.Trainer(
             model,
             config_of(
-                mode=mode, adapter="a", objective=objective, recompute=recompute, seed=4,
+                mode=mode, adapter="a", objective="mlm" if joint else objective, seed=4,
+                recompute=recompute, head_weight=0.5 if joint else 0.0,
                 max_tokens=45, mlm_residues=list(range(4, 24)), mlm_probability=0.4,
             ),
         )  # fmt: skip
         tokens, offsets = tokens_of()
-        trainer.set_dataset(
-            tokens, offsets, None if objective == "mlm" else targets_of(objective, len(LENGTHS))
-        )
+        targets = None if objective == "mlm" else targets_of("mse", len(LENGTHS))
+        trainer.set_dataset(tokens, offsets, targets)
         if state is not None:
             trainer.load_state(state)
         return model, trainer

@@ -105,6 +105,17 @@ def pretrain(
     augment: Annotated[
         int, _data("Molecules: so many random SMILES beside each canonical one.")
     ] = 0,
+    descriptors: Annotated[
+        bool,
+        typer.Option(
+            "--descriptors",
+            help="Molecules: learn to predict RDKit's descriptors too.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = False,
+    descriptor_weight: Annotated[
+        float, _train("Of their squared error beside the masked-token loss.")
+    ] = 1.0,
     cluster: Annotated[str | None, _data("Column of cluster names.", "COLUMN")] = None,
     weight: Annotated[
         str | None, _data("Column of weights: records are drawn in proportion.", "COLUMN")
@@ -245,6 +256,8 @@ def pretrain(
             kind=None if kind is None else kind.value,
             sequence=sequence,
             augment=augment,
+            descriptors=descriptors,
+            descriptor_weight=descriptor_weight,
             cluster=cluster,
             weight=weight,
             cluster_weight=cluster_weight,

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,7 @@ from moltide.atomic import atomic_write_text, naming, publish
 from moltide.errors import DataError
 from moltide.kinds import MOLECULE
 from moltide.options import option
+from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.reading import Columns, Records, change_notes, read_records
 from moltide.pretraining.symbols import Symbols
 
@@ -37,6 +39,7 @@ _ARRAYS = {
     "files": "<i4",
     "clusters": "<u8",
     "weights": "<f8",
+    "descriptors": "<f4",
 }
 _LISTED = 5
 
@@ -51,6 +54,7 @@ class Corpus:
         rows, files: (N,) where each record stood: row (FASTA: number) and index in `sources`.
         clusters: (N,) uint64 that stand for the cluster's name, or None.
         weights: (N,) float64, or None.
+        molecule_of: (N,) which molecule each record is a SMILES of.
         info: what building counted; `sha256` of the content is in it.
     """
 
@@ -63,6 +67,18 @@ class Corpus:
         self.files = self._array("files")
         self.clusters = self._array("clusters") if self.info["clusters"] else None
         self.weights = self._array("weights") if self.info["weights"] else None
+
+    @cached_property
+    def molecule_of(self) -> npt.NDArray[np.int64]:
+        rows, files = np.asarray(self.rows), np.asarray(self.files)
+        first = np.ones(len(rows), dtype=bool)
+        first[1:] = (rows[1:] != rows[:-1]) | (files[1:] != files[:-1])
+        return np.cumsum(first) - 1
+
+    @cached_property
+    def descriptors(self) -> Any:
+        """(molecules, COUNT) float32, where the corpus was asked for them."""
+        return self._array("descriptors").reshape(-1, COUNT)
 
     def _array(self, name: str) -> Any:
         dtype = self.symbols.dtype if name == "letters" else _ARRAYS[name]
@@ -77,7 +93,7 @@ class Corpus:
 
     @property
     def sha256(self) -> str:
-        """Of letters, offsets, clusters and weights."""
+        """Of letters, offsets, clusters, weights and descriptors."""
         return str(self.info["sha256"])
 
     def lengths(self) -> npt.NDArray[np.int64]:
@@ -220,6 +236,8 @@ class _Writer:
         absent = {name for name in ("clusters", "weights") if not getattr(columns, name[:-1])}
         if columns.kind == MOLECULE:
             absent.discard("clusters")
+        if not columns.descriptors:
+            absent.add("descriptors")
         self.streams: dict[str, IO[bytes]] = {
             name: (folder / name).open("wb") for name in _ARRAYS if name not in absent
         }
@@ -265,6 +283,8 @@ class _Writer:
             self._put("clusters", [_cluster_number(name) for name in block.clusters])
         if block.weights is not None:
             self._put("weights", block.weights)
+        if block.descriptors is not None:
+            self._put("descriptors", block.descriptors)
         self.names.writelines(" ".join(name.split()) + "\n" for name in block.names)
         self.end += int(lengths.sum())
         self.records += len(lengths)
@@ -287,7 +307,7 @@ class _Writer:
                 f"records left out{said}"
             )
         whole = hashlib.sha256()
-        for name in ("letters", "offsets", "clusters", "weights"):
+        for name in ("letters", "offsets", "clusters", "weights", "descriptors"):
             whole.update(self.hashes[name].digest() if name in self.hashes else b"-")
         info = {
             "format": _FORMAT,

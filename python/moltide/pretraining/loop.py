@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import ConfigError
-from moltide.pretraining.order import Assembler, Order, batches
+from moltide.pretraining.order import Batch, Order, batches
 from moltide.pretraining.plan import Plan
 from moltide.tokenizer import FRAME
 from moltide.training.checkpoint import CheckpointFile
@@ -65,7 +65,8 @@ class Setup:
 
     Attributes:
         trainer: the engine's. plan: of the run. max_minutes: as asked for, or None.
-        evaluate: validation perplexity of the present weights.
+        dataset: what the trainer is given of a batch.
+        evaluate: validation perplexity of the present weights; also: other scores for the log.
         keep: called with the perplexity of weights that are better than all before.
         checkpoint: where the state is kept; save_every: steps between checkpoints (None: by time).
         event: told (name, value, step) of what is logged.
@@ -73,11 +74,12 @@ class Setup:
 
     trainer: Any
     order: Order
-    assemble: Assembler
+    dataset: Callable[[Batch], tuple[Any, ...]]
     plan: Plan
     batch_tokens: int
     max_minutes: float | None
     evaluate: Callable[[], float]
+    also: Callable[[], dict[str, float]]
     keep: Callable[[], None]
     checkpoint: CheckpointFile
     save_every: int | None
@@ -117,7 +119,7 @@ def _steps(setup: Setup, state: Progress) -> None:
             raise Interrupted(setup.stop.signum or signal.SIGINT)
         start = time.perf_counter()
         batch = next(stream)
-        setup.trainer.set_dataset(*setup.assemble(batch.begins, batch.lengths))
+        setup.trainer.set_dataset(*setup.dataset(batch))
         try:
             rows = np.arange(len(batch.begins), dtype=np.int64)
             result: dict[str, Any] = setup.trainer.step(rows)
@@ -180,6 +182,7 @@ def _validate(setup: Setup, state: Progress, epoch: int) -> None:
         "epoch": epoch + 1,
         "train_loss": state.loss_sum / max(1, state.loss_steps),
         "valid_perplexity": value,
+        **setup.also(),
         "tokens": state.tokens,
         "residues_per_second": round((state.residues - state.residues_then) / spent, 1),
     }

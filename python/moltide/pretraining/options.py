@@ -34,6 +34,8 @@ class PretrainOptions:
     kind: "protein" or "molecule"; None: of the checkpoint (`backbone`), or proteins.
     sequence, cluster, weight: columns of tables; the cluster of a record (of a molecule its
         scaffold, where no column is named), and what it weighs where records are sampled.
+    descriptors: learn to predict RDKit's descriptors of a molecule too, from the mean over its
+        tokens; `descriptor_weight`: of their squared error beside the masked-token loss.
     augment: random SMILES beside each molecule's canonical one (Bjerrum 2017, arXiv:1703.07076).
     on_bad_row: "set_aside" (counted, listed in RUN/skipped.csv) or "error".
     shortest, longest: residues of a record at least, and of what the model sees of it at most.
@@ -65,6 +67,8 @@ class PretrainOptions:
     kind: str | None = None
     sequence: str | None = None
     augment: int = 0
+    descriptors: bool = False
+    descriptor_weight: float = 1.0
     cluster: str | None = None
     weight: str | None = None
     on_bad_row: str = "set_aside"
@@ -135,10 +139,9 @@ class PretrainOptions:
             check_integer(name, getattr(self, name), 1, optional=True)
         check_integer("warmup", self.warmup, 0, optional=True)
         check_integer("augment", self.augment, 0)
+        check_number("descriptor_weight", self.descriptor_weight, 0, 1000, above=True)
         if self.kind is not None:
             check_choice("kind", self.kind, (PROTEIN, MOLECULE))
-        if self.augment and self.kind == PROTEIN:
-            raise ConfigError(f"{option('augment')} {self.augment} is for molecules")
         check_integer("seed", self.seed, 0)
         check_number("holdout", self.holdout, 0, 0.5, above=True)
         for name in ("mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
@@ -212,7 +215,9 @@ class PretrainOptions:
         kind = encoder.tokenizer.kind
         # The seed draws SMILES alone: without them, runs of any seed share a corpus.
         seed = self.seed if self.augment else 0
-        return Columns(self.sequence, self.cluster, self.weight, kind, self.augment, seed)
+        return Columns(
+            self.sequence, self.cluster, self.weight, kind, self.augment, seed, self.descriptors
+        )
 
     @property
     def files(self) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from moltide.assay_model.memory import step_too_large
 from moltide.options import option
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.order import Assembler, Order, batches, batches_an_epoch
+from moltide.pretraining.order import Batch, Order, batches, batches_an_epoch
 from moltide.pretraining.start import engine_trainer
 from moltide.tokenizer import FRAME
 
@@ -63,14 +64,18 @@ def make_plan(options: PretrainOptions, order: Order, seconds_a_step: float | No
     return Plan(steps, warmup, min(every, steps), an_epoch, why)
 
 
-def time_a_step(encoder: Encoder, options: PretrainOptions, order: Order) -> float:
+def time_a_step(
+    encoder: Encoder,
+    options: PretrainOptions,
+    order: Order,
+    dataset: Callable[[Batch], tuple[Any, ...]],
+) -> float:
     """Median seconds of a step, by computing gradients that change nothing."""
     trainer = engine_trainer(encoder, options, 1, 0)
-    assemble = Assembler(order.corpus)
     seconds = []
     for batch in itertools.islice(batches(order, options.batch_tokens), _TIMED_STEPS + 1):
         start = time.perf_counter()
-        trainer.set_dataset(*assemble(batch.begins, batch.lengths))
+        trainer.set_dataset(*dataset(batch))
         trainer.gradients(np.arange(len(batch.begins), dtype=np.int64))
         seconds.append(time.perf_counter() - start)
     # The first one also packs weights and grows the arena.

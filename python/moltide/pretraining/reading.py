@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from moltide.assay.columns import Wanted, find_sequence_roles
 from moltide.assay.residues import CleanSequences, clean_sequences
 from moltide.assay.source import Source, source_chunks
@@ -27,7 +30,7 @@ COUNTED = ("lower_case", "whitespace", "gaps", "terminal_stop", "ambiguous")
 class Columns:
     """Columns of tables: sequences (None: found), cluster and weight (None: not used); and what
     the sequences are. Of a molecule `augment` random SMILES follow the canonical one, drawn by
-    `seed`; without a column its cluster is its scaffold."""
+    `seed`; without a column its cluster is its scaffold; `descriptors` asks for these."""
 
     sequence: str | None = None
     cluster: str | None = None
@@ -35,6 +38,7 @@ class Columns:
     kind: str = PROTEIN
     augment: int = 0
     seed: int = 0
+    descriptors: bool = False
 
 
 _PROTEINS = Columns()
@@ -46,7 +50,7 @@ class Records:
 
     `rows` are spreadsheet rows, in FASTA the record's number from 1, as `unit` says ("row",
     "record"); `skipped` has (row, name, reason); `changes` counts what cleaning changed, by the
-    names in `COUNTED`.
+    names in `COUNTED`. `descriptors`: of molecules, one array a row, where they were asked for.
     """
 
     unit: str = "row"
@@ -57,6 +61,7 @@ class Records:
     weights: list[float] | None = None
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     changes: dict[str, int] = field(default_factory=dict)
+    descriptors: list[npt.NDArray[np.float64]] | None = None
 
     def add(
         self,
@@ -67,6 +72,7 @@ class Records:
         cluster: str | None,
         weights: Sequence[str] | None,
         index: int,
+        descriptors: npt.NDArray[np.float64] | None = None,
     ) -> None:
         """One record, written in one or more ways, or the reason why it is left out."""
         if reason is None and self.clusters is not None and not cluster:
@@ -82,6 +88,8 @@ class Records:
         self.texts += texts
         self.names += [name] * len(texts)
         self.rows += [row] * len(texts)
+        if self.descriptors is not None and descriptors is not None:
+            self.descriptors.append(descriptors)
         if self.clusters is not None:
             self.clusters += [str(cluster)] * len(texts)
         if self.weights is not None:
@@ -221,12 +229,14 @@ def _usable_molecules(
     weights: Sequence[str] | None,
     columns: Columns,
 ) -> Records:
-    found = read_molecules(texts, columns.augment, columns.seed)
+    found = read_molecules(texts, columns.augment, columns.seed, columns.descriptors)
     block = Records("row", clusters=[], weights=None if weights is None else [])
+    block.descriptors = [] if columns.descriptors else None
     for i, smiles in enumerate(found.smiles):
         cluster = found.scaffolds[i] if clusters is None else clusters[i]
         written = [smiles, *found.variants[i]]
-        block.add(written, rows[i], names[i], found.reasons.get(i), cluster, weights, i)
+        reason, values = found.reasons.get(i), found.descriptors[i]
+        block.add(written, rows[i], names[i], reason, cluster, weights, i, values)
     return block
 
 

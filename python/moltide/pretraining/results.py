@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moltide.kinds import PROTEIN
+from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.folder import FORMAT
 from moltide.pretraining.loop import Progress
 from moltide.pretraining.options import PretrainOptions
@@ -44,8 +45,10 @@ class Facts:
     identity: dict[str, Any]
 
 
-def metrics_document(facts: Facts, final: float, baselines: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json."""
+def metrics_document(
+    facts: Facts, final: float, baselines: Mapping[str, Any], descriptors: float | None = None
+) -> dict[str, Any]:
+    """The content of metrics.json; `descriptors` is the R2 of those predicted."""
     state = facts.state
     document: dict[str, Any] = {
         "task": "masked language model",
@@ -59,6 +62,12 @@ def metrics_document(facts: Facts, final: float, baselines: Mapping[str, Any]) -
         "model": {"perplexity": final},
         "baselines": {name: {"perplexity": value} for name, value in baselines["all"].items()},
     }
+    if descriptors is not None:
+        document["descriptors"] = {
+            "count": COUNT,
+            "model": {"r2": descriptors},
+            "baselines": {"token_counts": {"r2": baselines["descriptors"]}},
+        }
     return {**document, "verdict": verdict(document)}
 
 
@@ -108,6 +117,7 @@ def card(facts: Facts, metrics: Mapping[str, Any]) -> str:
         **{labels(facts.unit)[name]: row for name, row in metrics["baselines"].items()},
     }
     table = "\n".join(f"| {name} | {row['perplexity']:.3f} |" for name, row in rows.items())
+    table += _descriptor_lines(metrics)
     start = "new weights" if options.backbone is None else f"the weights of {options.backbone}"
     values = {**dataclasses.asdict(options), "lr": options.peak_lr}
     settings = {
@@ -159,8 +169,21 @@ Masked language model (moltide pretrain): {shown}.
 """
 
 
+def _descriptor_lines(metrics: Mapping[str, Any]) -> str:
+    """What the card says of descriptors that were learned too."""
+    if "descriptors" not in metrics:
+        return ""
+    found = metrics["descriptors"]
+    baseline = found["baselines"]["token_counts"]["r2"]
+    return (
+        f"\n\nR2 of {found['count']} RDKit descriptors (normal scores) that a linear layer "
+        f"predicts from the mean over tokens: {found['model']['r2']:.3f}; ridge regression on the "
+        f"counts of tokens: {baseline:.3f}."
+    )
+
+
 _SHOWN = (
     *("batch_tokens", "lr", "schedule", "min_lr_ratio", "beta1", "beta2", "weight_decay"),
     *("clip_norm", "mask_rate", "mask_token", "mask_random", "longest", "long", "cluster_weight"),
-    *("dtype", "keep", "seed"),
+    *("augment", "descriptors", "descriptor_weight", "dtype", "keep", "seed"),
 )

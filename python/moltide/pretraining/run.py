@@ -151,7 +151,7 @@ def _prepare(
             valid = open_corpus(
                 [Path(options.valid)],
                 [valid_hash],
-                Columns(options.sequence, kind=symbols.kind),
+                Columns(options.sequence, kind=symbols.kind, descriptors=options.descriptors),
                 symbols,
                 parent,
                 known=known,

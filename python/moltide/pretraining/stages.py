@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moltide.atomic import atomic_write_text
+from moltide.atomic import atomic_write_bytes, atomic_write_text
 from moltide.options import option
 from moltide.pretraining import folder as names
 from moltide.pretraining.corpus import Corpus
+from moltide.pretraining.descriptor_targets import DescriptorTargets, token_count_r2
+from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.events import Events
 from moltide.pretraining.folder import PretrainFolder
 from moltide.pretraining.holdout import Parts, holdout_csv
 from moltide.pretraining.loop import Progress, Setup, stored_plan, train
 from moltide.pretraining.neighbours import fit_neighbours
 from moltide.pretraining.options import PretrainOptions
-from moltide.pretraining.order import Assembler, Order
+from moltide.pretraining.order import Assembler, Batch, Order
 from moltide.pretraining.plan import (
     Plan,
     flops_a_token,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 VALID_RATE, VALID_SEED = 0.15, 1
 # Share of the time left (max_minutes) that steps are planned into; the rest is for validation.
 _FOR_STEPS = 0.93
+_HEAD = ("head.out.weight", "head.out.bias")
 
 
 def validation_windows(
@@ -78,8 +82,24 @@ class Stages:
         self.windows, self.order = windows, order
         sample = windows.sample(options.valid_tokens, VALID_SEED)
         self.sample = sample if sample.count else windows
+        self.assemble = Assembler(corpus)
+        self.descriptors: DescriptorTargets | None = None
+        if options.descriptors:
+            self.descriptors = DescriptorTargets(corpus, parts.train)
         self.checkpoint = CheckpointFile(folder.checkpoint / "train.safetensors")
         self.plan = Plan(1, 0, 1, 1.0, "steps")
+
+    def dataset(self, batch: Batch) -> tuple[Any, ...]:
+        """What the trainer is given: tokens and offsets, and descriptors where they are learned."""
+        tokens = self.assemble(batch.begins, batch.lengths)
+        if self.descriptors is None:
+            return tokens
+        return *tokens, self.descriptors.of_windows(self.corpus, batch.begins, batch.lengths)
+
+    def _also(self) -> dict[str, float]:
+        if self.descriptors is None:
+            return {}
+        return {"valid_descriptors_r2": self.descriptors.model_r2(self.encoder, self.sample)}
 
     def minutes_left(self) -> float | None:
         """Of max_minutes."""
@@ -90,7 +110,7 @@ class Stages:
     def estimate(self) -> dict[str, Any]:
         """The plan and its cost, said and as a document."""
         with self.voice.busy("timing a few steps"):
-            seconds = time_a_step(self.encoder, self.options, self.order)
+            seconds = time_a_step(self.encoder, self.options, self.order, self.dataset)
         self._make_plan(seconds)
         memory = step_memory(self.encoder, self.options)
         tokens = self.plan.steps * self.options.batch_tokens
@@ -149,16 +169,16 @@ class Stages:
             seconds = None
             if options.max_minutes is not None:
                 with voice.busy("timing a few steps"):
-                    seconds = time_a_step(self.encoder, options, self.order)
+                    seconds = time_a_step(self.encoder, options, self.order, self.dataset)
             self._make_plan(seconds)
         voice.section("model", self._model_lines())
         self._write_lists()
         baselines = self._baselines()
         with contextlib.closing(JsonLog(folder.file(names.LOG))) as log:
             state = self._train(log)
-        final = self._final()
+        final, learned = self._final()
         facts = self._facts(state)
-        metrics = metrics_document(facts, final, baselines)
+        metrics = metrics_document(facts, final, baselines, learned)
         atomic_write_text(folder.file(names.METRICS), _json(metrics))
         atomic_write_text(folder.file(names.CARD), card(facts, metrics))
         if options.report:
@@ -205,6 +225,10 @@ class Stages:
                 "strengths": list(model.strengths),
                 "residues": model.residues,
             }
+            if self.descriptors is not None:
+                found["descriptors"] = token_count_r2(
+                    self.descriptors, self.corpus, self.parts.train, self.windows
+                )
         atomic_write_text(kept, _json(found))
         return found
 
@@ -218,11 +242,12 @@ class Stages:
                 Setup(
                     trainer=trainer,
                     order=self.order,
-                    assemble=Assembler(self.corpus),
+                    dataset=self.dataset,
                     plan=self.plan,
                     batch_tokens=options.batch_tokens,
                     max_minutes=self.minutes_left(),
                     evaluate=lambda: perplexity(self.encoder, self.sample),
+                    also=self._also,
                     keep=self._save if options.keep == "best" else lambda: None,
                     checkpoint=self.checkpoint,
                     save_every=options.save_every,
@@ -267,14 +292,33 @@ class Stages:
 
     def _save(self) -> None:
         self.encoder.save(self.folder.path, self.options.save_dtype)
+        if self.descriptors is not None:
+            # No published format has a place for this head: it is kept to judge the saved model.
+            from safetensors.numpy import save
 
-    def _final(self) -> float:
-        """Perplexity on all of validation, of the model as the files have it."""
+            values = {name: self.encoder.model.get_parameter(name) for name in _HEAD}
+            atomic_write_bytes(self._head, save(values))
+
+    @property
+    def _head(self) -> Path:
+        return self.folder.checkpoint / "head.safetensors"
+
+    def _final(self) -> tuple[float, float | None]:
+        """Perplexity on all of validation, and R2 of the descriptors where they were learned, of
+        the model as the files have it."""
         from moltide.pretrained import load
 
         with self.voice.busy("validating the saved model"):
             saved = load(self.folder.path, self.options.device, self.encoder.dtype)
-            return perplexity(saved, self.windows)
+            value = perplexity(saved, self.windows)
+            if self.descriptors is None:
+                return value, None
+            from safetensors.numpy import load_file
+
+            saved.set_head({"pool": "mean", "outputs": COUNT})
+            for name, values in load_file(self._head).items():
+                saved.model.set_parameter(name, values)
+            return value, self.descriptors.model_r2(saved, self.windows)
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from moltide.errors import CheckpointError, ConfigError
 from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import option
+from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.symbols import Symbols
 from moltide.sequences import RESIDUES
@@ -65,6 +66,8 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
         except ValueError as error:
             raise ConfigError(f"the model cannot be made: {error}") from error
     _check(encoder, options)
+    if options.descriptors:
+        encoder.set_head({"pool": "mean", "outputs": COUNT}, options.seed)
     return encoder
 
 
@@ -102,8 +105,10 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
         raise ConfigError(
             f"{option('kind')} is {options.kind!r}; {encoder.name} reads {tokenizer.kind}s"
         )
-    if options.augment and tokenizer.kind != MOLECULE:
-        raise ConfigError(f"{option('augment')} {options.augment} is for molecules")
+    for name in ("augment", "descriptors"):
+        if getattr(options, name) and tokenizer.kind != MOLECULE:
+            given = option(name, getattr(options, name))
+            raise ConfigError(f"{given} is for molecules ({option('kind', MOLECULE)})")
     unknown = [r for r in RESIDUES if tokenizer.id_of(r) == tokenizer.unk_id]
     if (unknown and tokenizer.kind == PROTEIN) or len(tokenizer) > config["vocab"]:
         raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
@@ -132,6 +137,7 @@ def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmu
         "mlm_probability": float(options.mask_rate),
         "mlm_mask": float(options.mask_token),
         "mlm_random": float(options.mask_random),
+        "head_weight": float(options.descriptor_weight) if options.descriptors else 0.0,
         "mlm_residues": symbols.ids[symbols.predicted].tolist(),
     }
     try:

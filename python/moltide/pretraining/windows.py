@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,16 @@ class HiddenWindows:
     def starts(self) -> Longs:
         """(n + 1,) where each window begins in `hidden`."""
         return np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
+
+    def runs(self, tokens: int) -> Iterator[tuple[int, int]]:
+        """(first, stop) of consecutive windows with at most `tokens` tokens; one at least."""
+        ends = np.cumsum(self.lengths + FRAME)
+        first = 0
+        while first < len(self):
+            filled = int(ends[first - 1]) if first else 0
+            stop = max(first + 1, int(np.searchsorted(ends, filled + tokens, side="right")))
+            yield first, stop
+            first = stop
 
     def sample(self, residues: int, seed: int) -> HiddenWindows:
         """Windows picked at random, with at most `residues` residues (one at least)."""
@@ -89,12 +100,8 @@ def perplexity(encoder: Any, windows: HiddenWindows, batch_tokens: int = 8192) -
     """
     assemble = Assembler(windows.corpus)
     starts = windows.starts()
-    ends = np.cumsum(windows.lengths + FRAME)
     losses = []
-    first = 0
-    while first < len(windows):
-        filled = int(ends[first - 1]) if first else 0
-        stop = max(first + 1, int(np.searchsorted(ends, filled + batch_tokens, side="right")))
+    for first, stop in windows.runs(batch_tokens):
         tokens, offsets = assemble(windows.begins[first:stop], windows.lengths[first:stop])
         inside = np.ones(len(tokens), dtype=bool)
         inside[offsets[:-1]] = inside[offsets[1:] - 1] = False
@@ -106,6 +113,5 @@ def perplexity(encoder: Any, windows: HiddenWindows, batch_tokens: int = 8192) -
         picked -= picked.max(axis=1, keepdims=True)
         true = picked[np.arange(len(picked)), tokens[hidden]]
         losses.append(np.log(np.exp(picked).sum(axis=1)) - true)
-        first = stop
     whole = np.concatenate(losses) if losses else np.zeros(0)
     return float(np.exp(whole.mean())) if len(whole) else float("nan")
