@@ -56,8 +56,14 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
                 "mode head does not go with objective mlm");
   MOLTIDE_CHECK(!mlm || !config_.masking.residues.empty(),
                 "objective mlm needs mlm_residues, the tokens that can be masked");
-  MOLTIDE_CHECK(config_.objective != Objective::tobit || model_.head()->log_sigma,
-                "objective tobit needs a head with log_sigma");
+  MOLTIDE_CHECK(
+      mlm || !needs_log_sigma(config_.objective, config_.column_losses) || model_.head()->log_sigma,
+      "tobit needs a head with log_sigma");
+  const int64_t kinds = static_cast<int64_t>(config_.column_losses.size());
+  const int64_t expected =
+      config_.objective == Objective::mixed ? model_.head()->config.outputs : 0;
+  MOLTIDE_CHECK(kinds == expected, "objective ", objective_name(config_.objective), " with ", kinds,
+                " column_losses, allowed ", expected);
   MOLTIDE_CHECK(config_.mode != TrainMode::lora || model_.adapter(config_.adapter),
                 "mode lora: there is no adapter '", config_.adapter, "'");
   config_.masking.mask_token = model_.config().mask_token;
@@ -128,7 +134,8 @@ void Trainer::choose_parameters() {
   }
   if (!mlm) {
     for (Param& p : model_.head()->table.params())
-      if (config_.objective == Objective::tobit || &p != model_.head()->log_sigma)
+      if (needs_log_sigma(config_.objective, config_.column_losses) ||
+          &p != model_.head()->log_sigma)
         trained_.push_back(&p);
   }
 }
@@ -155,7 +162,8 @@ void Trainer::set_dataset(Dataset data) {
                   "dataset: ", data.censor.size(), " censor values for ", data.targets.size(),
                   " targets");
   }
-  MOLTIDE_CHECK(data.weights.empty() || static_cast<int64_t>(data.weights.size()) == data.size(),
+  MOLTIDE_CHECK(data.weights.empty() ||
+                    static_cast<int64_t>(data.weights.size()) == data.size() * data.weight_columns,
                 "dataset: ", data.weights.size(), " weights for ", data.size(), " sequences");
   data_ = std::move(data);
 }
@@ -231,8 +239,8 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, double scale, 
   } else {
     head_forward(pass, *model_.head(), pass_.y, head_pass_);
   }
-  const double loss = objective_loss(config_.objective, data_, micro, config_.huber_delta, scale,
-                                     model_.head(), head_pass_, pass_);
+  const double loss = objective_loss(config_.objective, config_.column_losses, data_, micro,
+                                     config_.huber_delta, scale, model_.head(), head_pass_, pass_);
   const bool backward = config_.mode != TrainMode::head;
   if (mlm) {
     lm_head_backward(pass, pass_);
