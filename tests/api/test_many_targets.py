@@ -59,9 +59,8 @@ def test_each_target_has_its_own_task_and_classes(tmp_path: Path) -> None:
     columns["Km"] = ["", ">5", *columns["Km"][2:]]
     columns["stable"] = ["yes", "", *columns["stable"][2:]]
     table = all_of(tmp_path, columns, target=["stable", "Km", "toxic"])
-    assert [table.task_of(j) for j in range(3)] == ["classification", "regression"] + [
-        "classification"
-    ]
+    kinds = [table.task_of(j) for j in range(3)]
+    assert kinds == ["classification", "regression", "classification"]
     assert np.isnan(table.targets[1, 0])
     assert np.isnan(table.targets[0, 1])
     assert table.censor[1].tolist() == [0, 1, 0]

@@ -21,12 +21,13 @@ from moltide.assay.residue_texts import RowSequences, sequences_from_column
 from moltide.assay.rows import EMPTY_ROW, sequences_from_mutations, sequences_from_records
 from moltide.assay.source import Source, read_source, source_from_frame
 from moltide.assay.summary import DataSummary
-from moltide.assay.table import MIXED, AssayTable
+from moltide.assay.table import AssayTable
 from moltide.assay.variants import find_variants
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
 from moltide.options import option
+from moltide.tasks import MIXED
 
 
 def read_assay(

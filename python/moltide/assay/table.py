@@ -13,9 +13,7 @@ from moltide.assay.mutations import Mutation
 from moltide.assay.summary import DataSummary
 from moltide.assay.values import CensorArray, FloatArray
 from moltide.kinds import PROTEIN
-
-#: The task of a table with targets of both kinds.
-MIXED = "mixed"
+from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class AssayTable:
         """ "regression" or "classification"."""
         if self.task != MIXED:
             return self.task
-        return "regression" if self.classes_of(column) is None else "classification"
+        return REGRESSION if self.classes_of(column) is None else CLASSIFICATION
 
     def endpoint(self, column: int) -> AssayTable:
         """The same rows with one target alone; NaN where it was not measured."""
