@@ -20,7 +20,11 @@ TrainConfig train_config(const py::dict& values) {
             {"bce", Objective::bce},
             {"ranking", Objective::ranking},
             {"tobit", Objective::tobit},
-            {"mlm", Objective::mlm}});
+            {"mlm", Objective::mlm},
+            {"mixed", Objective::mixed}});
+  std::vector<std::string> losses;
+  f.read("column_losses", losses);
+  for (const std::string& name : losses) c.column_losses.push_back(parse_term_loss(name));
   f.read("lr", c.lr);
   f.read("head_lr_scale", c.head_lr_scale);
   f.read("weight_decay", c.weight_decay);
@@ -66,7 +70,13 @@ void set_dataset(Trainer& trainer, const IntArray& tokens, const LongArray& offs
     data.columns = array.ndim() == 2 ? array.shape(1) : 1;
   }
   if (!censor.is_none()) data.censor = to_vector<int8_t>(censor.cast<ByteArray>());
-  if (!weights.is_none()) data.weights = to_vector<float>(weights.cast<FloatArray>());
+  if (!weights.is_none()) {
+    const auto array = weights.cast<FloatArray>();
+    MOLTIDE_CHECK(array.ndim() == 1 || array.ndim() == 2, "weights have ", array.ndim(),
+                  " dimensions, allowed 1 or 2");
+    data.weights = to_vector<float>(array);
+    data.weight_columns = array.ndim() == 2 ? array.shape(1) : 1;
+  }
   trainer.set_dataset(std::move(data));
 }
 
@@ -170,11 +180,13 @@ void bind_trainer(pybind11::module_& module) {
              return std::make_unique<Trainer>(model, train_config(config));
            }),
            py::arg("model"), py::arg("config"), py::keep_alive<1, 2>())
-      .def("set_dataset", &set_dataset, py::arg("tokens"), py::arg("offsets"),
-           py::arg("targets") = py::none(), py::arg("censor") = py::none(),
-           py::arg("weights") = py::none(),
-           "tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) "
-           "float32 with NaN = missing, censor (N, k) int8, weights (N) float32.")
+      .def(
+          "set_dataset", &set_dataset, py::arg("tokens"), py::arg("offsets"),
+          py::arg("targets") = py::none(), py::arg("censor") = py::none(),
+          py::arg("weights") = py::none(),
+          "tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) "
+          "float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed "
+          "(N, k), float32.")
       .def("step", &step, py::arg("rows"),
            "One update on these dataset rows: loss, grad_norm, lr, tokens, sequences, step.")
       .def("gradients", &gradients, py::arg("rows"),

@@ -113,6 +113,15 @@ DType parse_dtype(const std::string& name) {
   throw std::invalid_argument(concat("dtype '", name, "', allowed float32, bf16, int8"));
 }
 
+TermLoss parse_term_loss(const std::string& name) {
+  if (name == "mse") return TermLoss::mse;
+  if (name == "huber") return TermLoss::huber;
+  if (name == "bce") return TermLoss::bce;
+  if (name == "tobit") return TermLoss::tobit;
+  throw std::invalid_argument(
+      concat("loss of a column '", name, "', allowed mse, huber, bce, tobit"));
+}
+
 PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab) {
   MOLTIDE_CHECK(tokens.ndim() == 1 && cu_seqlens.ndim() == 1,
                 "tokens (T) and cu_seqlens (B + 1) have one dimension each, got ", tokens.ndim(),

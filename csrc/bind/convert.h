@@ -10,6 +10,7 @@
 
 #include "core/check.h"
 #include "data/packer.h"
+#include "loss/loss.h"
 #include "model/config.h"
 
 namespace moltide {
@@ -75,6 +76,7 @@ py::dict encoder_config_dict(const EncoderConfig& config);
 HeadConfig head_config(const py::dict& values);
 py::dict head_config_dict(const HeadConfig& config);
 DType parse_dtype(const std::string& name);
+TermLoss parse_term_loss(const std::string& name);
 
 PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab);
 std::vector<py::ssize_t> numpy_shape(const std::vector<int64_t>& shape);

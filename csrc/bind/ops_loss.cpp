@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "adamw/adamw.h"
+#include "bind/convert.h"
 #include "bind/op_buffer.h"
 #include "loss/loss.h"
 #include "norm_clip/norm_clip.h"
@@ -99,6 +100,28 @@ void bind_losses(py::module_& ops) {
       },
       py::arg("pred"), py::arg("target"), py::arg("censor"), py::arg("log_sigma"),
       py::arg("dlog_sigma"), weight, scale, "(sum, gradient, dlog_sigma + its gradient)");
+  ops.def(
+      "mixed",
+      [](const Floats& pred, const Floats& target, const std::optional<Censor>& censor,
+         const std::vector<std::string>& column, double huber_delta,
+         const std::optional<Floats>& log_sigma, const std::optional<Floats>& w, double s) {
+        const Tensor x = matrix("pred", pred), y = matrix("target", target);
+        MOLTIDE_CHECK(static_cast<int64_t>(column.size()) == x.cols, "column: expected ", x.cols,
+                      " losses, got ", column.size());
+        std::vector<TermLoss> kinds;
+        for (const std::string& name : column) kinds.push_back(parse_term_loss(name));
+        Floats d = like(pred);
+        Floats sums(x.cols);
+        std::fill_n(sums.mutable_data(), x.cols, 0.0f);
+        const float* weights = vector_of("weight", w, target.size());
+        const double sum = mixed(x, y, vector_of("censor", censor, target.size()), kinds.data(),
+                                 huber_delta, vector_of("log_sigma", log_sigma, x.cols), weights, s,
+                                 matrix("dpred", d), sums.mutable_data());
+        return py::make_tuple(sum, d, sums, term_weight(y, weights));
+      },
+      py::arg("pred"), py::arg("target"), py::arg("censor"), py::arg("column"),
+      py::arg("huber_delta") = 1.0, py::arg("log_sigma") = py::none(), weight, scale,
+      "(sum, gradient, gradient of log_sigma, what the terms weigh); weight (n, k)");
   ops.def(
       "log_normal_cdf",
       [](double z) {

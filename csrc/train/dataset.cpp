@@ -18,9 +18,10 @@ void MicroBatch::gather(const Dataset& data, const int64_t* order, int64_t n) {
       targets.insert(targets.end(), data.targets.begin() + first, data.targets.begin() + last);
     if (!data.censor.empty())
       censor.insert(censor.end(), data.censor.begin() + first, data.censor.begin() + last);
-    if (!data.weights.empty())
-      weights.insert(weights.end(), static_cast<size_t>(data.per_residue ? end - begin : 1),
-                     data.weights[static_cast<size_t>(row)]);
+    if (data.weights.empty()) continue;
+    const auto own = data.weights.begin() + row * data.weight_columns;
+    for (int64_t r = 0; r < (data.per_residue ? end - begin : 1); ++r)
+      weights.insert(weights.end(), own, own + data.weight_columns);
   }
 }
 

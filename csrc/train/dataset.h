@@ -13,8 +13,9 @@ struct Dataset {
   std::vector<int64_t> offsets;  // (N + 1)
   std::vector<float> targets;  // (N, columns), or (tokens, columns) when per_residue; NaN = missing
   std::vector<int8_t> censor;  // like targets, or empty: -1 below, 0 exact, +1 above
-  std::vector<float> weights;  // (N), or empty
+  std::vector<float> weights;  // (N, weight_columns), or empty
   int64_t columns = 0;
+  int64_t weight_columns = 1;  // 1: a weight a row; `columns`: one a target
   bool per_residue = false;
 
   int64_t size() const { return static_cast<int64_t>(offsets.size()) - 1; }
@@ -25,7 +26,7 @@ struct MicroBatch {
   PackedBatch batch;
   std::vector<float> targets;
   std::vector<int8_t> censor;
-  std::vector<float> weights;   // one a target row
+  std::vector<float> weights;   // (rows, weight_columns)
   std::vector<int32_t> labels;  // classes, or masked residues; -1 = none
 
   void gather(const Dataset& data, const int64_t* order, int64_t n);

@@ -60,8 +60,14 @@ Trainer::Trainer(Model& model, const TrainConfig& config) : model_(model), confi
                 "mode head does not go with objective mlm");
   MOLTIDE_CHECK(!mlm || !config_.masking.residues.empty(),
                 "objective mlm needs mlm_residues, the tokens that can be masked");
-  MOLTIDE_CHECK(config_.objective != Objective::tobit || model_.head()->log_sigma,
-                "objective tobit needs a head with log_sigma");
+  MOLTIDE_CHECK(
+      mlm || !needs_log_sigma(config_.objective, config_.column_losses) || model_.head()->log_sigma,
+      "tobit needs a head with log_sigma");
+  const int64_t kinds = static_cast<int64_t>(config_.column_losses.size());
+  const int64_t expected =
+      config_.objective == Objective::mixed ? model_.head()->config.outputs : 0;
+  MOLTIDE_CHECK(kinds == expected, "objective ", objective_name(config_.objective), " with ", kinds,
+                " column_losses, allowed ", expected);
   MOLTIDE_CHECK(config_.mode != TrainMode::lora || model_.adapter(config_.adapter),
                 "mode lora: there is no adapter '", config_.adapter, "'");
   config_.masking.mask_token = model_.config().mask_token;
@@ -132,7 +138,8 @@ void Trainer::choose_parameters() {
   }
   if (trains_head()) {
     for (Param& p : model_.head()->table.params())
-      if (config_.objective == Objective::tobit || &p != model_.head()->log_sigma)
+      if (needs_log_sigma(config_.objective, config_.column_losses) ||
+          &p != model_.head()->log_sigma)
         trained_.push_back(&p);
   }
 }
@@ -159,7 +166,8 @@ void Trainer::set_dataset(Dataset data) {
                   "dataset: ", data.censor.size(), " censor values for ", data.targets.size(),
                   " targets");
   }
-  MOLTIDE_CHECK(data.weights.empty() || static_cast<int64_t>(data.weights.size()) == data.size(),
+  MOLTIDE_CHECK(data.weights.empty() ||
+                    static_cast<int64_t>(data.weights.size()) == data.size() * data.weight_columns,
                 "dataset: ", data.weights.size(), " weights for ", data.size(), " sequences");
   data_ = std::move(data);
 }
@@ -234,8 +242,8 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, const LossScal
   if (mlm) lm_head_forward(pass, pass_);
   if (trains_head()) head_forward(pass, *model_.head(), pass_.y, head_pass_);
   const auto loss_of = [&](Objective objective, double by) {
-    return by * objective_loss(objective, data_, micro, config_.huber_delta, by, model_.head(),
-                               head_pass_, pass_);
+    return by * objective_loss(objective, config_.column_losses, data_, micro, config_.huber_delta,
+                               by, model_.head(), head_pass_, pass_);
   };
   double loss = loss_of(config_.objective, scale.objective);
   const bool backward = config_.mode != TrainMode::head;

@@ -19,6 +19,7 @@ struct TrainConfig {
   TrainMode mode = TrainMode::full;
   std::string adapter;  // lora: which one
   Objective objective = Objective::mse;
+  std::vector<TermLoss> column_losses;  // mixed: one an output
   double lr = 1e-4, head_lr_scale = 1.0, weight_decay = 0.01, beta1 = 0.9, beta2 = 0.999,
          eps = 1e-8;
   double clip_norm = 1.0;  // 0: no clipping

@@ -7,9 +7,11 @@
 // Writes    dpred = gradient of scale * sum; an empty dpred (no data) is not written: value alone;
 //           dlog_sigma += (micro-batches accumulate)
 // Missing   a NaN target (a label of -1) is no term: adds 0, its gradient is 0
-// Scale     loss_weight (ranking_weight for pairs) sums what the terms weigh: with scale =
-//           1 / total over all micro-batches, gradients are those of the weighted mean
-// Aliasing  dpred may be pred for mse, huber, bce, tobit and (f32) cross_entropy; never for ranking
+// Scale     loss_weight (ranking_weight for pairs, term_weight for mixed) sums what the terms
+// weigh:
+//           with scale = 1 / total over all micro-batches, gradients are those of the weighted mean
+// Aliasing  dpred may be pred for mse, huber, bce, tobit, mixed and (f32) cross_entropy; never for
+//           ranking
 // Needs     targets finite or NaN; weights finite and >= 0 (0: no gradient); bce targets in
 //           [0, 1]; labels in [-1, V); huber delta > 0; else refused with row and value
 // Repeat    same bits for any thread count; cross_entropy: a row's gradient is the same bits
@@ -61,6 +63,18 @@ double ranking(const Tensor& pred, const Tensor& target, const int8_t* censor, c
 // log_sigma, dlog_sigma (k) f32; dlog_sigma may be null.
 double tobit(const Tensor& pred, const Tensor& target, const int8_t* censor, const float* log_sigma,
              const float* weight, double scale, const Tensor& dpred, float* dlog_sigma);
+
+// What a column of `mixed` is compared by.
+enum class TermLoss : int8_t { mse, huber, bce, tobit };
+
+// Columns of several kinds side by side, each by the loss of that name: `column` (k). Every term
+// has a weight of its own: weight (n, k) f32 contiguous, or null. log_sigma is read, and dlog_sigma
+// written, in columns of tobit alone; both may be null where there is none.
+double mixed(const Tensor& pred, const Tensor& target, const int8_t* censor, const TermLoss* column,
+             double huber_delta, const float* log_sigma, const float* weight, double scale,
+             const Tensor& dpred, float* dlog_sigma);
+// Sum over the terms present of their own weight (n, k).
+double term_weight(const Tensor& target, const float* weight);
 
 // log Phi(z) of the standard normal, and into *ratio its derivative phi(z) / Phi(z).
 double log_normal_cdf(double z, double* ratio);

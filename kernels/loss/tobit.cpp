@@ -10,7 +10,6 @@
 namespace moltide {
 namespace {
 
-constexpr double kHalfLogTwoPi = 0.91893853320467274178;
 constexpr double kSqrtHalf = 0.70710678118654752440;
 constexpr double kInvSqrtTwoPi = 0.39894228040143267794;
 
@@ -30,7 +29,7 @@ double inverse_mills(double x) {
 double log_normal_cdf(double z, double* ratio) {
   if (z < -kTail) {
     *ratio = inverse_mills(-z);
-    return -0.5 * z * z - kHalfLogTwoPi - std::log(*ratio);
+    return -0.5 * z * z - loss::kHalfLogTwoPi - std::log(*ratio);
   }
   const double lower = 0.5 * std::erfc(-z * kSqrtHalf);
   *ratio = kInvSqrtTwoPi * std::exp(-0.5 * z * z) / lower;
@@ -50,21 +49,10 @@ double tobit(const Tensor& pred, const Tensor& target, const int8_t* censor, con
       "tobit", pred, target, weight, scale, dpred,
       [&](int64_t row, int64_t column, double x, double y, double w, double& gradient) {
         const size_t c = static_cast<size_t>(column);
-        const int8_t kind = censor ? censor[row * pred.cols + column] : 0;
-        MOLTIDE_CHECK(kind >= -1 && kind <= 1, "tobit: censor of row ", row, ", column ", column,
-                      " is ", static_cast<int>(kind), ", allowed: -1, 0, 1");
-        const double z = (y - x) / sigma[c];
-        if (kind == 0) {
-          gradient = -z / sigma[c];
-          dlog[c] += w * (1.0 - z * z);
-          return 0.5 * z * z + log_sigma[c] + kHalfLogTwoPi;
-        }
-        // Above the limit with probability Phi(-z), below it with Phi(z).
-        const double side = kind > 0 ? -1.0 : 1.0;
-        double ratio;
-        const double value = -log_normal_cdf(side * z, &ratio);
-        gradient = side * ratio / sigma[c];
-        dlog[c] += w * side * ratio * z;
+        const int8_t kind = loss::censor_at("tobit", censor, row, column, pred.cols);
+        double slope;
+        const double value = loss::tobit_term(x, y, kind, sigma[c], log_sigma[c], gradient, slope);
+        dlog[c] += w * slope;
         return value;
       });
   if (dlog_sigma)

@@ -191,8 +191,16 @@ def test_bad_options_are_named() -> None:
         regressor(loss="mse").fit(X, Y, censor=np.ones(80))
     with pytest.raises(DataError, match="fewer than two classes"):
         AssayClassifier(tiny_encoder()).fit(X, ["a"] * 80)
-    with pytest.raises(ConfigError, match="with more than two classes"):
-        AssayClassifier(tiny_encoder()).fit(X, [["a", "b"], ["c", "a"]] * 40)
+    with pytest.raises(ConfigError, match="'y1' has 4 classes; with more than two classes"):
+        AssayClassifier(tiny_encoder()).fit(
+            X, [["a", "b"], ["c", "a"], ["a", "d"], ["c", "c"]] * 20
+        )
+    with pytest.raises(DataError, match=r"y column 1 has fewer than two classes \('b'\)"):
+        AssayClassifier(tiny_encoder()).fit(X, [["a", "b"], ["c", None]] * 40)
+    with pytest.raises(ConfigError, match="endpoint_weights is 'half'; allowed: auto, root"):
+        regressor(endpoint_weights="half").fit(X, Y)
+    with pytest.raises(ConfigError, match="endpoint_weights is 'root'; with loss='ranking'"):
+        regressor(endpoint_weights="root", loss="ranking").fit(X, np.stack([Y, Y], axis=1))
 
 
 def test_groups_are_not_divided_and_classes_keep_their_shares() -> None:
@@ -303,12 +311,34 @@ def test_classification_outputs() -> None:
     three = AssayClassifier(tiny_encoder(), epochs=1).fit(X, np.digitize(Y, [-1, 1]))
     assert three.predict_proba(X[:3]).shape == (3, 3)
     assert three.predict(X).dtype.kind == "i"
-    several = np.stack([LABELS, LABELS[::-1]], axis=1).astype(object)
+
+
+def test_classes_of_several_targets(tmp_path: Path) -> None:
+    """Lists, one entry a target, as scikit-learn's own; each target has classes of its own."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    other = (Y[::-1] > 1).astype(int)
+    several = np.stack([LABELS.astype(object), other.astype(object)], axis=1)
     several[::4, 0] = None
-    both = AssayClassifier(tiny_encoder(), epochs=1).fit(X, several)
-    assert both.predict(X[:3]).shape == (3, 2)
-    assert both.predict_proba(X[:3]).shape == (3, 2, 2)
-    assert 0 <= both.score(X, several) <= 1
+    model = AssayClassifier(tiny_encoder(), epochs=1, validation_fraction=0.3).fit(X, several)
+    forest = RandomForestClassifier(2).fit(np.arange(80)[:, None], np.stack([LABELS, LABELS], 1))
+    assert type(model.classes_) is type(forest.classes_) is list
+    assert [one.tolist() for one in model.classes_] == [["high", "low"], [0, 1]]
+    found, shares = model.predict(X[:3]), model.predict_proba(X[:3])
+    assert found.shape == (3, 2)
+    assert set(found[:, 0]) <= {"high", "low"}
+    assert set(found[:, 1]) <= {0, 1}
+    assert type(shares) is type(forest.predict_proba([[0]])) is list
+    assert [one.shape for one in shares] == [(3, 2), (3, 2)]
+    assert found[:, 0].tolist() == model.classes_[0][shares[0].argmax(axis=1)].tolist()
+    assert 0 <= model.score(X, several) <= 1
+    model.save(tmp_path / "run")
+    again = load_assay_model(tmp_path / "run")
+    assert np.array_equal(again.predict(X[:3]), found)
+    assert [one.tolist() for one in again.classes_] == [["high", "low"], [0, 1]]
+    column = AssayClassifier(tiny_encoder(), epochs=1).fit(X, LABELS[:, None])
+    assert column.predict(X[:3]).shape == (3, 1)
+    assert column.classes_.tolist() == ["high", "low"]
 
 
 def test_labels_of_residues() -> None:

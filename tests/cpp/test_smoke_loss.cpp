@@ -47,6 +47,13 @@ TEST_P(SmokeLoss, PointwiseRankingTobit) {
       tobit(pred, target, censor.get(), log_sigma.f32(), nullptr, 1.0, d, dlog_sigma.f32());
       d.expect_sound("tobit");
       dlog_sigma.expect_sound("dlog_sigma");
+      const Rows weight(n, k, DType::f32, 0, 3);
+      for (int64_t i = 0; i < n * k; ++i) weight.f32()[i] = std::fabs(weight.f32()[i]);
+      const auto column = exactly(std::vector<TermLoss>(static_cast<size_t>(k), TermLoss::tobit));
+      mixed(pred, target, censor.get(), column.get(), 1.0, log_sigma.f32(), weight.f32(), 1.0, d,
+            dlog_sigma.f32());
+      d.expect_sound("mixed");
+      dlog_sigma.expect_sound("dlog_sigma of mixed");
       EXPECT_EQ(target_count(target), n * k);
       EXPECT_LE(ranking_pairs(target, censor.get()), k * n * (n - 1) / 2);
       mse(pred, target, nullptr, 1.0, pred);  // in place

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny_training import HEADS, LENGTHS, RECOMPUTE, config_of, make_model, targets_of, tokens_of
+from tiny_training import (
+    COLUMNS,
+    HEADS,
+    LENGTHS,
+    RECOMPUTE,
+    config_of,
+    make_model,
+    targets_of,
+    tokens_of,
+)
 
 from moltide import _engine
 
@@ -40,15 +49,21 @@ def test_gradients_are_the_slope_of_the_loss(objective, mode):
         for name, shape in model.parameters():
             if name.endswith("lora_b"):
                 model.set_parameter(name, RNG.normal(0, 0.2, shape).astype(np.float32))
+    own = {"column_losses": list(COLUMNS)} if objective == "mixed" else {}
     trainer = _engine.Trainer(
-        model, config_of(mode=mode, adapter="a" if mode == "lora" else "", objective=objective)
+        model,
+        config_of(mode=mode, adapter="a" if mode == "lora" else "", objective=objective, **own),
     )
     tokens, offsets = tokens_of()
-    censor = None
+    censor = weights = None
     if objective == "tobit":
         censor = np.zeros((len(LENGTHS), 2), dtype=np.int8)
         censor[0, 0], censor[2, 1] = 1, -1
-    trainer.set_dataset(tokens, offsets, targets_of(objective, len(LENGTHS)), censor)
+    if objective == "mixed":
+        censor = np.zeros((len(LENGTHS), 3), dtype=np.int8)
+        censor[0, 0] = 1
+        weights = RNG.uniform(0.2, 3, (len(LENGTHS), 3)).astype(np.float32)
+    trainer.set_dataset(tokens, offsets, targets_of(objective, len(LENGTHS)), censor, weights)
     rows = np.arange(len(LENGTHS))
     names = trainer.trained_parameters()
     groups = {n.split(".")[0] if mode != "full" else n for n in names}
@@ -56,6 +71,55 @@ def test_gradients_are_the_slope_of_the_loss(objective, mode):
         chosen = [n for n in names if n.startswith(group)]
         slope, expected = directional(model, trainer, rows, chosen, 1e-3)
         assert slope == pytest.approx(expected, rel=2e-2, abs=2e-4), group
+
+
+@pytest.mark.parametrize("max_tokens", [2048, 16])
+def test_weights_of_single_targets_are_those_of_the_mean(max_tokens):
+    """The loss is the weighted mean of the columns' own, whatever the micro-batches."""
+    tokens, offsets = tokens_of()
+    rows, weights = np.arange(len(LENGTHS)), RNG.uniform(0.2, 3, (len(LENGTHS), 3))
+    targets = targets_of("mixed", len(LENGTHS))
+
+    def loss(columns, weights):
+        model = make_model(head=HEADS["mixed"])
+        losses = list(COLUMNS)
+        config = config_of(objective="mixed", column_losses=losses, max_tokens=max_tokens)
+        trainer = _engine.Trainer(model, config)
+        shown = np.full_like(targets, np.nan)
+        shown[:, columns] = targets[:, columns]
+        trainer.set_dataset(tokens, offsets, shown, None, weights.astype(np.float32))
+        known = ~np.isnan(shown)
+        total = np.broadcast_to(weights.reshape(len(weights), -1), shown.shape)[known].sum()
+        return trainer.gradients(rows)[0] * total, total
+
+    parts = [loss([c], weights) for c in range(3)]
+    whole, total = loss([0, 1, 2], weights)
+    assert whole == pytest.approx(sum(part for part, _ in parts), rel=1e-5)
+    assert total == pytest.approx(sum(weight for _, weight in parts))
+    # A weight a row stands for all of its targets.
+    of_rows = np.repeat(weights[:, :1], 3, axis=1)
+    assert loss([0, 1, 2], weights[:, 0]) == pytest.approx(loss([0, 1, 2], of_rows), rel=1e-6)
+
+
+def test_the_objective_mixed_needs_a_loss_a_column():
+    model = make_model(head=HEADS["mixed"])
+    tokens, offsets = tokens_of()
+    for losses in ([], ["mse"]):
+        with pytest.raises(ValueError, match=f"mixed with {len(losses)} column_losses, allowed 3"):
+            _engine.Trainer(model, config_of(objective="mixed", column_losses=losses))
+    with pytest.raises(ValueError, match="allowed mse, huber, bce, tobit"):
+        _engine.Trainer(model, config_of(objective="mixed", column_losses=["mse", "mlm", "bce"]))
+    weights = np.ones((len(LENGTHS), 3), np.float32)
+    trainer = _engine.Trainer(model, config_of(objective="mse"))
+    with pytest.raises(ValueError, match="weights of single targets need the objective mixed"):
+        trainer.set_dataset(tokens, offsets, targets_of("mixed", len(LENGTHS)), None, weights)
+    trainer = _engine.Trainer(
+        make_model(head=HEADS["mixed"]), config_of(objective="mixed", column_losses=list(COLUMNS))
+    )
+    with pytest.raises(ValueError, match=r"weights have 2 columns, allowed 1 or .* 3"):
+        trainer.set_dataset(
+            tokens, offsets, targets_of("mixed", len(LENGTHS)), None, weights[:, :2].copy()
+        )
 
 
 def test_masked_lm_gradients_are_the_slope_of_the_loss(isa):

@@ -43,7 +43,12 @@ HEADS = {
     "cross_entropy": {"pool": "mean", "outputs": 3},
     "ranking": {"pool": "mean", "outputs": 1},
     "tobit": {"pool": "mean", "outputs": 2, "log_sigma": True},
+    "mixed": {"pool": "mean", "outputs": 3, "log_sigma": True},
 }
+
+
+# Of the objective mixed.
+COLUMNS = ("tobit", "bce", "mse")
 
 
 def targets_of(objective, rows):
@@ -54,6 +59,9 @@ def targets_of(objective, rows):
     if objective == "bce":
         return rng.integers(0, 2, (rows, outputs)).astype(np.float32)
     values = rng.normal(0, 1, (rows, outputs)).astype(np.float32)
-    if outputs == 2:
+    if objective == "mixed":
+        values[:, 1] = values[:, 1] > 0
+        values[2] = np.nan
+    if outputs > 1:
         values[1, 0] = np.nan
     return values

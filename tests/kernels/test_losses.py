@@ -244,6 +244,71 @@ def test_tobit_far_outside_its_limit_pulls_straight_back():
     assert total == pytest.approx(1e6, rel=1e-4)
 
 
+KINDS = ["bce", "mse", "tobit", "huber", "bce"]
+
+
+def mixed_data(rng, n):
+    """pred, target, censor and a weight for each of them, in columns of `KINDS`."""
+    k = len(KINDS)
+    pred, target, _ = data(rng, n, k)
+    for c, kind in enumerate(KINDS):
+        target[:, c] = pointwise_target(kind, target[:, c])
+    censor = censoring(rng, (n, k))
+    censor[:, [c for c, kind in enumerate(KINDS) if kind != "tobit"]] = 0
+    weight = rng.uniform(0.2, 3, size=(n, k)).astype(np.float32)
+    weight[rng.random((n, k)) < 0.1] = 0
+    return pred, target, censor, weight, rng.uniform(-1, 0.5, size=k).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [1, 2, 33])
+def test_mixed_matches_reference(n, rng):
+    pred, target, censor, weight, log_sigma = mixed_data(rng, n)
+    for kinds, w in ((censor, weight), (None, None)):
+        total, d, dlog, weighed = ops.mixed(pred, target, kinds, KINDS, 0.7, log_sigma, w, 0.5)
+        want, want_d, want_dlog = reference.mixed(
+            pred.astype(float), target.astype(float), kinds, KINDS, 0.7, log_sigma.astype(float),
+            None if w is None else w.astype(float),
+        )  # fmt: skip
+        assert_within(total, want, "tobit")
+        assert_within(d, 0.5 * want_d, "tobit")
+        assert_within(dlog, 0.5 * want_dlog, "tobit")
+        present = ~np.isnan(target)
+        counted = present if w is None else np.where(present, w.astype(float), 0.0)
+        assert weighed == pytest.approx(counted.sum())
+
+
+def test_mixed_reference_gradient(rng):
+    pred, target, censor, weight, log_sigma = (
+        a if a.dtype == np.int8 else a.astype(float) for a in mixed_data(rng, 6)
+    )
+
+    def loss(p, s):
+        return reference.mixed(p, target, censor, KINDS, 0.7, s, weight)
+
+    _, d, dlog = loss(pred, log_sigma)
+    fd = gradient(lambda p: loss(p, log_sigma)[0], pred)
+    fd_log = gradient(lambda s: loss(pred, s)[0], log_sigma)
+    np.testing.assert_allclose(d, fd, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(dlog, fd_log, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["mse", "huber", "bce", "tobit"])
+def test_mixed_columns_of_one_kind_are_its_loss_to_the_bit(kind, rng):
+    pred, target, weight = data(rng, 40, 3)
+    target = pointwise_target(kind, target).astype(np.float32)
+    censor = censoring(rng, (40, 3)) if kind == "tobit" else None
+    log_sigma, zero = np.array([0.1, -0.4, 0.3], np.float32), np.zeros(3, np.float32)
+    each = np.repeat(weight[:, None], 3, axis=1)
+    found = ops.mixed(pred, target, censor, [kind] * 3, 0.7, log_sigma, each, 0.3)
+    if kind == "tobit":
+        want = ops.tobit(pred, target, censor, log_sigma, zero, weight, 0.3)
+        np.testing.assert_array_equal(found[2], want[2])
+    else:
+        want = POINTWISE[kind][0](pred, target, weight=weight, scale=0.3)
+    assert found[0] == want[0]
+    np.testing.assert_array_equal(found[1], want[1])
+
+
 def test_two_passes_accumulate_into_dlog_sigma(rng):
     pred, target, _ = data(rng, 12, 2)
     log_sigma = np.zeros(2, np.float32)
@@ -264,6 +329,7 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(rng):
             *ops.ranking(pred, target, censor, weight),
             *ops.tobit(pred, target, censor, zero, zero, weight),
             *ops.mse(pred, target, weight),
+            *ops.mixed(pred, target, censor, ["tobit"] * 2, 1.0, zero, pred**2),
         ]
 
     engine.set_num_threads(1)
@@ -289,6 +355,7 @@ def test_no_rows():
     assert d.shape == (0, 3)
     np.testing.assert_array_equal(dlog, none)
     assert ops.loss_weight(empty) == 0
+    assert ops.mixed(empty, empty, None, ["mse", "bce", "huber"])[0] == 0
 
 
 def test_all_missing_is_no_loss():
@@ -327,6 +394,18 @@ ONE = np.ones((2, 1), np.float32)
             ),
             "censor of row 0, column 0 is 3",
         ),
+        (
+            lambda: ops.mixed(ONE, ONE, None, ["mse"], weight=-ONE),
+            "weight of row 0, column 0 is -1",
+        ),
+        (
+            lambda: ops.mixed(ONE, ONE, np.ones((2, 1), np.int8), ["mse"]),
+            r"row 0, column 0 is a bound \(censor 1\); allowed in columns of tobit",
+        ),
+        (lambda: ops.mixed(ONE, ONE, None, ["tobit"]), "column 0 is of tobit.* no log_sigma"),
+        (lambda: ops.mixed(ONE, ONE, None, ["huber"], 0.0), "huber delta is 0"),
+        (lambda: ops.mixed(ONE, ONE, None, ["mae"]), "'mae', allowed mse, huber, bce, tobit"),
+        (lambda: ops.mixed(ONE, ONE, None, ["mse"] * 2), "expected 1 losses, got 2"),
     ],
 )
 def test_refusals_name_the_row_and_the_value(call, message):

@@ -66,6 +66,37 @@ def cross_entropy(
     return float((loss * rows)[rows > 0].sum()), gradient
 
 
+def mixed(
+    pred: Array,
+    target: Array,
+    censor: NDArray[np.int8] | None,
+    column: list[str],
+    delta: float,
+    log_sigma: Array,
+    weight: Array | None = None,
+) -> tuple[float, Array, Array]:
+    """(sum, gradient of pred, gradient of log_sigma) of columns of several losses; weight (n, k).
+
+    A term's gradient is that of its loss times its weight, so each value stands alone here.
+    """
+    total, dpred, dlog_sigma = 0.0, np.zeros_like(pred), np.zeros(len(column))
+    for i, c in np.ndindex(pred.shape):
+        x, y, w = pred[i : i + 1, c : c + 1], target[i : i + 1, c : c + 1], np.ones(1)
+        if weight is not None:
+            w = weight[i : i + 1, c]
+        if column[c] == "tobit":
+            kind = None if censor is None else censor[i : i + 1, c : c + 1]
+            value, d, dlog = tobit(x, y, kind, log_sigma[c : c + 1], w)
+            dlog_sigma[c] += dlog[0]
+        elif column[c] == "huber":
+            value, d = huber(x, y, delta, w)
+        else:
+            value, d = {"mse": mse, "bce": bce}[column[c]](x, y, w)
+        total += value
+        dpred[i, c] = d[0, 0]
+    return total, dpred, dlog_sigma
+
+
 def known_above(target: Array, censor: NDArray[np.int8] | None = None) -> NDArray[np.bool_]:
     """(n, n) of one column: True at (i, j) when the true value of row i is surely above row j's."""
     target = np.asarray(target, np.float64)

@@ -181,7 +181,7 @@ class Trainer:
         weights: typing.Any = None,
     ) -> None:
         """
-        tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) float32 with NaN = missing, censor (N, k) int8, weights (N) float32.
+        tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed (N, k), float32.
         """
     def state(self) -> dict:
         """

@@ -3,6 +3,7 @@ Single operations, for tests.
 """
 
 from __future__ import annotations
+import collections.abc
 import numpy
 import numpy.typing
 import typing
@@ -37,6 +38,7 @@ __all__: list[str] = [
     "matmul_i8",
     "matmul_i8_peak",
     "matmul_peak_flops",
+    "mixed",
     "mse",
     "pool_bwd",
     "pool_fwd",
@@ -317,6 +319,20 @@ def matmul_i8(
 
 def matmul_i8_peak() -> float: ...
 def matmul_peak_flops(dtype: str = "float32") -> float: ...
+def mixed(
+    pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    censor: typing.Annotated[numpy.typing.ArrayLike, numpy.int8] | None,
+    column: collections.abc.Sequence[str],
+    huber_delta: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    log_sigma: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+) -> tuple[float, numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32], float]:
+    """
+    (sum, gradient, gradient of log_sigma, what the terms weigh); weight (n, k)
+    """
+
 def mse(
     pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],

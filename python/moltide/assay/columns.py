@@ -20,6 +20,9 @@ from moltide.assay.source import Source
 from moltide.errors import DataError
 from moltide.options import option
 
+#: As a target: every measured column.
+ALL = "all"
+
 
 @dataclass
 class Target:
@@ -237,7 +240,9 @@ def _no_sequence_text(source: Source, profiles: dict[str, Profile]) -> str:
 
 
 def _find_targets(source: Source, wanted: Wanted, roles: Roles) -> None:
-    if wanted.target is not None:
+    if _wants_all(source, wanted.target):
+        roles.targets = _all_targets(source, roles)
+    elif wanted.target is not None:
         names = _split_names(source, wanted.target)
         for name in names:
             roles.targets.append(_named_target(source, name))
@@ -256,6 +261,10 @@ def _split_names(source: Source, target: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in target.split(",") if name.strip()]
 
 
+def _wants_all(source: Source, target: str | Sequence[str] | None) -> bool:
+    return target in (ALL, [ALL]) and ALL not in source.columns
+
+
 def _named_target(source: Source, name: str) -> Target:
     """`score`, or `score=rep1+rep2`: one property read in several replicate columns."""
     if name in source.columns:
@@ -267,10 +276,17 @@ def _named_target(source: Source, name: str) -> Target:
     return Target(label.strip(), [require_column(source, part, "the target") for part in parts])
 
 
-def _only_target(source: Source, roles: Roles) -> Target:
+def _free_columns(roles: Roles) -> dict[str, Profile]:
+    """Columns that play no other part."""
     used = {roles.sequence, roles.mutations, roles.wildtype, roles.record_id, roles.time}
     used |= {roles.split, *roles.splits}
-    free = {name: p for name, p in roles.profiles.items() if name not in used}
+    return {name: p for name, p in roles.profiles.items() if name not in used}
+
+
+def _numeric(
+    source: Source, roles: Roles, free: dict[str, Profile]
+) -> tuple[list[str], dict[str, str]]:
+    """Numeric columns that may be measured, and by name why others are none."""
     candidates, helpers = [], {}
     for name, profile in free.items():
         if profile.kind == "number":
@@ -279,10 +295,46 @@ def _only_target(source: Source, roles: Roles) -> Target:
                 helpers[name] = why
             else:
                 candidates.append(name)
-    aside = "; ".join(
+    return candidates, helpers
+
+
+def _aside(helpers: dict[str, str]) -> str:
+    return "; ".join(
         f"{', '.join(repr(name) for name, own in helpers.items() if own == why)} ({why})"
         for why in dict.fromkeys(helpers.values())
     )
+
+
+def _all_targets(source: Source, roles: Roles) -> list[Target]:
+    """Every column that may be measured: numbers, and yes and no in words."""
+    free = _free_columns(roles)
+    numeric, helpers = _numeric(source, roles, free)
+    chosen = []
+    for name, profile in free.items():
+        if profile.kind == "text" and 2 <= profile.distinct <= 20:
+            telling = profile.plain_name in LABEL_NAMES or is_yes_no(source.texts(name))
+            if profile.distinct == 2 and telling:
+                chosen.append(name)
+            else:
+                helpers[name] = "labels that may be no measurement: name the column to take it"
+        elif name in numeric:
+            chosen.append(name)
+    if not chosen:
+        detail = f" ({_aside(helpers)})" if helpers else ""
+        raise source.fail(
+            f"no measured column found{detail}; name them with {option('target')}. "
+            f"Columns: {', '.join(source.columns)}"
+        )
+    roles.said.append(f"targets: {', '.join(map(repr, chosen))} (all measured columns)")
+    if helpers:
+        roles.said.append(f"not taken as targets: {_aside(helpers)}")
+    return [Target(name, [name]) for name in chosen]
+
+
+def _only_target(source: Source, roles: Roles) -> Target:
+    free = _free_columns(roles)
+    candidates, helpers = _numeric(source, roles, free)
+    aside = _aside(helpers)
     if len(candidates) == 1:
         profile = roles.profiles[candidates[0]]
         numeric = round(profile.share * profile.filled)
@@ -295,9 +347,9 @@ def _only_target(source: Source, roles: Roles) -> Target:
     if candidates:
         raise source.fail(
             f"several columns could be the target: {', '.join(map(repr, candidates))}; name one "
-            f"or more ({option('target', 'A')} or {option('target', 'A,B')}; replicate readings "
-            f"of one property: {option('target', 'name=A+B')})"
-            + (f". Not considered: {aside}" if aside else "")
+            f"or more ({option('target', 'A')} or {option('target', 'A,B')}; all of them: "
+            f"{option('target', ALL)}; replicate readings of one property: "
+            f"{option('target', 'name=A+B')})" + (f". Not considered: {aside}" if aside else "")
         )
     return _label_target(source, roles, free, aside)
 
@@ -333,10 +385,15 @@ def _find_relations(source: Source, wanted: Wanted, roles: Roles) -> None:
         return
     found = [name for name, p in roles.profiles.items() if p.kind == "relation"]
     found = [name for name in found if not any(name in t.columns for t in roles.targets)]
-    for target in roles.targets:
+
+    def named_after(target: Target) -> list[str]:
         word = re.compile(rf"(^|[^a-z0-9]){re.escape(target.name.lower())}([^a-z0-9]|$)")
-        own = [name for name in found if word.search(name.lower())]
-        shared = found if len(found) == 1 else []
+        return [name for name in found if word.search(name.lower())]
+
+    of_one = any(map(named_after, roles.targets))
+    shared = found if len(found) == 1 and not of_one else []
+    for target in roles.targets:
+        own = named_after(target)
         if len(own or shared) == 1:
             target.relation = (own or shared)[0]
             roles.said.append(f"relation column of {target.name!r}: {target.relation!r}")

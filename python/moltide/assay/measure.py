@@ -26,7 +26,8 @@ NO_VALUE = "no measured target"
 
 @dataclass
 class Readings:
-    """One target by row: `values` and `censor` are (rows, columns of the target)."""
+    """One target by row: `values` and `censor` are (rows, columns of the target); `classes` has the
+    names of the class indices, None for numbers."""
 
     target: Target
     values: FloatArray
@@ -34,25 +35,20 @@ class Readings:
     missing_words: Counter[str] = field(default_factory=Counter)
     approximate: int = 0
     said: list[str] = field(default_factory=list)
+    classes: list[str] | None = None
 
 
-def choose_task(
+def choose_tasks(
     source: Source, targets: Sequence[Target], options: ReadOptions
-) -> tuple[str, list[str]]:
-    """One task for all targets, detected or asked for."""
+) -> tuple[list[str], list[str]]:
+    """The task of each target, detected or asked for, and what there is to say."""
     if options.task != "auto":
-        return options.task, [f"task: {options.task} (named)"]
-    found = {}
+        return [options.task] * len(targets), [f"task: {options.task} (named)"]
+    found = []
     for target in targets:
         texts = source.texts(target.columns[0])
-        found[target.name] = detect_task(texts, parse_numbers(texts), target.name)
-    tasks = {task for task, _ in found.values()}
-    if len(tasks) > 1:
-        listed = ", ".join(f"{name!r} {task}" for name, (task, _) in found.items())
-        raise source.fail(
-            f"targets of different kinds ({listed}): name one {option('task')}, or one kind"
-        )
-    return tasks.pop(), [sentence for _, sentence in found.values()]
+        found.append(detect_task(texts, parse_numbers(texts), target.name))
+    return [task for task, _ in found], [sentence for _, sentence in found]
 
 
 def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: Ledger) -> Readings:
@@ -122,49 +118,39 @@ def _apply_relations(
     ledger.leave_out(unknown, "relation unreadable")
 
 
-def read_classes(source: Source, targets: Sequence[Target]) -> tuple[list[Readings], list[str]]:
-    """Class indices of every target under one common list of classes.
+def read_classes(source: Source, target: Target, alone: bool) -> Readings:
+    """Class indices of a target; `alone`: it is the only one.
 
     Raises:
-        DataError: a single class, several targets with different classes, or many labels that
-            each occur once (numbers or names rather than classes).
+        DataError: a single class, more than two beside other targets, or many labels that each
+            occur once (numbers or names rather than classes).
     """
-    labels = {
-        target.name: [read_labels(source.texts(column)) for column in target.columns]
-        for target in targets
-    }
-    by_target = {
-        name: order_classes([label for one in columns for label in one if label is not None])
-        for name, columns in labels.items()
-    }
-    classes = next(iter(by_target.values()))
-    for name, own in by_target.items():
-        if len(own) < 2:
-            only = f"only {own[0]!r}" if own else "nothing"
-            raise source.fail(f"target {name!r} holds {only}: two classes are needed to learn")
-        if own != classes:
-            raise source.fail(
-                f"several classification targets must share their classes: {name!r} has "
-                f"{', '.join(own[:6])}, the first has {', '.join(classes[:6])}"
-            )
-        known = sum(label is not None for column in labels[name] for label in column)
-        if len(own) > 50 and len(own) * 5 > known:
-            raise source.fail(
-                f"target {name!r} holds {len(own):,} different labels in {known:,} rows: these are "
-                f"no classes (for numbers say {option('task', 'regression')})"
-            )
-    readings = []
-    for target in targets:
-        columns = labels[target.name]
-        values = np.stack([encode_labels(column, classes) for column in columns], axis=1)
-        words = Counter(
-            text
-            for column in target.columns
-            for text in source.texts(column)
-            if text.lower() in MISSING_WORDS
+    labels = [read_labels(source.texts(column)) for column in target.columns]
+    said = [label for one in labels for label in one if label is not None]
+    classes, name = order_classes(said), target.name
+    if len(classes) < 2:
+        only = f"only {classes[0]!r}" if classes else "nothing"
+        raise source.fail(f"target {name!r} holds {only}: two classes are needed to learn")
+    if len(classes) > 50 and len(classes) * 5 > len(said):
+        raise source.fail(
+            f"target {name!r} holds {len(classes):,} different labels in {len(said):,} rows: these "
+            f"are no classes (for numbers say {option('task', 'regression')})"
         )
-        readings.append(Readings(target, values, np.zeros(values.shape, dtype=np.int8), words))
-    return readings, classes
+    if len(classes) > 2 and not alone:
+        raise source.fail(
+            f"target {name!r} has {len(classes)} classes ({', '.join(classes[:6])}); beside other "
+            f"targets two are allowed. Fit it alone ({option('target', name)}) and the others "
+            "without it"
+        )
+    values = np.stack([encode_labels(column, classes) for column in labels], axis=1)
+    words = Counter(
+        text
+        for column in target.columns
+        for text in source.texts(column)
+        if text.lower() in MISSING_WORDS
+    )
+    censor = np.zeros(values.shape, dtype=np.int8)
+    return Readings(target, values, censor, words, classes=classes)
 
 
 @dataclass
@@ -189,7 +175,6 @@ def merge_target(
     used: npt.NDArray[np.int64],
     groups: npt.NDArray[np.int64],
     n_groups: int,
-    classes: list[str] | None,
     how: str,
     copies: npt.NDArray[np.bool_] | None = None,
 ) -> MergedTarget:
@@ -200,7 +185,7 @@ def merge_target(
     values, censor = readings.values[used], readings.censor[used]
     known = ~np.isnan(values)
     group_of = np.broadcast_to(groups[:, None], values.shape)[known]
-    if classes is not None:
+    if readings.classes is not None:
         labels = merge_labels(group_of, n_groups, values[known])
         merged = Merged(labels.values, np.zeros(n_groups, dtype=np.int8), labels.count)
         merged.conflicts = labels.conflicts

@@ -38,7 +38,6 @@ def merge_rows(
     source: Source,
     sequences: Sequence[str],
     readings: Sequence[Readings],
-    classes: list[str] | None,
     options: ReadOptions,
     ledger: Ledger,
     parts: Sequence[str] = (),
@@ -61,14 +60,12 @@ def merge_rows(
     how = options.replicates
     cells = pd.DataFrame({c: source.texts(c) for c in source.columns if c not in parts})
     copies = cells.iloc[used].duplicated().to_numpy(dtype=bool)
-    merged = [
-        merge_target(one, used, groups, len(uniques), classes, how, copies) for one in readings
-    ]
+    merged = [merge_target(one, used, groups, len(uniques), how, copies) for one in readings]
     members = _members(used, groups, len(uniques))
     _locate_conflicts(source, merged, members, options)
     conflicts = [set(one.conflicts) for one in merged]
     if how == "keep":
-        merged = _kept_apart(readings, used, classes, merged)
+        merged = _kept_apart(readings, used, merged)
         members = [[int(row)] for row in used]
         group_of = groups
     else:
@@ -123,12 +120,11 @@ def _locate_conflicts(
 def _kept_apart(
     readings: Sequence[Readings],
     used: IntArray,
-    classes: list[str] | None,
     by_sequence: list[MergedTarget],
 ) -> list[MergedTarget]:
     """Every row its own entry; noise and conflicts stay those found across rows."""
     alone = np.arange(len(used), dtype=np.int64)
-    merged = [merge_target(one, used, alone, len(used), classes, "mean") for one in readings]
+    merged = [merge_target(one, used, alone, len(used), "mean") for one in readings]
     for one, across in zip(merged, by_sequence, strict=True):
         one.sd, one.summary = across.sd, across.summary
     return merged

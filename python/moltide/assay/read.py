@@ -27,6 +27,7 @@ from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
 from moltide.options import option
+from moltide.tasks import MIXED
 
 
 def read_assay(
@@ -61,12 +62,12 @@ def read_assay(
         wildtype: residues, or a FASTA file with one record; inferred where the table allows.
         numbering: "auto", or the number of the first residue (1, 0, 24, ...).
         target: column, comma-separated columns or a list; `name=rep1+rep2` (or a mapping) reads
-            several columns as replicate readings of one property.
+            several columns as replicate readings of one property; "all": every measured column.
         relation: column of `=`, `<`, `>` for the targets.
         split: column of train/valid/test, or of groups that must stay together. The name of a
             split method (`random`, `cluster`, ...) puts no column in use.
         time: column of numbers or dates, for a split by time.
-        task: "auto", "regression" or "classification".
+        task: "auto" (of each target), "regression" or "classification".
         replicates: rows of the same sequence are merged by "mean" or "median", or kept ("keep").
         on_conflict: contradicting readings are listed ("report"; a tie between classes has no
             label), left out ("set_aside") or refused ("error").
@@ -146,22 +147,30 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         )
     rows = _sequences(source, roles, parent, records, options, ledger)
 
-    task, task_said = measure.choose_task(source, roles.targets, options)
-    classes: list[str] | None = None
-    if task == "classification":
-        readings, classes = measure.read_classes(source, roles.targets)
-    else:
-        readings = [measure.read_numbers(source, t, options, ledger) for t in roles.targets]
+    tasks, task_said = measure.choose_tasks(source, roles.targets, options)
+    alone = len(tasks) == 1
+    readings = [
+        measure.read_numbers(source, target, options, ledger)
+        if task == "regression"
+        else measure.read_classes(source, target, alone)
+        for target, task in zip(roles.targets, tasks, strict=True)
+    ]
+    task = tasks[0] if len(set(tasks)) == 1 else MIXED
+    classes = readings[0].classes
+    own_classes = [one.classes for one in readings]
+    if any(one != classes for one in own_classes):
+        classes = None
     measured = np.any([~np.isnan(one.values).all(axis=1) for one in readings], axis=0)
     ledger.leave_out(np.flatnonzero(~measured), measure.NO_VALUE)
     _require_rows(source, ledger)
 
-    merged = merge_rows(source, rows.sequences, readings, classes, options, ledger, roles.splits)
+    merged = merge_rows(source, rows.sequences, readings, options, ledger, roles.splits)
     _require_rows(source, ledger)
     members = merged.members
     sequences = [rows.sequences[group[0]] for group in members]
     for k, target_summary in enumerate(merged.summaries):
-        measure.describe(target_summary, merged.targets[:, k], merged.censor[:, k], classes)
+        values, censor = merged.targets[:, k], merged.censor[:, k]
+        measure.describe(target_summary, values, censor, own_classes[k])
         measure.require_variation(source, target_summary)
 
     first_rows = [group[0] for group in members]
@@ -170,7 +179,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     notes = [*source.notes, *rows.notes, *variants.notes]
     for reading in readings:
         notes += reading.said
-    if merged.copies and task == "regression":
+    if merged.copies and task != "classification":
         listed_rows = rows_text([source.row(i) for i in merged.copies])
         notes.append(
             f"rows equal to an earlier one in every field, no evidence of noise: "
@@ -234,6 +243,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         groups=groups,
         time=None if times is None else times.first,
         dates=times is not None and times.dates,
+        target_classes=own_classes if classes is None and any(own_classes) else [],
     )
 
 

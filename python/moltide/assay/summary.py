@@ -160,7 +160,9 @@ class DataSummary:
                 f", {self.min_length} to {self.max_length} residues (median {self.median_length:g})"
             )
         if self.merged_rows:
-            how = "vote" if self.task == "classification" else self.replicates
+            how = self.replicates
+            if self.task != "regression":
+                how = "vote" if self.task == "classification" else f"{how}, classes by vote"
             text += f"; repeat rows merged by {how}: {self.merged_rows:,}"
         return text
 

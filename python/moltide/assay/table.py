@@ -13,6 +13,7 @@ from moltide.assay.mutations import Mutation
 from moltide.assay.summary import DataSummary
 from moltide.assay.values import CensorArray, FloatArray
 from moltide.kinds import PROTEIN
+from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class AssayTable:
         targets: (n, k) float64, NaN = not measured; for classification the class index.
         censor: (n, k) int8: +1 the true value is above, -1 below, 0 exact.
         target_names: k names.
-        task: "regression" or "classification".
-        classes: class names by index, None for regression.
+        task: "regression", "classification", or "mixed": targets of both kinds.
+        classes: class names by index, None for regression and where targets have their own.
+        target_classes: then those of each target, None for numbers; else empty.
         rows: for each sequence its row numbers in the source, as a spreadsheet counts (header 1).
         n_replicates: (n, k) int64 readings behind each value.
         replicate_sd: k pooled SDs of one reading, None where nothing was repeated.
@@ -66,9 +68,38 @@ class AssayTable:
     time: FloatArray | None = None
     dates: bool = False
     kind: str = PROTEIN
+    target_classes: list[list[str] | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.sequences)
+
+    def classes_of(self, column: int) -> list[str] | None:
+        """Class names of a target, None for numbers."""
+        return self.target_classes[column] if self.target_classes else self.classes
+
+    def task_of(self, column: int) -> str:
+        """ "regression" or "classification"."""
+        if self.task != MIXED:
+            return self.task
+        return REGRESSION if self.classes_of(column) is None else CLASSIFICATION
+
+    def endpoint(self, column: int) -> AssayTable:
+        """The same rows with one target alone; NaN where it was not measured."""
+        if len(self.target_names) == 1:
+            return self
+        one, task = slice(column, column + 1), self.task_of(column)
+        return replace(
+            self,
+            targets=self.targets[:, one],
+            censor=self.censor[:, one],
+            target_names=self.target_names[one],
+            task=task,
+            classes=self.classes_of(column),
+            target_classes=[],
+            n_replicates=self.n_replicates[:, one],
+            replicate_sd=self.replicate_sd[one],
+            summary=replace(self.summary, task=task, targets=self.summary.targets[one]),
+        )
 
     def subset(self, index: npt.ArrayLike) -> AssayTable:
         """The sequences at `index` (integers or a boolean mask), in that order.

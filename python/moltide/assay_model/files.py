@@ -1,7 +1,7 @@
 """An AssayModel in a folder.
 
 config.json               what the model is: spec, settings, backbone; written last
-head.safetensors          head, target scaling, uncertainty, domain
+head.safetensors          head, target scaling, uncertainty, domain, spread of the targets
 adapter_config.json,      LoRA adapter in PEFT's format
 adapter_model.safetensors
 model/                    the full model in its published format (full fine-tuning)
@@ -23,6 +23,7 @@ import numpy as np
 
 from moltide.array_file import read_arrays, write_arrays
 from moltide.assay_model.backbone import BACKBONE, reload_backbone
+from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.spec import ModelSpec, TargetScaling
@@ -117,7 +118,15 @@ def save_weights(model: AssayModel, path: Path) -> None:
     }
     arrays["scaling.mean"], arrays["scaling.sd"] = model.scaling.mean, model.scaling.sd
     arrays["temperature"] = model.temperature
-    for prefix, part in (("uncertainty", model.uncertainty), ("domain", model.domain)):
+    if model.shift is not None:
+        arrays["shift"] = model.shift
+    if model.distribution is not None:
+        arrays["distribution"] = model.distribution
+    for prefix, part in (
+        ("uncertainty", model.uncertainty),
+        ("domain", model.domain),
+        ("sets", model.sets),
+    ):
         if part is not None:
             arrays.update({f"{prefix}.{name}": array for name, array in part.arrays().items()})
     write_arrays(path / HEAD, arrays, {"format": "pt"})
@@ -190,6 +199,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
                 raise CheckpointError(f"{path / HEAD}: no tensor {name!r}")
             encoder.model.set_parameter(name, arrays[name])
     uncertainty, domain = _part(arrays, "uncertainty."), _part(arrays, "domain.")
+    sets = _part(arrays, "sets.")
     return AssayModel(
         encoder,
         spec,
@@ -200,6 +210,9 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
         Uncertainty.from_arrays(uncertainty) if uncertainty else None,
         Domain.from_arrays(domain) if domain else None,
         backbone,
+        arrays.get("shift"),
+        ClassSets.from_arrays(sets) if sets else None,
+        arrays.get("distribution"),
     )
 
 

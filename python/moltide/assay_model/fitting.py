@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moltide.assay_model.class_sets import ClassSets
+from moltide.assay_model.distribution import quantiles
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.head_start import start_head
 from moltide.assay_model.memory import settle_memory
@@ -106,6 +108,7 @@ def fit_assay_model(
         ready.scaling,
         np.ones(len(spec.target_names)),
         backbone={**ready.backbone, "by_name": by_name},
+        shift=ready.weighting.shift if ready.weighting.shift.any() else None,
     )
     if finish:
         most = UNCERTAINTY_ROWS * plan.scored
@@ -154,6 +157,7 @@ def _finish(
     if model.spec.level != "sequence":
         return
     model.domain = Domain.fit(train.sequences, seed, numbering)
+    model.distribution = quantiles(train.flat_targets(), model.spec.of_numbers)
     if valid is None or not len(valid):
         return
     rng = np.random.default_rng(seed)
@@ -161,17 +165,22 @@ def _finish(
     targets = held.flat_targets()
     outputs, representation = model.outputs_and_representation(held.sequences)
     raw = outputs.astype(np.float64)
-    if model.spec.task == "classification":
+    if model.spec.of_classes:
         _fit_temperatures(model, raw, targets)
+        model.sets = ClassSets.fit(model.probabilities(raw), targets)
+    if not model.spec.of_numbers:
         return
     residuals = model.scaling.forward(targets).astype(np.float64) - raw
+    residuals[:, model.spec.of_classes] = np.nan
     if held.censor is not None:
         residuals[held.censor != 0] = np.nan
     model.uncertainty = Uncertainty.fit(model.represent(known.sequences), representation, residuals)
 
 
 def _fit_temperatures(model: AssayModel, logits: FloatArray, targets: FloatArray) -> None:
-    for j in range(targets.shape[1]):
+    if model.shift is not None:
+        logits = logits - model.shift
+    for j in model.spec.of_classes:
         known = ~np.isnan(targets[:, j])
         column = logits[known, j] if model.spec.binary else logits[known]
         model.temperature[j] = 1.0 / fit_temperature(column, targets[known, j], model.spec.binary)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from moltide.assay_model.preparation import Preparation
 from moltide.assay_model.rows import Rows
 from moltide.baselines.linear import Problem, choose_penalty, logistic_fits
+from moltide.tasks import REGRESSION
 
 # Penalties tried, as shares of the largest squared singular value.
 _PENALTIES = np.logspace(-7, 1, 33)
@@ -37,14 +38,15 @@ def start_head(ready: Preparation, train: Rows, most: int) -> None:
     texts = [train.sequences[i] for i in rows]
     table = np.asarray(encoder.embed(texts, ready.settings.pool), np.float64)
     targets = ready.data.targets[rows].astype(np.float64)
-    weights = np.ones(len(rows)) if train.weights is None else train.weights[rows]
+    of_rows = np.ones(len(rows)) if train.weights is None else train.weights[rows]
     spec = ready.spec
     out = np.zeros((spec.outputs, width), np.float32)
     bias = np.zeros(spec.outputs, np.float32)
     for j in range(targets.shape[1]):
         known = ~np.isnan(targets[:, j])
+        weights = of_rows * ready.weighting.of_classes(j, targets[:, j])
         x, y, w = table[known], targets[known, j], weights[known]
-        if spec.task == "regression":
+        if spec.task_of(j) == REGRESSION:
             out[j], bias[j] = ridge(x, y, w)
         elif spec.binary:
             slope, offset = logistic_ridge(x, y.astype(np.int64), w, 2)

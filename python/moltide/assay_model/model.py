@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty
 from moltide.errors import ConfigError
+from moltide.tasks import REGRESSION
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -27,10 +29,13 @@ class Prediction:
 
     Attributes:
         values: (n, k) float64: predicted values, or with classes the index of the likeliest.
-        probabilities: (n, k, classes) float64 for classification, else None.
-        std: (n, k) standard deviation of the prediction error for regression, else None; NaN
-            where there were too few validation rows to know.
+        probabilities: (n, k, classes) float64 where targets are classes, NaN for those that are
+            numbers; else None.
+        std: (n, k) standard deviation of the prediction error where targets are numbers, else
+            None; NaN where there were too few validation rows to know, and for classes.
         low, high: (n, k) ends of the interval, else None.
+        sets: (n, k, classes): the classes that stay possible at the level of the interval, else
+            None.
         notes: n words on what sets a sequence apart from the training sequences, "" for none.
     """
 
@@ -39,12 +44,20 @@ class Prediction:
     std: FloatArray | None = None
     low: FloatArray | None = None
     high: FloatArray | None = None
+    sets: npt.NDArray[np.bool_] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def in_domain(self) -> npt.NDArray[np.bool_]:
         """(n,) True where the sequence resembles the training sequences."""
         return np.array([not note for note in self.notes], dtype=bool)
+
+    def of(self, spec: ModelSpec, target: int) -> FloatArray:
+        """(n,) values of a target of numbers, (n, classes) probabilities of one of classes."""
+        if self.probabilities is None or spec.task_of(target) == REGRESSION:
+            return self.values[:, target]
+        own: FloatArray = self.probabilities[:, target, : len(spec.classes_of(target))]
+        return own
 
 
 @dataclass
@@ -57,8 +70,12 @@ class AssayModel:
         mode: "lora", "full" or "head".
         scaling: of regression targets.
         temperature: (k,) divides logits (classification).
+        shift: (outputs,) is taken off logits before; see `weighting`.
         uncertainty: None without validation rows, and for classification.
         domain: what the training sequences looked like.
+        sets: which classes a prediction leaves possible; None without validation rows or classes.
+        distribution: (k, points) quantiles of the training values, NaN for classes; None in models
+            of earlier versions.
         backbone: {"name", "sha256", "revision", "dtype"} of what training started from.
     """
 
@@ -71,6 +88,9 @@ class AssayModel:
     uncertainty: Uncertainty | None = None
     domain: Domain | None = None
     backbone: dict[str, Any] = field(default_factory=dict)
+    shift: FloatArray | None = None
+    sets: ClassSets | None = None
+    distribution: FloatArray | None = None
 
     def outputs(
         self, sequences: Sequence[str], *, progress: Any = None
@@ -110,7 +130,8 @@ class AssayModel:
 
         Args:
             std: also the standard deviation of the error.
-            interval: also an interval of this coverage, such as 0.9.
+            interval: also an interval of this coverage, such as 0.9, and for classes the set of
+                possible ones.
             domain: also compare with the training sequences.
 
         Raises:
@@ -123,7 +144,7 @@ class AssayModel:
             raise ConfigError(f"interval is {interval!r}; allowed: between 0 and 1, such as 0.9")
         raw: Any
         representation = None
-        if self.spec.task == "regression" and (std or interval is not None):
+        if self.spec.of_numbers and (std or interval is not None):
             if self.uncertainty is None:
                 raise ConfigError(
                     "this model was fitted without validation rows, so how far it is off is not "
@@ -134,11 +155,10 @@ class AssayModel:
             raw = self.outputs(sequences, progress=progress)
         raw = np.asarray(raw, np.float64)
         notes = self.domain.check(list(sequences)) if domain and self.domain is not None else []
-        if self.spec.task == "classification":
-            probabilities = self.probabilities(raw)
-            values = probabilities.argmax(axis=-1).astype(np.float64)
-            return Prediction(values, probabilities, notes=notes)
-        result = Prediction(self.scaling.backward(raw), notes=notes)
+        if self.spec.of_classes:
+            result = self._with_classes(raw, notes, interval)
+        else:
+            result = Prediction(self.scaling.backward(raw), notes=notes)
         if representation is not None and self.uncertainty is not None:
             result.std = self.uncertainty.std(representation) * self.scaling.sd
             if interval is not None:
@@ -146,10 +166,29 @@ class AssayModel:
                 result.low, result.high = result.values - half, result.values + half
         return result
 
+    def _with_classes(
+        self, raw: FloatArray, notes: list[str], interval: float | None
+    ) -> Prediction:
+        """The prediction of a model some of whose targets are classes, from what its head says."""
+        probabilities = self.probabilities(raw)
+        values = probabilities.argmax(axis=-1).astype(np.float64)
+        numbers = self.spec.of_numbers
+        if numbers:
+            values[:, numbers] = self.scaling.backward(raw)[:, numbers]
+        result = Prediction(values, probabilities, notes=notes)
+        if interval is not None and self.sets is not None:
+            result.sets = self.sets.possible(probabilities, interval)
+        return result
+
     def probabilities(self, logits: FloatArray) -> FloatArray:
-        """Calibrated class probabilities (n, k, classes) of logits (n, outputs)."""
+        """Calibrated class probabilities (n, k, classes) of logits (n, outputs); NaN for targets
+        that are numbers."""
+        if self.shift is not None:
+            logits = logits - self.shift
         if self.spec.binary:
-            positive = 1.0 / (1.0 + np.exp(-logits / self.temperature))
+            with np.errstate(over="ignore"):  # exp(1000) is as good as infinite
+                positive = 1.0 / (1.0 + np.exp(-logits / self.temperature))
+            positive[:, self.spec.of_numbers] = np.nan
             return np.stack([1.0 - positive, positive], axis=-1)
         scaled = logits / self.temperature[0]
         weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
@@ -164,7 +203,7 @@ class AssayModel:
     def _finish_residues(self, rows: Any) -> Iterator[FloatArray]:
         for row in rows:
             wide = np.asarray(row, np.float64)
-            if self.spec.task == "classification":
+            if self.spec.of_classes:
                 yield self.probabilities(wide)
             else:
                 yield self.scaling.backward(wide)

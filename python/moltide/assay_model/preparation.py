@@ -13,7 +13,9 @@ from moltide.assay_model.backbone import backbone_reference
 from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import ModelSpec, TargetScaling
+from moltide.assay_model.weighting import Weighting
 from moltide.errors import DataError
+from moltide.tasks import MIXED
 from moltide.tokenizer import FRAME
 from moltide.training import FitPlan, TrainingData, TrainSettings
 from moltide.training.data import tokenize
@@ -32,6 +34,9 @@ class Preparation:
     scaling: TargetScaling
     data: TrainingData
     backbone: dict[str, Any]
+    weighting: Weighting
+    # Losses of the outputs, where these are not all of settings.loss or values weigh differently.
+    column_losses: list[str] | None = None
     # What the backward pass computes again beside norms and activations, to the same bits: "none",
     # "mlp" (what goes into its activation) or "blocks" (all but their inputs).
     recompute: str = "none"
@@ -48,7 +53,7 @@ class Preparation:
         steps = plan.steps if plan is not None else 1
         config: dict[str, Any] = {
             "mode": s.adapter,
-            "objective": s.loss,
+            "objective": s.loss if self.column_losses is None else "mixed",
             "lr": float(s.lr or 0.0),
             "head_lr_scale": float(s.head_lr_scale or 1.0),
             "weight_decay": float(s.weight_decay),
@@ -61,6 +66,8 @@ class Preparation:
             "recompute": self.recompute,
             "huber_delta": float(s.huber_delta),
         }
+        if self.column_losses is not None:
+            config["column_losses"] = self.column_losses
         if s.adapter == "lora":
             config["adapter"] = ADAPTER
         trainer = _engine.Trainer(self.encoder.model, config)
@@ -82,16 +89,28 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
         spec.task,
         len(train),
         censored=train.censored,
-        n_classes=len(spec.classes),
+        n_classes=max(len(spec.classes_of(j)) for j in range(len(spec.target_names))),
+        n_targets=len(spec.target_names),
         level=spec.level,
     )
     backbone = backbone_reference(encoder)
     tokens, offsets = tokenize(encoder, train.sequences)
     flat = train.flat_targets()
-    scaling = (
-        TargetScaling.fit(flat) if spec.task == "regression" else TargetScaling.none(flat.shape[1])
-    )
+    scaling = TargetScaling.fit(flat, spec.of_numbers)
     targets = scaling.forward(flat)
+    of_rows = train.weights if spec.level == "sequence" else None
+    weighting = Weighting.fit(spec, settings, flat, of_rows)
+    weights: npt.NDArray[Any] | None = train.weights
+    losses = None
+    if spec.level == "residue" or (weighting.alike and spec.task != MIXED):
+        pass
+    elif settings.loss == "cross_entropy":
+        balance = weighting.of_classes(0, flat[:, 0])
+        weights = balance if weights is None else weights * balance
+    else:
+        weights = weighting.terms(flat, train.weights)
+        numbers = set(spec.of_numbers)
+        losses = [settings.loss if j in numbers else "bce" for j in range(spec.outputs)]
     if spec.level == "residue":
         targets = _with_frames(targets, offsets, train.sequences)
     # The engine takes bounds only with a loss that reads them.
@@ -101,7 +120,7 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
         offsets,
         np.ascontiguousarray(targets),
         censor,
-        None if train.weights is None else train.weights.astype(np.float32),
+        None if weights is None else np.ascontiguousarray(weights, np.float32),
     )
     if settings.adapter == "lora":
         encoder.add_adapter(
@@ -120,7 +139,7 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
         "log_sigma": settings.loss == "tobit",
     }
     encoder.set_head(head, int(settings.seed))
-    return Preparation(encoder, spec, settings, scaling, data, backbone)
+    return Preparation(encoder, spec, settings, scaling, data, backbone, weighting, losses)
 
 
 def _with_frames(

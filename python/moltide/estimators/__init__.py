@@ -2,6 +2,7 @@
 
 from moltide.estimators.classifier import AssayClassifier
 from moltide.estimators.loading import load_assay_model
+from moltide.estimators.panel import AssayPanel
 from moltide.estimators.regressor import AssayRegressor
 
-__all__ = ["AssayClassifier", "AssayRegressor", "load_assay_model"]
+__all__ = ["AssayClassifier", "AssayPanel", "AssayRegressor", "load_assay_model"]

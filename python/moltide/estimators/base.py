@@ -36,6 +36,8 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         head_start: str = "auto",
         head_dropout: float = 0.0,
         loss: str = "auto",
+        endpoint_weights: str = "auto",
+        class_weight: str = "auto",
         lr: float | None = None,
         head_lr_scale: float | None = None,
         weight_decay: float = 0.01,
@@ -67,6 +69,8 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         self.head_start = head_start
         self.head_dropout = head_dropout
         self.loss = loss
+        self.endpoint_weights = endpoint_weights
+        self.class_weight = class_weight
         self.lr = lr
         self.head_lr_scale = head_lr_scale
         self.weight_decay = weight_decay
@@ -180,16 +184,16 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         for name, value in parameters.items():
             if isinstance(value, np.generic):  # from GridSearchCV
                 parameters[name] = value.item()
-        fitted: dict[str, Any] = {
-            "flat": self._flat_,
-            "n_targets_": self.n_targets_,
-            "history_": self.history_,
-            "best_epoch_": self.best_epoch_,
-            "best_score_": self.best_score_,
-            "n_steps_": self.n_steps_,
-        }
+        # A model of `moltide finetune` has the first two alone.
+        fitted: dict[str, Any] = {"flat": self._flat_, "n_targets_": self.n_targets_}
+        for name in ("history_", "best_epoch_", "best_score_", "n_steps_"):
+            if hasattr(self, name):
+                fitted[name] = getattr(self, name)
         if hasattr(self, "classes_"):
-            fitted["classes_"] = self.classes_.tolist()
+            several = isinstance(self.classes_, list)
+            listed = self.classes_ if several else [self.classes_]
+            plain = [one.tolist() for one in listed]
+            fitted["classes_"] = plain if several else plain[0]
         return {"parameters": parameters, "fitted": fitted}
 
     def _adopt(self, model: AssayModel, fitted: dict[str, Any]) -> None:

@@ -19,6 +19,10 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
     (residues: accuracy), and probabilities are calibrated by one temperature on the validation
     rows.
 
+    With y of shape (n, targets) every target has two classes of its own, and missing labels are
+    left out of it alone. As in scikit-learn's multi-output classifiers, `classes_` and
+    `predict_proba` are then lists, one entry a target.
+
     Attributes:
         classes_: the classes in the order of the columns of `predict_proba`.
         model_, n_targets_, history_, best_epoch_, best_score_: as `AssayRegressor`.
@@ -29,7 +33,7 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
 
         Args:
             X: n sequences.
-            y: (n,) labels, or (n, targets) of labels of two classes; None or NaN = not measured.
+            y: (n,) labels, or (n, targets) of two classes each; None or NaN = not measured.
                 With level="residue" n strings or arrays with one label a residue.
             groups: (n,) labels of rows that must not straddle training and validation.
             sample_weight: (n,) weights of rows in the loss.
@@ -40,7 +44,7 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
                 targets.
             MemoryPlanError: a training step does not fit into memory.
         """
-        from moltide.assay_model import ModelSpec, Rows
+        from moltide.assay_model import Rows
 
         settings = self._settings()
         sequences = as_sequences(X)
@@ -52,24 +56,24 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
             if any(one.ndim != 1 for one in labels):
                 raise DataError("y: labels of residues are one a residue")
             joined = np.concatenate(labels) if labels else np.zeros(0)
-            indices, classes, _ = as_classes(joined, len(joined))
+            indices, listed, _ = as_classes(joined, len(joined))
             flat, k = True, 1
             targets = np.split(indices, np.cumsum([len(one) for one in labels])[:-1])
         else:
-            targets, classes, flat = as_classes(y, len(sequences))
+            targets, listed, flat = as_classes(y, len(sequences))
             k = targets.shape[1]
             stratify = targets[:, 0]
-        self.classes_ = classes
+        self.classes_ = listed[0] if k == 1 else listed
         self.n_targets_ = k
         self._flat_ = flat
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
-        spec = ModelSpec("classification", self.level, names, tuple(map(str, classes.tolist())))
+        spec = _spec(self.level, names, [tuple(map(str, one.tolist())) for one in listed])
         self._fit(Rows(sequences, targets, None, weights), spec, settings, groups, stratify)
         return self
 
     def predict_proba(self, X: Any) -> Any:
-        """(n, classes); with several targets (n, targets, classes); with level="residue" a list
-        of (L_i, classes).
+        """(n, classes); with several targets a list of (n, 2); with level="residue" a list of
+        (L_i, classes).
 
         Raises:
             DataError: an empty or illegal sequence.
@@ -79,7 +83,9 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
             return [row[:, 0] for row in self.model_.predict_residues(sequences)]
         probabilities = self.model_.predict(sequences).probabilities
         assert probabilities is not None
-        return probabilities[:, 0] if self._flat_ else probabilities
+        if self.n_targets_ > 1:
+            return [probabilities[:, j] for j in range(self.n_targets_)]
+        return probabilities[:, 0]
 
     def predict(self, X: Any) -> Any:
         """The likeliest class: (n,), (n, targets), or for residues a list of (L_i,).
@@ -90,7 +96,16 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         if self.level == "residue":
             return [self.classes_[row.argmax(axis=-1)] for row in probabilities]
-        return self.classes_[probabilities.argmax(axis=-1)]
+        if self.n_targets_ == 1:
+            found = self.classes_[probabilities.argmax(axis=-1)]
+            return found if self._flat_ else found[:, None]
+        columns = [
+            classes[own.argmax(axis=-1)]
+            for classes, own in zip(self.classes_, probabilities, strict=True)
+        ]
+        # Words beside numbers stay what they are.
+        alike = len({one.dtype.kind for one in columns}) == 1
+        return np.stack([one if alike else one.astype(object) for one in columns], axis=1)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Share of labels predicted right, missing ones left out.
@@ -112,3 +127,11 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
             return float(np.mean(right[known].astype(float)))
         spread = np.repeat(weights, table.size // max(1, len(table)))
         return float(np.average(right[known].astype(float), weights=spread[known]))
+
+
+def _spec(level: str, names: tuple[str, ...], classes: list[tuple[str, ...]]) -> Any:
+    from moltide.assay_model import ModelSpec
+
+    if len(set(classes)) == 1:
+        return ModelSpec("classification", level, names, classes[0])
+    return ModelSpec("classification", level, names, (), tuple(classes))

@@ -85,13 +85,14 @@ def _plain(values: Any) -> Any:
     return values
 
 
-def as_classes(y: Any, n: int) -> tuple[FloatArray, np.ndarray, bool]:
-    """(class indices (n, k) with NaN = not measured, the classes in order, whether y was (n,)).
+def as_classes(y: Any, n: int) -> tuple[FloatArray, list[np.ndarray], bool]:
+    """(class indices (n, k) with NaN = not measured, for each target its classes in order, whether
+    y was (n,)).
 
     Missing labels are None or NaN.
 
     Raises:
-        DataError: another length, or fewer than two classes.
+        DataError: another length, or a target with fewer than two classes.
     """
     table = np.asarray(_plain(y))
     flat = table.ndim == 1
@@ -100,19 +101,27 @@ def as_classes(y: Any, n: int) -> tuple[FloatArray, np.ndarray, bool]:
     if len(table) != n:
         raise DataError(f"y has {len(table)} rows for {n} sequences")
     table = table.reshape(len(table), -1)
-    missing = _missing(table)
-    classes = np.unique(table[~missing] if missing.any() else table)
+    columns = [
+        _class_column(table[:, j], "y" if flat else f"y column {j}") for j in range(table.shape[1])
+    ]
+    indices = np.stack([column for column, _ in columns], axis=1)
+    return indices, [classes for _, classes in columns], flat
+
+
+def _class_column(labels: np.ndarray, name: str) -> tuple[FloatArray, np.ndarray]:
+    """(class indices (n,) with NaN = not measured, the classes in order) of one target."""
+    missing = _missing(labels)
+    classes = np.unique(labels[~missing] if missing.any() else labels)
     if classes.dtype == object:
         classes = np.array(classes.tolist())
     if len(classes) < 2:
         listed = ", ".join(map(repr, classes.tolist())) or "none"
-        raise DataError(f"y has fewer than two classes ({listed})")
+        raise DataError(f"{name} has fewer than two classes ({listed})")
     if classes.dtype.kind == "f" and np.all(classes == np.floor(classes)):
         classes = classes.astype(np.int64)  # whole numbers became float beside NaN
-    indices = np.full(table.shape, np.nan)
-    known = table[~missing]
-    indices[~missing] = np.searchsorted(classes, known.astype(classes.dtype))
-    return indices, classes, flat
+    indices = np.full(labels.shape, np.nan)
+    indices[~missing] = np.searchsorted(classes, labels[~missing].astype(classes.dtype))
+    return indices, classes
 
 
 def _missing(table: np.ndarray) -> npt.NDArray[np.bool_]:

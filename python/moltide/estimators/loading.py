@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moltide.errors import CheckpointError
+from moltide.tasks import MIXED
 
 if TYPE_CHECKING:
     from moltide.estimators.classifier import AssayClassifier
+    from moltide.estimators.panel import AssayPanel
     from moltide.estimators.regressor import AssayRegressor
 
 
 def load_assay_model(
     folder: str | os.PathLike[str], device: str = "auto"
-) -> AssayRegressor | AssayClassifier:
+) -> AssayRegressor | AssayClassifier | AssayPanel:
     """Read a fine-tuned model: a folder of `moltide finetune --out` or of an estimator's `save`.
 
     Returns:
-        The fitted estimator, `AssayRegressor` or `AssayClassifier`.
+        The fitted estimator, `AssayRegressor` or `AssayClassifier`; of a table with numbers and
+        classes an `AssayPanel`.
 
     Raises:
         FileNotFoundError: no such folder.
@@ -30,10 +33,13 @@ def load_assay_model(
     """
     from moltide.assay_model.files import load, read_config
     from moltide.estimators.classifier import AssayClassifier
+    from moltide.estimators.panel import AssayPanel
     from moltide.estimators.regressor import AssayRegressor
 
     document = read_config(Path(folder))
     model = load(folder, device)
+    if model.spec.task == MIXED:
+        return AssayPanel(model)
     kind = AssayRegressor if model.spec.task == "regression" else AssayClassifier
     saved = document.get("estimator", {})
     parameters = dict(saved.get("parameters", {}))
@@ -53,6 +59,9 @@ def load_assay_model(
     estimator._flat_ = bool(fitted.pop("flat", len(model.spec.target_names) == 1))
     fitted.setdefault("n_targets_", len(model.spec.target_names))
     if model.spec.task == "classification":
-        fitted["classes_"] = np.array(fitted.get("classes_", model.spec.classes))
+        several = len(model.spec.target_names) > 1
+        own = [model.spec.classes_of(j) for j in range(len(model.spec.target_names))]
+        listed = fitted.get("classes_", own if several else own[0])
+        fitted["classes_"] = [np.array(one) for one in listed] if several else np.array(listed)
     estimator._adopt(model, fitted)
     return estimator

@@ -36,10 +36,10 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         level: "sequence", or "residue": one value a residue; y is a list of arrays.
         device: see `moltide.load`. dtype: see `moltide.training.arithmetic.training_dtype`.
         verbose: 1 shows progress.
-        rank, alpha, dropout, targets, pool, head_hidden, head_start, head_dropout, loss, lr,
-            head_lr_scale, weight_decay, epochs, batch_size, warmup, schedule, clip_norm,
-            huber_delta, patience, max_minutes, max_tokens, recompute, seed: see
-            `moltide.training.TrainSettings`.
+        rank, alpha, dropout, targets, pool, head_hidden, head_start, head_dropout, loss,
+            endpoint_weights, class_weight, lr, head_lr_scale, weight_decay, epochs, batch_size,
+            warmup, schedule, clip_norm, huber_delta, patience, max_minutes, max_tokens, recompute,
+            seed: see `moltide.training.TrainSettings`.
 
     Attributes:
         model_: the fitted `AssayModel`.

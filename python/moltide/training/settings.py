@@ -10,6 +10,7 @@ from typing import Any
 
 from moltide.errors import ConfigError
 from moltide.options import check_choice, check_integer, check_number, option
+from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
 
 ADAPTERS = ("lora", "full", "head")
 LOSSES = ("auto", "mse", "huber", "ranking", "tobit", "bce", "cross_entropy")
@@ -18,6 +19,8 @@ SCHEDULES = ("cosine", "linear", "constant")
 DEFAULT_TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out")
 
 HEAD_STARTS = ("auto", "ridge", "random")
+ENDPOINT_WEIGHTS = ("auto", "root", "equal", "rows")
+CLASS_WEIGHTS = ("auto", "balanced", "none")
 
 # Peak learning rates. A head that starts at the ridge solution has large weights, through which
 # small changes of the encoder go far.
@@ -42,7 +45,12 @@ class TrainSettings:
             (logistic for classes); "random": near zero; "auto": "ridge" where it is possible.
         head_dropout: dropout before each linear map of the head.
         loss: "auto": tobit with censored labels, else mse; bce for two classes, else
-            cross_entropy.
+            cross_entropy. With targets of both kinds it is that of the numbers.
+        endpoint_weights: of several targets: "root": a value weighs one over the square root of
+            its target's number of values; "equal": one over that number; "rows": all alike;
+            "auto": "root" (with ranking "rows").
+        class_weight: "balanced": values of a class weigh one over its number, at most 20 to 1, and
+            probabilities are corrected for it; "none"; "auto": "balanced" with several targets.
         lr: peak learning rate. head_lr_scale: the head's, relative to it.
         weight_decay: decoupled, not on norms and biases.
         epochs: passes over the training rows; None: by their number.
@@ -70,6 +78,8 @@ class TrainSettings:
     head_start: str = "auto"
     head_dropout: float = 0.0
     loss: str = "auto"
+    endpoint_weights: str = "auto"
+    class_weight: str = "auto"
     lr: float | None = None
     head_lr_scale: float | None = None
     weight_decay: float = 0.01
@@ -119,6 +129,8 @@ class TrainSettings:
         check_choice("pool", self.pool, ("mean", "cls"))
         check_choice("head_start", self.head_start, HEAD_STARTS)
         check_choice("loss", self.loss, LOSSES)
+        check_choice("endpoint_weights", self.endpoint_weights, ENDPOINT_WEIGHTS)
+        check_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
         check_choice("schedule", self.schedule, SCHEDULES)
         check_integer("rank", self.rank, 1)
         check_integer("head_hidden", self.head_hidden, 0)
@@ -149,6 +161,7 @@ class TrainSettings:
         *,
         censored: bool = False,
         n_classes: int = 0,
+        n_targets: int = 1,
         level: str = "sequence",
     ) -> TrainSettings:
         """The same settings with every None and "auto" (but `recompute`) given its value.
@@ -158,16 +171,18 @@ class TrainSettings:
         """
         self.check()
         loss = self.loss
-        if loss == "auto" and task == "regression":
+        if loss == "auto" and task != CLASSIFICATION:
             loss = "tobit" if censored else "mse"
         elif loss == "auto":
             loss = "bce" if n_classes <= 2 else "cross_entropy"
-        if (task == "regression") != (loss in REGRESSION_LOSSES):
-            allowed = [
-                one for one in LOSSES[1:] if (one in REGRESSION_LOSSES) == (task == "regression")
-            ]
+        allowed = [one for one in LOSSES[1:] if one not in REGRESSION_LOSSES]
+        if task != CLASSIFICATION:
+            # Pairs of rows have no place beside a loss of single values.
+            allowed = [one for one in REGRESSION_LOSSES if task == REGRESSION or one != "ranking"]
+        if loss not in allowed:
+            what = "numbers beside classes" if task == MIXED else task
             raise ConfigError(
-                f"{option('loss')} is {loss!r}; for {task} allowed: {', '.join(allowed)}"
+                f"{option('loss')} is {loss!r}; for {what} allowed: {', '.join(allowed)}"
             )
         if loss == "bce" and n_classes > 2:
             raise ConfigError(
@@ -178,6 +193,7 @@ class TrainSettings:
                 f"{option('loss')} is {loss!r}, but some labels are bounds (such as >10); allowed "
                 "with bounds: tobit, ranking"
             )
+        endpoints, balance = self._weights(loss, n_targets, level)
         possible = level == "sequence" and not self.head_hidden
         start = self.head_start
         if start == "auto":
@@ -192,9 +208,28 @@ class TrainSettings:
         return dataclasses.replace(
             self,
             loss=loss,
+            endpoint_weights=endpoints,
+            class_weight=balance,
             head_start=start,
             lr=self.lr if self.lr is not None else _LEARNING_RATE[start][self.adapter],
             head_lr_scale=self.head_lr_scale if self.head_lr_scale is not None else 1.0,
             epochs=epochs,
             patience=self.patience if self.patience is not None else max(3, math.ceil(epochs / 3)),
         )
+
+    def _weights(self, loss: str, n_targets: int, level: str) -> tuple[str, str]:
+        """`endpoint_weights` and `class_weight` with "auto" given its value."""
+        single = n_targets == 1 or level != "sequence"
+        endpoints, balance = self.endpoint_weights, self.class_weight
+        if endpoints == "auto":
+            endpoints = "rows" if single or loss == "ranking" else "root"
+        elif endpoints != "rows" and loss == "ranking":
+            raise ConfigError(
+                f"{option('endpoint_weights')} is {endpoints!r}; with {option('loss', 'ranking')} "
+                "pairs of rows are compared: allowed: auto, rows"
+            )
+        if balance == "auto":
+            balance = "none" if single else "balanced"
+        elif balance == "balanced" and level != "sequence":
+            raise ConfigError("class_weight is 'balanced'; for labels of residues allowed: none")
+        return endpoints, balance
