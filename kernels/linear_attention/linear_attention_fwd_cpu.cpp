@@ -1,0 +1,64 @@
+// Forward: the keys of a head into S and s, a tile of rows at a time, then the queries through
+// them.
+#include "linear_attention/tiles_cpu.h"
+
+namespace moltide::MOLTIDE_ISA {
+namespace {
+
+struct Memory {
+  float *rows, *values;  // (kTileLength, D): queries or keys; values
+  float* features;       // (kTileLength, M)
+  float *sums, *total;   // S (M, D), s (M)
+  float* factor;         // (kTileLength): one over the normalisers
+
+  Memory(int64_t d, int64_t m) {
+    Carver carver{nullptr};
+    for (int pass = 0; pass < 2; ++pass) {
+      rows = carver.floats(kTileLength * d);
+      values = carver.floats(kTileLength * d);
+      features = carver.floats(kTileLength * m);
+      sums = carver.floats(m * d);
+      total = carver.floats(m);
+      factor = carver.floats(kTileLength);
+      if (pass == 0) carver.allocate();
+    }
+  }
+};
+
+template <class T>
+void forward(const LinearAttentionArgs& a, const LinearAttentionHead& h) {
+  const int64_t d = a.head_dim, dw = whole(d), m = a.features, mw = whole(m);
+  const Memory t(dw, mw);
+  // Rows of x at i as features.
+  const auto map = [&](const LinearAttentionMatrix& x, int64_t i, int64_t n) {
+    copy_rows(head_row<T>(a, h, x, i), x.ld, n, d, t.rows);
+    product<Left::rows>(n, mw, d, t.rows, dw, a.w_panel, mw, StorePositive{t.features, mw});
+  };
+
+  clear(t.sums, m * dw);
+  clear(t.total, mw);
+  for (int64_t i = 0; i < h.len; i += kTileLength) {
+    const int64_t n = h.len - i < kTileLength ? h.len - i : kTileLength;
+    map(a.k, i, n);
+    copy_rows(head_row<T>(a, h, a.v, i), a.v.ld, n, d, t.values);
+    product<Left::columns>(m, dw, n, t.features, mw, t.values, dw, AddTo{t.sums, dw});
+    add_rows(t.features, n, mw, t.total);
+  }
+  for (int64_t i = 0; i < h.len; i += kTileLength) {
+    const int64_t n = h.len - i < kTileLength ? h.len - i : kTileLength;
+    map(a.q, i, n);
+    row_dots(t.features, t.total, 0, n, mw, t.factor);
+    for (int64_t j = 0; j < n; j += W)
+      store(t.factor + j, set1(1.0f) / at_least(load(t.factor + j), a.eps));
+    product<Left::rows>(n, dw, m, t.features, mw, t.sums, dw,
+                        Result<T>{head_row<T>(a, h, a.o, i), a.o.ld, d, t.factor});
+  }
+}
+
+}  // namespace
+
+void linear_attention_fwd_head(const LinearAttentionArgs& a, const LinearAttentionHead& head) {
+  a.bf16 ? forward<bf16>(a, head) : forward<float>(a, head);
+}
+
+}  // namespace moltide::MOLTIDE_ISA
