@@ -77,7 +77,7 @@ int64_t whole_vectors(int64_t n) {
   return (n + kWidestVector - 1) / kWidestVector * kWidestVector;
 }
 
-// Every thread takes the next head of a sequence until none is left.
+// Every thread takes the next heads of a sequence until none is left.
 template <class F>
 void run_heads(const LinearAttentionParams& p, LinearAttentionArgs& args, bool backward,
                F&& run_head) {
@@ -87,14 +87,18 @@ void run_heads(const LinearAttentionParams& p, LinearAttentionArgs& args, bool b
   args.w_panel = reinterpret_cast<float*>(panels);
   args.wt_panel = backward ? reinterpret_cast<float*>(panels + panel) : nullptr;
   MOLTIDE_CPU_CALL(linear_attention_pack, args);
-  const int64_t tasks = p.batch * p.heads;
+  // A task is some heads of a sequence, side by side; enough of them that threads end together.
+  const int64_t heads = p.batch * p.heads, most = heads / even_load_tasks();
+  const int64_t group = std::clamp<int64_t>(most, 1, p.heads);
+  const int64_t groups = (p.heads + group - 1) / group, tasks = p.batch * groups;
   std::atomic<int64_t> next{0};
   parallel_for(std::min<int64_t>(num_threads(), tasks), 1, [&](int64_t, int64_t) {
     const FlushDenormals flush;
     for (int64_t i = next.fetch_add(1); i < tasks; i = next.fetch_add(1)) {
-      const int64_t b = i / p.heads, start = p.cu_seqlens[b];
-      const LinearAttentionHead head{start, p.cu_seqlens[b + 1] - start, i % p.heads};
-      if (head.len > 0) run_head(head);
+      const int64_t b = i / groups, start = p.cu_seqlens[b], len = p.cu_seqlens[b + 1] - start;
+      const int64_t first = i % groups * group, last = std::min(first + group, p.heads);
+      for (int64_t head = first; head < last && len > 0; ++head)
+        run_head(LinearAttentionHead{start, len, head, head + 1 < last});
     }
   });
 }

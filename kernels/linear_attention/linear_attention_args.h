@@ -23,6 +23,7 @@ struct LinearAttentionArgs {
 // One head of the sequence of `len` rows from `start`.
 struct LinearAttentionHead {
   int64_t start, len, head;
+  bool next;  // the same thread goes on with the head beside it
 };
 
 // Rows of a panel or tile are whole vectors of any instruction set at this many floats.

@@ -85,53 +85,65 @@ template <class T>
 void backward(const LinearAttentionArgs& a, const LinearAttentionHead& h) {
   const int64_t d = a.head_dim, dw = whole(d), m = a.features, mw = whole(m);
   const Memory t(dw, mw);
-  const auto copy = [&](const LinearAttentionMatrix& x, int64_t i, int64_t n, float* to) {
-    copy_rows(head_row<T>(a, h, x, i), x.ld, n, d, to);
+  const auto rows_at = [&](int64_t i) { return h.len - i < kTileLength ? h.len - i : kTileLength; };
+  const auto ahead = [&](const LinearAttentionMatrix& x, int64_t i, bool write = false) {
+    return rows_ahead(a, h, x, i, rows_at(i), write);
   };
-  const auto map = [&](const float* rows, int64_t n, float* features) {
-    product<Left::rows>(n, mw, d, rows, dw, a.w_panel, mw, StorePositive{features, mw});
+  const auto copy = [&](const LinearAttentionMatrix& x, int64_t i, float* to) {
+    copy_rows(head_row<T>(a, h, x, i), x.ld, rows_at(i), d, to);
+  };
+  const auto map = [&](const float* rows, int64_t n, float* features, const Ahead& next) {
+    product<Left::rows>(n, mw, d, rows, dw, a.w_panel, mw, StorePositive{features, mw}, next);
   };
   const auto result = [&](const LinearAttentionMatrix& x, int64_t i) {
     return Result<T>{head_row<T>(a, h, x, i), x.ld, d, nullptr};
   };
-  const auto read_keys = [&](int64_t i, int64_t n) {
-    copy(a.k, i, n, t.keys);
-    copy(a.v, i, n, t.values);
-    map(t.keys, n, t.fk);
+  const auto read_keys = [&](int64_t i) {
+    copy(a.k, i, t.keys);
+    map(t.keys, rows_at(i), t.fk, ahead(a.v, i));
+    copy(a.v, i, t.values);
   };
-  const auto rows_at = [&](int64_t i) { return h.len - i < kTileLength ? h.len - i : kTileLength; };
+  LinearAttentionHead beside = h;
+  ++beside.head;
 
   clear(t.sums_t, dw * mw);
   clear(t.dsums_t, dw * mw);
   clear(t.total, mw);
   clear(t.dtotal, mw);
   for (int64_t i = 0; i < h.len; i += kTileLength) {
-    const int64_t n = rows_at(i);
-    read_keys(i, n);
-    product<Left::columns>(d, mw, n, t.values, dw, t.fk, mw, AddTo{t.sums_t, mw});
+    const int64_t n = rows_at(i), next = i + n;
+    read_keys(i);
+    product<Left::columns>(d, mw, n, t.values, dw, t.fk, mw, AddTo{t.sums_t, mw},
+                           next < h.len ? ahead(a.k, next) : ahead(a.q, 0));
     add_rows(t.fk, n, mw, t.total);
   }
   for (int64_t i = 0; i < h.len; i += kTileLength) {
-    const int64_t n = rows_at(i);
-    copy(a.q, i, n, t.queries);
-    copy(a.dout, i, n, t.dout);
-    map(t.queries, n, t.fq);
-    product<Left::rows>(n, mw, d, t.dout, dw, t.sums_t, mw, Store{t.df, mw});
+    const int64_t n = rows_at(i), next = i + n;
+    copy(a.q, i, t.queries);
+    map(t.queries, n, t.fq, ahead(a.dout, i));
+    copy(a.dout, i, t.dout);
+    product<Left::rows>(n, mw, d, t.dout, dw, t.sums_t, mw, Store{t.df, mw}, ahead(a.dq, i, true));
     row_dots(t.fq, t.total, 0, n, mw, t.normaliser);
     row_dots(t.fq, t.df, mw, n, mw, t.along);
     normaliser_gradients(t, n, a.eps);
     query_features(t, n, mw);
-    product<Left::rows>(n, dw, m, t.df, mw, a.wt_panel, dw, result(a.dq, i));
-    product<Left::columns>(d, mw, n, t.dout, dw, t.fq, mw, AddTo{t.dsums_t, mw});
+    product<Left::rows>(n, dw, m, t.df, mw, a.wt_panel, dw, result(a.dq, i),
+                        next < h.len ? ahead(a.q, next) : ahead(a.k, 0));
+    product<Left::columns>(d, mw, n, t.dout, dw, t.fq, mw, AddTo{t.dsums_t, mw},
+                           ahead(a.dv, 0, true));
   }
   transpose_matrix(t.dsums_t, dw, mw, t.dsums);
   for (int64_t i = 0; i < h.len; i += kTileLength) {
-    const int64_t n = rows_at(i);
-    if (h.len > kTileLength) read_keys(i, n);  // else they are at hand
-    product<Left::rows>(n, dw, m, t.fk, mw, t.dsums, dw, result(a.dv, i));
-    product<Left::rows>(n, mw, d, t.values, dw, t.dsums_t, mw, Store{t.df, mw});
+    const int64_t n = rows_at(i), next = i + n;
+    if (h.len > kTileLength) read_keys(i);  // else they are at hand
+    product<Left::rows>(n, dw, m, t.fk, mw, t.dsums, dw, result(a.dv, i), ahead(a.dk, i, true));
+    product<Left::rows>(
+        n, mw, d, t.values, dw, t.dsums_t, mw, Store{t.df, mw},
+        next < h.len ? ahead(a.k, next) : rows_ahead(a, beside, a.k, 0, h.next ? rows_at(0) : 0));
     key_features(t, n, mw);
-    product<Left::rows>(n, dw, m, t.df, mw, a.wt_panel, dw, result(a.dk, i));
+    product<Left::rows>(n, dw, m, t.df, mw, a.wt_panel, dw, result(a.dk, i),
+                        next < h.len ? ahead(a.dv, next, true)
+                                     : rows_ahead(a, beside, a.v, 0, h.next ? rows_at(0) : 0));
   }
 }
 

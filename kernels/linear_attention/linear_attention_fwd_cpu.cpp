@@ -29,29 +29,39 @@ template <class T>
 void forward(const LinearAttentionArgs& a, const LinearAttentionHead& h) {
   const int64_t d = a.head_dim, dw = whole(d), m = a.features, mw = whole(m);
   const Memory t(dw, mw);
-  // Rows of x at i as features.
-  const auto map = [&](const LinearAttentionMatrix& x, int64_t i, int64_t n) {
-    copy_rows(head_row<T>(a, h, x, i), x.ld, n, d, t.rows);
-    product<Left::rows>(n, mw, d, t.rows, dw, a.w_panel, mw, StorePositive{t.features, mw});
+  const auto rows_at = [&](int64_t i) { return h.len - i < kTileLength ? h.len - i : kTileLength; };
+  const auto ahead = [&](const LinearAttentionMatrix& x, int64_t i) {
+    return rows_ahead(a, h, x, i, rows_at(i));
   };
+  // Rows of x at i as features.
+  const auto map = [&](const LinearAttentionMatrix& x, int64_t i, const Ahead& next) {
+    copy_rows(head_row<T>(a, h, x, i), x.ld, rows_at(i), d, t.rows);
+    product<Left::rows>(rows_at(i), mw, d, t.rows, dw, a.w_panel, mw, StorePositive{t.features, mw},
+                        next);
+  };
+  LinearAttentionHead beside = h;
+  ++beside.head;
 
   clear(t.sums, m * dw);
   clear(t.total, mw);
   for (int64_t i = 0; i < h.len; i += kTileLength) {
-    const int64_t n = h.len - i < kTileLength ? h.len - i : kTileLength;
-    map(a.k, i, n);
+    const int64_t n = rows_at(i), next = i + n;
+    map(a.k, i, ahead(a.v, i));
     copy_rows(head_row<T>(a, h, a.v, i), a.v.ld, n, d, t.values);
-    product<Left::columns>(m, dw, n, t.features, mw, t.values, dw, AddTo{t.sums, dw});
+    product<Left::columns>(m, dw, n, t.features, mw, t.values, dw, AddTo{t.sums, dw},
+                           next < h.len ? ahead(a.k, next) : ahead(a.q, 0));
     add_rows(t.features, n, mw, t.total);
   }
   for (int64_t i = 0; i < h.len; i += kTileLength) {
-    const int64_t n = h.len - i < kTileLength ? h.len - i : kTileLength;
-    map(a.q, i, n);
+    const int64_t n = rows_at(i), next = i + n;
+    map(a.q, i, rows_ahead(a, h, a.o, i, n, true));
     row_dots(t.features, t.total, 0, n, mw, t.factor);
     for (int64_t j = 0; j < n; j += W)
       store(t.factor + j, set1(1.0f) / at_least(load(t.factor + j), a.eps));
-    product<Left::rows>(n, dw, m, t.features, mw, t.sums, dw,
-                        Result<T>{head_row<T>(a, h, a.o, i), a.o.ld, d, t.factor});
+    product<Left::rows>(
+        n, dw, m, t.features, mw, t.sums, dw,
+        Result<T>{head_row<T>(a, h, a.o, i), a.o.ld, d, t.factor},
+        next < h.len ? ahead(a.q, next) : rows_ahead(a, beside, a.k, 0, h.next ? rows_at(0) : 0));
   }
 }
 

@@ -1,5 +1,6 @@
 // Products of small float32 matrices whose right factor and result have whole vectors as rows.
 #pragma once
+#include "device/prefetch.h"
 #include "device/put.h"
 #include "device/simd.h"
 
@@ -54,6 +55,22 @@ struct Result {
   }
 };
 
+// Rows to read or to write soon, asked for while a product runs: heads lie side by side in rows far
+// apart, which no hardware foresees.
+struct Ahead {
+  const void* at;
+  int64_t ld_bytes, rows, bytes;
+  bool write;
+
+  // What falls to `part` of `whole` after `done` of it.
+  void step(int64_t done, int64_t part, int64_t whole) const {
+    const int64_t begin = rows * done / whole, n = rows * (done + part) / whole - begin;
+    const char* first = static_cast<const char*>(at) + begin * ld_bytes;
+    write ? prefetch_rows<true>(first, ld_bytes, n, bytes)
+          : prefetch_rows<false>(first, ld_bytes, n, bytes);
+  }
+};
+
 // C[i][v] = sum over l < n of a(i, l) * b[l][v], l ascending whatever the tile's shape: the bits of
 // an element do not depend on which tile computes it.
 template <Left layout, int R, int V, class Out>
@@ -86,28 +103,35 @@ MOLTIDE_INLINE void tile(int64_t row, int first, int64_t n, const float* a, int6
 }
 
 template <Left layout, int V, class Out>
-MOLTIDE_INLINE void tiles(int64_t rows, int first, int64_t n, const float* a, int64_t a_ld,
-                          const float* b, int64_t b_ld, const Out& out) {
-  constexpr int R = kTileRows<V>;
+MOLTIDE_INLINE void tiles(int64_t rows, int first, int vectors, int64_t n, const float* a,
+                          int64_t a_ld, const float* b, int64_t b_ld, const Out& out,
+                          const Ahead& ahead) {
   int64_t i = 0;
-  for (; i + R <= rows; i += R) tile<layout, R, V>(i, first, n, a, a_ld, b, b_ld, out);
-  if constexpr (R > 6)
-    for (; i + 6 <= rows; i += 6) tile<layout, 6, V>(i, first, n, a, a_ld, b, b_ld, out);
-  for (; i + 3 <= rows; i += 3) tile<layout, 3, V>(i, first, n, a, a_ld, b, b_ld, out);
-  for (; i < rows; ++i) tile<layout, 1, V>(i, first, n, a, a_ld, b, b_ld, out);
+  const auto up_to_here = [&]<int R>() __attribute__((always_inline)) {
+    for (; i + R <= rows; i += R) {
+      ahead.step(first * rows + i * V, R * V, vectors * rows);
+      tile<layout, R, V>(i, first, n, a, a_ld, b, b_ld, out);
+    }
+  };
+  up_to_here.template operator()<kTileRows<V>>();
+  if constexpr (kTileRows<V> > 6) up_to_here.template operator()<6>();
+  up_to_here.template operator()<3>();
+  up_to_here.template operator()<1>();
 }
 
-// out of (rows, vectors * W) = a (rows, n) times b (n, vectors * W).
+// out of (rows, cols) = a (rows, n) times b (n, cols), cols a multiple of W.
 template <Left layout, class Out>
 __attribute__((noinline)) void product(int64_t rows, int64_t cols, int64_t n, const float* a,
-                                       int64_t a_ld, const float* b, int64_t b_ld, Out out) {
+                                       int64_t a_ld, const float* b, int64_t b_ld, Out out,
+                                       const Ahead& ahead) {
   const int vectors = static_cast<int>(cols / W);
   int v = 0;
   for (; v + kMostVectors <= vectors; v += kMostVectors)
-    tiles<layout, kMostVectors>(rows, v, n, a, a_ld, b, b_ld, out);
+    tiles<layout, kMostVectors>(rows, v, vectors, n, a, a_ld, b, b_ld, out, ahead);
   if constexpr (kMostVectors > 2)
-    for (; v + 2 <= vectors; v += 2) tiles<layout, 2>(rows, v, n, a, a_ld, b, b_ld, out);
-  for (; v < vectors; ++v) tiles<layout, 1>(rows, v, n, a, a_ld, b, b_ld, out);
+    for (; v + 2 <= vectors; v += 2)
+      tiles<layout, 2>(rows, v, vectors, n, a, a_ld, b, b_ld, out, ahead);
+  for (; v < vectors; ++v) tiles<layout, 1>(rows, v, vectors, n, a, a_ld, b, b_ld, out, ahead);
 }
 
 }  // namespace

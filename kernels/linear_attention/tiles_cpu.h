@@ -21,6 +21,16 @@ MOLTIDE_INLINE T* head_row(const LinearAttentionArgs& a, const LinearAttentionHe
   return static_cast<T*>(x.data) + (h.start + i) * x.ld + h.head * a.head_dim;
 }
 
+// n rows of a head from row i for `product` to ask for, none where n is not above 0.
+MOLTIDE_INLINE Ahead rows_ahead(const LinearAttentionArgs& a, const LinearAttentionHead& h,
+                                const LinearAttentionMatrix& x, int64_t i, int64_t n,
+                                bool write = false) {
+  const int64_t bytes = a.bf16 ? 2 : 4;
+  const char* first =
+      static_cast<const char*>(x.data) + ((h.start + i) * x.ld + h.head * a.head_dim) * bytes;
+  return {first, x.ld * bytes, n > 0 ? n : 0, a.head_dim * bytes, write};
+}
+
 // out (n, whole(d)) = n rows of d, zeros behind them.
 template <class T>
 void copy_rows(const T* rows, int64_t ld, int64_t n, int64_t d, float* out) {
