@@ -60,6 +60,22 @@ py::tuple linear_attention_bwd_op(const Floats& dout, const Floats& q, const Flo
   return py::make_tuple(dq.numpy(), dk.numpy(), dv.numpy());
 }
 
+Floats linear_attention_probs_op(const Floats& q, const Floats& k, const Floats& w, int64_t heads,
+                                 float eps, const std::string& dtype, int64_t pad) {
+  const int32_t cu_seqlens[2] = {0, static_cast<int32_t>(q.shape(0))};
+  const LinearAttentionParams params = make_params(q, w, Ints(2, cu_seqlens), heads, eps);
+  OpBuffer qs(q, parse_dtype(dtype), pad), ks(k, parse_dtype(dtype), pad);
+  Floats probs({heads, static_cast<int64_t>(q.shape(0)), static_cast<int64_t>(q.shape(0))});
+  const float* features = w.data();
+  float* out = probs.mutable_data();
+  {
+    py::gil_scoped_release release;
+    linear_attention_probs(qs.tensor(), ks.tensor(), features, heads, params.head_dim,
+                           params.features, eps, out);
+  }
+  return probs;
+}
+
 Floats draw_orthogonal_features_op(uint64_t seed, uint64_t stream, int64_t head_dim,
                                    int64_t features) {
   MOLTIDE_CHECK(head_dim >= 1 && features >= 1, "expected positive sizes, got ", head_dim, " and ",
@@ -145,6 +161,9 @@ void bind_ops_linear_attention(py::module_& ops) {
   ops.def("linear_attention_bwd", &linear_attention_bwd_op, arg("dout"), arg("q"), arg("k"),
           arg("v"), arg("w"), arg("cu_seqlens"), arg("heads"), arg("eps") = 1e-6f,
           arg("dtype") = "float32", arg("pad") = 0, "-> dq, dk, dv (T, H*D)");
+  ops.def("linear_attention_probs", &linear_attention_probs_op, arg("q"), arg("k"), arg("w"),
+          arg("heads"), arg("eps") = 1e-6f, arg("dtype") = "float32", arg("pad") = 0,
+          "q, k (L, H*D) -> weights (H, L, L)");
   ops.def("draw_orthogonal_features", &draw_orthogonal_features_op, arg("seed"), arg("stream"),
           arg("head_dim"), arg("features"), "-> w (D, M)");
   ops.def("time_linear_attention", &time_linear_attention, arg("tokens"), arg("length"),

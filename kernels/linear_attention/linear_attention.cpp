@@ -17,6 +17,8 @@ MOLTIDE_CPU_OP(void, linear_attention_fwd_head, const LinearAttentionArgs& args,
                const LinearAttentionHead& head)
 MOLTIDE_CPU_OP(void, linear_attention_bwd_head, const LinearAttentionArgs& args,
                const LinearAttentionHead& head)
+MOLTIDE_CPU_OP(void, linear_attention_probs_head, const LinearAttentionArgs& args,
+               const LinearAttentionHead& head, float* probs)
 
 namespace {
 
@@ -143,6 +145,22 @@ void linear_attention_bwd(const LinearAttentionParams& params, const Tensor& dou
   args.dv = view(dv);
   run_heads(params, args, true, [&](const LinearAttentionHead& head) {
     MOLTIDE_CPU_CALL(linear_attention_bwd_head, args, head);
+  });
+}
+
+void linear_attention_probs(const Tensor& q, const Tensor& k, const float* w, int64_t heads,
+                            int64_t head_dim, int64_t features, float eps, float* probs) {
+  constexpr const char* op = "linear_attention_probs";
+  const int32_t cu_seqlens[2] = {0, static_cast<int32_t>(q.rows)};
+  const LinearAttentionParams params{cu_seqlens, 1, heads, head_dim, features, eps};
+  check_params(op, params, q.rows, w);
+  check_matrix(op, "q", q, q, heads * head_dim);
+  check_matrix(op, "k", k, q, heads * head_dim);
+  if (q.rows == 0) return;
+  LinearAttentionArgs args = make_args(params, q, k, k, w);
+  run_heads(params, args, false, [&](const LinearAttentionHead& head) {
+    MOLTIDE_CPU_CALL(linear_attention_probs_head, args, head,
+                     probs + head.head * head.len * head.len);
   });
 }
 

@@ -65,7 +65,45 @@ void forward(const LinearAttentionArgs& a, const LinearAttentionHead& h) {
   }
 }
 
+// A column of weights at a time, each of a key with all queries.
+template <class T>
+void probabilities(const LinearAttentionArgs& a, const LinearAttentionHead& h, float* probs) {
+  const int64_t d = a.head_dim, dw = whole(d), m = a.features, mw = whole(m), rows = whole(h.len);
+  float *copy = nullptr, *queries = nullptr, *keys = nullptr, *total = nullptr, *column = nullptr;
+  Carver carver{nullptr};
+  for (int pass = 0; pass < 2; ++pass) {
+    copy = carver.floats(rows * dw);
+    queries = carver.floats(rows * mw);
+    keys = carver.floats(rows * mw);
+    total = carver.floats(rows + mw);
+    column = carver.floats(rows);
+    if (pass == 0) carver.allocate();
+  }
+  const auto map = [&](const LinearAttentionMatrix& x, float* features) {
+    copy_rows(head_row<T>(a, h, x, 0), x.ld, h.len, d, copy);
+    product<Left::rows>(h.len, mw, d, copy, dw, a.w_panel, mw, StorePositive{features, mw},
+                        rows_ahead(a, h, x, 0, 0));
+  };
+  map(a.q, queries);
+  map(a.k, keys);
+  float* sum = total + rows;
+  clear(sum, mw);
+  add_rows(keys, h.len, mw, sum);
+  row_dots(queries, sum, 0, h.len, mw, total);
+  for (int64_t i = 0; i < rows; i += W)
+    store(total + i, set1(1.0f) / at_least(load(total + i), a.eps));
+  for (int64_t key = 0; key < h.len; ++key) {
+    row_dots(queries, keys + key * mw, 0, h.len, mw, column);
+    for (int64_t i = 0; i < h.len; ++i) probs[i * h.len + key] = column[i] * total[i];
+  }
+}
+
 }  // namespace
+
+void linear_attention_probs_head(const LinearAttentionArgs& a, const LinearAttentionHead& head,
+                                 float* probs) {
+  a.bf16 ? probabilities<bf16>(a, head, probs) : probabilities<float>(a, head, probs);
+}
 
 void linear_attention_fwd_head(const LinearAttentionArgs& a, const LinearAttentionHead& head) {
   a.bf16 ? forward<bf16>(a, head) : forward<float>(a, head);

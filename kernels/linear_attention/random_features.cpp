@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "core/check.h"
+#include "core/parallel.h"
 #include "core/philox.h"
 
 namespace moltide {
@@ -29,26 +29,28 @@ void draw_orthogonal_features(uint64_t seed, uint64_t stream, int64_t head_dim, 
   MOLTIDE_CHECK(head_dim >= 1 && features >= 1, "draw_orthogonal_features: got head dimension ",
                 head_dim, " and ", features, " features, allowed 1 or more");
   const int64_t d = head_dim;
-  std::vector<double> vectors(static_cast<size_t>(d * d)), squares(static_cast<size_t>(d));
+  double* vectors = static_cast<double*>(
+      thread_scratch(Scratch::op, static_cast<size_t>(d * d + d) * sizeof(double)));
+  double* squares = vectors + d * d;
   for (int64_t first = 0; first < features; first += d) {
     const int64_t count = std::min(d, features - first);
-    std::fill(squares.begin(), squares.end(), 0.0);
+    std::fill_n(squares, d, 0.0);
     for (int64_t i = 0; i < d; ++i)
       for (int64_t j = 0; j < d; ++j) {
         const double x = normal(seed, stream, (first + i) * d + j);
-        vectors[static_cast<size_t>(j * d + i)] = x;  // column j
-        squares[static_cast<size_t>(i)] += x * x;
+        vectors[j * d + i] = x;  // column j
+        squares[i] += x * x;
       }
     for (int64_t j = 0; j < count; ++j) {
-      double* column = vectors.data() + j * d;
+      double* column = vectors + j * d;
       for (int64_t before = 0; before < j; ++before) {
-        const double* other = vectors.data() + before * d;
+        const double* other = vectors + before * d;
         const double along = dot(column, other, d);
         for (int64_t i = 0; i < d; ++i) column[i] -= along * other[i];
       }
       const double length = std::sqrt(dot(column, column, d));
       for (int64_t i = 0; i < d; ++i) column[i] /= length;
-      const double norm = std::sqrt(squares[static_cast<size_t>(j)]);
+      const double norm = std::sqrt(squares[j]);
       for (int64_t i = 0; i < d; ++i)
         w[i * features + first + j] = static_cast<float>(column[i] * norm);
     }

@@ -20,6 +20,9 @@ void run(DType dtype, const std::vector<int32_t>& ends, int64_t heads, int64_t d
   draw_orthogonal_features(7, 1, dim, features, w.f32());
   linear_attention_fwd(params, q, k, v, w.f32(), o);
   linear_attention_bwd(params, dout, q, k, v, w.f32(), dq, dk, dv);
+  const Rows probs(heads, t * t);
+  linear_attention_probs(q, k, w.f32(), heads, dim, features, 1e-6f, probs.f32());
+  probs.expect_sound("probs");
   for (const Rows* rows : {&o, &w, &dq, &dk, &dv}) rows->expect_sound("linear attention");
 }
 

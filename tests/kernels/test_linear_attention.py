@@ -176,6 +176,26 @@ def test_no_positive_feature_gives_zero(vector_isa, rng):
         np.testing.assert_array_equal(result, 0)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("length", [1, 2, 63, 300])
+def test_weights_are_what_values_are_multiplied_by(vector_isa, length, dtype, rng):
+    heads, head_dim = 3, 20
+    q, k, v, _ = inputs(rng, length, heads * head_dim, dtype)
+    w = features(rng, head_dim, 32)
+    probs = ops.linear_attention_probs(q, k, w, heads, dtype=dtype, pad=4)
+    split = v.reshape(length, heads, head_dim).transpose(1, 0, 2)
+    o = (probs @ split).transpose(1, 0, 2).reshape(length, -1)
+    wanted = reference.forward(q, k, v, w, offsets([length]), heads, EPS)
+    np.testing.assert_allclose(o, wanted, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(probs.sum(2), 1, rtol=1e-5)
+    assert probs.min() >= 0
+
+
+def test_weights_of_nothing(rng):
+    empty = np.zeros((0, 32), np.float32)
+    assert ops.linear_attention_probs(empty, empty, features(rng, 16, 8), 2).shape == (2, 0, 0)
+
+
 def test_a_constant_value_comes_back(vector_isa, rng):
     """Weights sum to 1: the same value everywhere is the output, whatever the weights."""
     cu = offsets([300, 40])

@@ -33,6 +33,7 @@ __all__: list[str] = [
     "layernorm_quantize",
     "linear_attention_bwd",
     "linear_attention_fwd",
+    "linear_attention_probs",
     "log_normal_cdf",
     "loss_weight",
     "matmul",
@@ -317,6 +318,19 @@ def linear_attention_fwd(
 ) -> numpy.typing.NDArray[numpy.float32]:
     """
     q, k, v (T, H*D), w (D, M) -> o (T, H*D)
+    """
+
+def linear_attention_probs(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex = 9.999999974752427e-07,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    q, k (L, H*D) -> weights (H, L, L)
     """
 
 def log_normal_cdf(z: typing.SupportsFloat | typing.SupportsIndex) -> tuple[float, float]: ...
