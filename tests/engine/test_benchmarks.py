@@ -57,6 +57,15 @@ def test_scaling_answers_its_four_questions(tmp_path):
         assert text in out
 
 
+def test_linear_attention_is_measured_by_length():
+    out = run(
+        "linear_attention.py", "--lengths", "16", "32", "--tokens", "64", "--rounds", "1",
+        "--budget", "0",
+    )  # fmt: skip
+    assert out.count("| 32 |") == 2
+    assert out.count("Linear, dearest length over cheapest") == 2
+
+
 def test_secondary_structure_is_probed_where_it_was_resolved(tmp_path):
     """The state follows from the residue, but in each protein's first five, which are masked."""
     rng = np.random.default_rng(0)

@@ -22,6 +22,7 @@ __all__: list[str] = [
     "contact_sigmoid",
     "copy_cast",
     "cross_entropy",
+    "draw_orthogonal_features",
     "dropout",
     "embedding_bwd",
     "embedding_fwd",
@@ -31,6 +32,9 @@ __all__: list[str] = [
     "layernorm_bwd",
     "layernorm_fwd",
     "layernorm_quantize",
+    "linear_attention_bwd",
+    "linear_attention_fwd",
+    "linear_attention_probs",
     "log_normal_cdf",
     "loss_weight",
     "matmul",
@@ -51,6 +55,8 @@ __all__: list[str] = [
     "rope_table",
     "sum_squares",
     "target_count",
+    "time_attention",
+    "time_linear_attention",
     "time_matmul",
     "time_matmul_i8",
     "tobit",
@@ -186,6 +192,16 @@ def cross_entropy(
     scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
     dtype: str = "float32",
 ) -> tuple: ...
+def draw_orthogonal_features(
+    seed: typing.SupportsInt | typing.SupportsIndex,
+    stream: typing.SupportsInt | typing.SupportsIndex,
+    head_dim: typing.SupportsInt | typing.SupportsIndex,
+    features: typing.SupportsInt | typing.SupportsIndex,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    -> w (D, M)
+    """
+
 def dropout(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     p: typing.SupportsFloat | typing.SupportsIndex,
@@ -273,6 +289,50 @@ def layernorm_quantize(
 ) -> tuple:
     """
     (codes, scale)
+    """
+
+def linear_attention_bwd(
+    dout: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex = 9.999999974752427e-07,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    -> dq, dk, dv (T, H*D)
+    """
+
+def linear_attention_fwd(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex = 9.999999974752427e-07,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    q, k, v (T, H*D), w (D, M) -> o (T, H*D)
+    """
+
+def linear_attention_probs(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    eps: typing.SupportsFloat | typing.SupportsIndex = 9.999999974752427e-07,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    q, k (L, H*D) -> weights (H, L, L)
     """
 
 def log_normal_cdf(z: typing.SupportsFloat | typing.SupportsIndex) -> tuple[float, float]: ...
@@ -429,6 +489,33 @@ def rope_table(
 
 def sum_squares(g: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> float: ...
 def target_count(target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> int: ...
+def time_attention(
+    tokens: typing.SupportsInt | typing.SupportsIndex,
+    length: typing.SupportsInt | typing.SupportsIndex,
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    head_dim: typing.SupportsInt | typing.SupportsIndex,
+    dtype: str,
+    backward: bool,
+    seconds: typing.SupportsFloat | typing.SupportsIndex,
+) -> float:
+    """
+    the same of softmax attention
+    """
+
+def time_linear_attention(
+    tokens: typing.SupportsInt | typing.SupportsIndex,
+    length: typing.SupportsInt | typing.SupportsIndex,
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    head_dim: typing.SupportsInt | typing.SupportsIndex,
+    features: typing.SupportsInt | typing.SupportsIndex,
+    dtype: str,
+    backward: bool,
+    seconds: typing.SupportsFloat | typing.SupportsIndex,
+) -> float:
+    """
+    seconds of a call over tokens / length sequences, the best of many
+    """
+
 def time_matmul(
     m: typing.SupportsInt | typing.SupportsIndex,
     n: typing.SupportsInt | typing.SupportsIndex,
