@@ -13,6 +13,7 @@ void bind_ops_rows(py::module_& ops);
 void bind_ops_matmul(py::module_& ops);
 void bind_ops_int8(py::module_& ops);
 void bind_ops_attention(py::module_& ops);
+void bind_ops_pairs(py::module_& ops);
 void bind_ops_loss(py::module_& ops);
 void bind_ops_linear_attention(py::module_& ops);
 void bind_model(py::module_& module);
@@ -40,6 +41,7 @@ PYBIND11_MODULE(_engine, module) {
   bind_ops_matmul(ops);
   bind_ops_int8(ops);
   bind_ops_attention(ops);
+  bind_ops_pairs(ops);
   bind_ops_loss(ops);
   bind_ops_linear_attention(ops);
   bind_model(module);

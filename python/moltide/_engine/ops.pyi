@@ -15,6 +15,9 @@ __all__: list[str] = [
     "adamw",
     "attention_bwd",
     "attention_fwd",
+    "attention_pair_bias_bwd",
+    "attention_pair_bias_fwd",
+    "attention_pair_bias_probs",
     "attention_probs",
     "bce",
     "clip_scale",
@@ -27,6 +30,8 @@ __all__: list[str] = [
     "embedding_bwd",
     "embedding_fwd",
     "gather_rows",
+    "gaussian_basis_bwd",
+    "gaussian_basis_fwd",
     "huber",
     "label_weight",
     "layernorm_bwd",
@@ -44,6 +49,9 @@ __all__: list[str] = [
     "matmul_peak_flops",
     "mixed",
     "mse",
+    "pair_distance",
+    "pairs_to_planes",
+    "planes_to_pairs",
     "pool_bwd",
     "pool_fwd",
     "quantize",
@@ -137,6 +145,55 @@ def attention_fwd(
 ) -> tuple:
     """
     q, k, v (T, H*D) -> o (T, H*D), lse (H, T), or (0, T) if coarse
+    """
+
+def attention_pair_bias_bwd(
+    dout: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    scores: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    statistics: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dscores: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    pair_starts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    -> dq, dk, dv (T, H*D), gradient of the bias (planes)
+    """
+
+def attention_pair_bias_fwd(
+    q: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    k: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    v: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    pair_starts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    seed: typing.SupportsInt | typing.SupportsIndex = 0,
+    stream: typing.SupportsInt | typing.SupportsIndex = 0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    in_place: bool = False,
+) -> tuple:
+    """
+    q, k, v (T, H*D), bias (planes) -> o (T, H*D), scores (planes), statistics (2, H, T)
+    """
+
+def attention_pair_bias_probs(
+    scores: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    scores (H, keys, queries) -> probabilities (H, queries, keys)
     """
 
 def attention_probs(
@@ -240,6 +297,39 @@ def gather_rows(
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
+def gaussian_basis_bwd(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    distances: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    edges: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    mul: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    means: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    stds: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dmul: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dbias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dmeans: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dstds: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    -> the gradients given, with what this adds to them
+    """
+
+def gaussian_basis_fwd(
+    distances: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    edges: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    mul: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    bias: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    means: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    stds: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    distances, edges (P) -> (P, K)
+    """
+
 def huber(
     pred: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
@@ -399,6 +489,44 @@ def mse(
     weight: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
     scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
 ) -> tuple[float, numpy.typing.NDArray[numpy.float32]]: ...
+def pair_distance(
+    coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
+    pair_starts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    vocabulary: typing.SupportsInt | typing.SupportsIndex,
+    first: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+) -> tuple:
+    """
+    -> distances (N) float32, edge types (N) int32
+    """
+
+def pairs_to_planes(
+    rows: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    first: typing.SupportsInt | typing.SupportsIndex,
+    pair_starts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    planes: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    rows (N, H) into the planes of all sequences
+    """
+
+def planes_to_pairs(
+    planes: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    first: typing.SupportsInt | typing.SupportsIndex,
+    count: typing.SupportsInt | typing.SupportsIndex,
+    heads: typing.SupportsInt | typing.SupportsIndex,
+    pair_starts: typing.Annotated[numpy.typing.ArrayLike, numpy.int64],
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    planes -> rows (N, H)
+    """
+
 def pool_bwd(
     pool: str,
     dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
