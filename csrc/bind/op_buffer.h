@@ -15,7 +15,8 @@ namespace moltide {
 using Floats = pybind11::array_t<float, pybind11::array::c_style>;
 using Ints = pybind11::array_t<int32_t, pybind11::array::c_style>;
 
-static inline DType parse_dtype(const std::string& name) {
+// Of an op: no int8.
+inline DType op_dtype(const std::string& name) {
   MOLTIDE_CHECK(name == "float32" || name == "bf16", "dtype: got '", name,
                 "', allowed: float32, bf16");
   return name == "bf16" ? DType::bf16 : DType::f32;

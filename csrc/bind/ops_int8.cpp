@@ -76,7 +76,7 @@ class CodeRows {
 };
 
 py::tuple quantize_op(const Floats& x, const std::string& dtype, int64_t pad) {
-  OpBuffer in(x, parse_dtype(dtype), pad);
+  OpBuffer in(x, op_dtype(dtype), pad);
   const CodeRows q(in.tensor().rows, in.tensor().cols, pad);
   quantize(in.tensor(), q.view());
   return q.numpy();
@@ -125,7 +125,7 @@ py::object matmul_i8_op(const Codes& x, const Floats& x_scale, const Floats& w,
     matmul_i8_gelu(in.view(), packed.matrix, b, q.view());
     return q.numpy();
   }
-  const DType type = parse_dtype(out_dtype);
+  const DType type = op_dtype(out_dtype);
   OpBuffer out = y ? OpBuffer(*y, type, pad) : OpBuffer(in.view().rows, wt.rows, type, pad);
   matmul_i8(in.view(), packed.matrix, b, out.tensor(), parse_epilogue(epilogue));
   return out.numpy();

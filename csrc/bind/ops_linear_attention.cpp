@@ -32,7 +32,7 @@ Floats linear_attention_fwd_op(const Floats& q, const Floats& k, const Floats& v
                                const Ints& cu_seqlens, int64_t heads, float eps,
                                const std::string& dtype, int64_t pad) {
   const LinearAttentionParams params = make_params(q, w, cu_seqlens, heads, eps);
-  const DType type = parse_dtype(dtype);
+  const DType type = op_dtype(dtype);
   OpBuffer qs(q, type, pad), ks(k, type, pad), vs(v, type, pad);
   OpBuffer os(q.shape(0), q.shape(1), type, pad);
   const float* features = w.data();
@@ -47,7 +47,7 @@ py::tuple linear_attention_bwd_op(const Floats& dout, const Floats& q, const Flo
                                   const Floats& v, const Floats& w, const Ints& cu_seqlens,
                                   int64_t heads, float eps, const std::string& dtype, int64_t pad) {
   const LinearAttentionParams params = make_params(q, w, cu_seqlens, heads, eps);
-  const DType type = parse_dtype(dtype);
+  const DType type = op_dtype(dtype);
   const int64_t rows = q.shape(0), cols = q.shape(1);
   OpBuffer ds(dout, type, pad), qs(q, type, pad), ks(k, type, pad), vs(v, type, pad);
   OpBuffer dq(rows, cols, type, pad), dk(rows, cols, type, pad), dv(rows, cols, type, pad);
@@ -64,7 +64,7 @@ Floats linear_attention_probs_op(const Floats& q, const Floats& k, const Floats&
                                  float eps, const std::string& dtype, int64_t pad) {
   const int32_t cu_seqlens[2] = {0, static_cast<int32_t>(q.shape(0))};
   const LinearAttentionParams params = make_params(q, w, Ints(2, cu_seqlens), heads, eps);
-  OpBuffer qs(q, parse_dtype(dtype), pad), ks(k, parse_dtype(dtype), pad);
+  OpBuffer qs(q, op_dtype(dtype), pad), ks(k, op_dtype(dtype), pad);
   Floats probs({heads, static_cast<int64_t>(q.shape(0)), static_cast<int64_t>(q.shape(0))});
   const float* features = w.data();
   float* out = probs.mutable_data();
@@ -116,7 +116,7 @@ class TimedAttention {
 double time_linear_attention(int64_t tokens, int64_t length, int64_t heads, int64_t head_dim,
                              int64_t features, const std::string& dtype, bool backward,
                              double seconds) {
-  TimedAttention x(tokens, length, heads, head_dim, parse_dtype(dtype));
+  TimedAttention x(tokens, length, heads, head_dim, op_dtype(dtype));
   const LinearAttentionParams params{x.cu_seqlens(), x.batch(), heads, head_dim, features, 1e-6f};
   const Floats w = draw_orthogonal_features_op(0, 0, head_dim, features);
   const float* f = w.data();
@@ -131,7 +131,7 @@ double time_linear_attention(int64_t tokens, int64_t length, int64_t heads, int6
 
 double time_attention(int64_t tokens, int64_t length, int64_t heads, int64_t head_dim,
                       const std::string& dtype, bool backward, double seconds) {
-  TimedAttention x(tokens, length, heads, head_dim, parse_dtype(dtype));
+  TimedAttention x(tokens, length, heads, head_dim, op_dtype(dtype));
   AttentionParams params{};
   params.cu_seqlens = x.cu_seqlens();
   params.batch = x.batch();

@@ -40,7 +40,7 @@ py::tuple cross_entropy_op(const Floats& logits, const Ints& label,
   const Tensor x = matrix("logits", logits);
   const int32_t* labels = vector_of<Ints>("label", label, x.rows);
   const float* weights = vector_of("weight", weight, x.rows);
-  OpBuffer d(x.rows, x.cols, parse_dtype(dtype), 0);
+  OpBuffer d(x.rows, x.cols, op_dtype(dtype), 0);
   const double sum = cross_entropy(x, labels, weights, scale, d.tensor());
   return py::make_tuple(sum, d.numpy());
 }

@@ -56,7 +56,7 @@ py::object matmul_op(const Floats& x, const Floats& w, const MaybeFloats& bias,
                      const MaybeFloats& y, const std::string& epilogue, bool transpose, float scale,
                      const std::string& dtype, const std::string& out_dtype, bool want_pre,
                      int64_t pad, const std::string& pack_isa) {
-  const DType act = parse_dtype(dtype);
+  const DType act = op_dtype(dtype);
   OpBuffer in(x, act, pad), weight(w, DType::f32, pad);
   const Tensor wt = weight.tensor();
   const int64_t n = transpose ? wt.cols : wt.rows, k = transpose ? wt.rows : wt.cols;
@@ -66,7 +66,7 @@ py::object matmul_op(const Floats& x, const Floats& w, const MaybeFloats& bias,
   set_isa(before);
   if (bias) MOLTIDE_CHECK(bias->size() == n, "bias: expected ", n, " elements, got ", bias->size());
   const int64_t rows = in.tensor().rows;
-  const DType out_type = parse_dtype(out_dtype);
+  const DType out_type = op_dtype(out_dtype);
   OpBuffer out = y ? OpBuffer(*y, out_type, pad) : OpBuffer(rows, n, out_type, pad);
   OpBuffer pre(rows, n, out_type, pad);
   const Tensor pre_tensor = pre.tensor();
@@ -78,7 +78,7 @@ py::object matmul_op(const Floats& x, const Floats& w, const MaybeFloats& bias,
 
 py::tuple matmul_dw_op(const Floats& dy, const Floats& x, const Floats& dw, const MaybeFloats& db,
                        float scale, const std::string& dtype, int64_t pad) {
-  const DType act = parse_dtype(dtype);
+  const DType act = op_dtype(dtype);
   OpBuffer dy_in(dy, act, pad), x_in(x, act, pad), out(dw, DType::f32, pad);
   MaybeFloats sums;
   if (db) sums = Floats(db->request());
@@ -106,7 +106,7 @@ void fill(const Tensor& t) {
 
 double time_matmul(int64_t m, int64_t n, int64_t k, const std::string& dtype,
                    const std::string& what, double seconds) {
-  const DType act = parse_dtype(dtype);
+  const DType act = op_dtype(dtype);
   const auto matrix = [&](int64_t rows, int64_t cols, DType type, std::vector<Aligned>& keep) {
     keep.push_back(allocate(rows * cols * dtype_bytes(type)));
     const Tensor t = make_tensor(keep.back().get(), rows, cols, type);
@@ -150,6 +150,6 @@ void bind_ops_matmul(py::module_& ops) {
           "Seconds of the fastest call on buffers of the engine's own.");
   ops.def(
       "matmul_peak_flops",
-      [](const std::string& dtype) { return matmul_peak_flops(parse_dtype(dtype)); },
+      [](const std::string& dtype) { return matmul_peak_flops(op_dtype(dtype)); },
       py::arg("dtype") = "float32", py::call_guard<py::gil_scoped_release>());
 }

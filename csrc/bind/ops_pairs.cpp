@@ -35,7 +35,7 @@ struct PairCase {
   PairCase(const Floats& q, const Ints& cu_seqlens, const Longs& pair_starts, int64_t heads,
            float scale, float dropout, uint64_t seed, uint64_t stream,
            const std::string& dtype_name)
-      : dtype(parse_dtype(dtype_name)) {
+      : dtype(op_dtype(dtype_name)) {
     MOLTIDE_CHECK(q.ndim() == 2, "q: expected 2 dimensions, got ", q.ndim());
     MOLTIDE_CHECK(heads >= 1 && q.shape(1) % heads == 0, "q: ", q.shape(1),
                   " columns are not a multiple of ", heads, " heads");
@@ -124,7 +124,7 @@ Floats gaussian_basis_fwd_op(const Floats& distances, const Ints& edges, const F
   const GaussianBasis basis = basis_of(mul, bias, means, stds);
   MOLTIDE_CHECK(edges.size() == distances.size(), "edges: expected ", distances.size(),
                 " elements, got ", edges.size());
-  OpBuffer y(distances.size(), basis.basis, parse_dtype(dtype), pad);
+  OpBuffer y(distances.size(), basis.basis, op_dtype(dtype), pad);
   gaussian_basis_fwd(basis, distances.data(), edges.data(), y.tensor());
   return y.numpy();
 }
@@ -135,7 +135,7 @@ py::tuple gaussian_basis_bwd_op(const Floats& dy, const Floats& distances, const
                                 const MaybeFloats& dbias, const MaybeFloats& dmeans,
                                 const MaybeFloats& dstds, const std::string& dtype, int64_t pad) {
   const GaussianBasis basis = basis_of(mul, bias, means, stds);
-  OpBuffer d(dy, parse_dtype(dtype), pad);
+  OpBuffer d(dy, op_dtype(dtype), pad);
   const int64_t pairs = d.tensor().rows;
   elements("distances", distances, pairs);
   MOLTIDE_CHECK(edges.size() == pairs, "edges: expected ", pairs, " elements, got ", edges.size());
@@ -158,7 +158,7 @@ py::tuple gaussian_basis_bwd_op(const Floats& dy, const Floats& distances, const
 
 Floats pairs_to_planes_op(const Floats& rows, int64_t first, const Longs& pair_starts,
                           const Floats& planes, const std::string& dtype, int64_t pad) {
-  OpBuffer in(rows, parse_dtype(dtype), pad);
+  OpBuffer in(rows, op_dtype(dtype), pad);
   MOLTIDE_CHECK(pair_starts.size() >= 1, "pair_starts: expected at least 1 element");
   const int64_t batch = pair_starts.size() - 1;
   const int64_t size = in.tensor().cols * pair_starts.data()[batch];
@@ -174,7 +174,7 @@ Floats planes_to_pairs_op(const Floats& planes, int64_t first, int64_t count, in
   MOLTIDE_CHECK(pair_starts.size() >= 1, "pair_starts: expected at least 1 element");
   const int64_t batch = pair_starts.size() - 1;
   elements("planes", planes, heads * pair_starts.data()[batch]);
-  OpBuffer rows(count, heads, parse_dtype(dtype), pad);
+  OpBuffer rows(count, heads, op_dtype(dtype), pad);
   planes_to_pairs({pair_starts.data(), batch}, planes.data(), first, rows.tensor());
   return rows.numpy();
 }

@@ -47,7 +47,7 @@ py::tuple layernorm_fwd_op(const Floats& x, const Floats& w, const Floats& b, fl
                            const std::string& dtype, int64_t pad) {
   OpBuffer in(x, DType::f32, pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
-  OpBuffer y(rows, cols, parse_dtype(dtype), pad);
+  OpBuffer y(rows, cols, op_dtype(dtype), pad);
   Floats mean(rows), rstd(rows);
   layernorm_fwd(in.tensor(), elements("w", w, cols), elements("b", b, cols), eps, y.tensor(),
                 mean.mutable_data(), rstd.mutable_data());
@@ -58,7 +58,7 @@ py::tuple layernorm_bwd_op(const Floats& dy, const Floats& x, const Floats& w, c
                            const Floats& rstd, const MaybeFloats& dx, const MaybeFloats& dw,
                            const MaybeFloats& db, const std::string& dtype, int64_t pad,
                            bool in_place) {
-  OpBuffer d(dy, parse_dtype(dtype), pad), in(x, DType::f32, pad);
+  OpBuffer d(dy, op_dtype(dtype), pad), in(x, DType::f32, pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
   OpBuffer out = dx ? OpBuffer(*dx, DType::f32, pad) : OpBuffer(rows, cols, DType::f32, pad);
   OpBuffer& result = in_place ? d : out;
@@ -73,7 +73,7 @@ py::tuple rmsnorm_fwd_op(const Floats& x, const Floats& w, float eps, const std:
                          int64_t pad) {
   OpBuffer in(x, DType::f32, pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
-  OpBuffer y(rows, cols, parse_dtype(dtype), pad);
+  OpBuffer y(rows, cols, op_dtype(dtype), pad);
   Floats rstd(rows);
   rmsnorm_fwd(in.tensor(), elements("w", w, cols), eps, y.tensor(), rstd.mutable_data());
   return py::make_tuple(y.numpy(), rstd);
@@ -82,7 +82,7 @@ py::tuple rmsnorm_fwd_op(const Floats& x, const Floats& w, float eps, const std:
 py::tuple rmsnorm_bwd_op(const Floats& dy, const Floats& x, const Floats& w, const Floats& rstd,
                          const MaybeFloats& dx, const MaybeFloats& dw, const std::string& dtype,
                          int64_t pad, bool in_place) {
-  OpBuffer d(dy, parse_dtype(dtype), pad), in(x, DType::f32, pad);
+  OpBuffer d(dy, op_dtype(dtype), pad), in(x, DType::f32, pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
   OpBuffer out = dx ? OpBuffer(*dx, DType::f32, pad) : OpBuffer(rows, cols, DType::f32, pad);
   OpBuffer& result = in_place ? d : out;
@@ -142,7 +142,7 @@ py::tuple rope_table_op(int64_t max_len, int64_t head_dim, double base) {
 
 Floats rope_op(const Floats& x, const Ints& position, int64_t heads, const Floats& cos,
                const Floats& sin, bool inverse, const std::string& dtype, int64_t pad) {
-  OpBuffer b(x, parse_dtype(dtype), pad);
+  OpBuffer b(x, op_dtype(dtype), pad);
   const int64_t head_dim = heads > 0 ? b.tensor().cols / heads : 0;
   rope(b.tensor(), elements("position", position, b.tensor().rows), heads, head_dim, cos.data(),
        elements("sin", sin, cos.size()), inverse);
@@ -160,17 +160,17 @@ Activation parse_activation(const std::string& name) {
 Floats activation_fwd_op(const std::string& name, const Floats& u, const std::string& dtype,
                          int64_t pad) {
   const Activation activation = parse_activation(name);
-  OpBuffer in(u, parse_dtype(dtype), pad);
+  OpBuffer in(u, op_dtype(dtype), pad);
   const int64_t cols = in.tensor().cols / (activation == Activation::swiglu ? 2 : 1);
-  OpBuffer y(in.tensor().rows, cols, parse_dtype(dtype), pad);
+  OpBuffer y(in.tensor().rows, cols, op_dtype(dtype), pad);
   activation_fwd(activation, in.tensor(), y.tensor());
   return y.numpy();
 }
 
 Floats activation_bwd_op(const std::string& name, const Floats& dy, const Floats& u,
                          const std::string& dtype, int64_t pad, bool in_place) {
-  OpBuffer d(dy, parse_dtype(dtype), pad), in(u, parse_dtype(dtype), pad);
-  OpBuffer du(in.tensor().rows, in.tensor().cols, parse_dtype(dtype), pad);
+  OpBuffer d(dy, op_dtype(dtype), pad), in(u, op_dtype(dtype), pad);
+  OpBuffer du(in.tensor().rows, in.tensor().cols, op_dtype(dtype), pad);
   OpBuffer& result = in_place ? d : du;
   activation_bwd(parse_activation(name), d.tensor(), in.tensor(), result.tensor());
   return result.numpy();
@@ -178,36 +178,36 @@ Floats activation_bwd_op(const std::string& name, const Floats& dy, const Floats
 
 Floats residual_add_op(const Floats& x, const Floats& branch, float scale, const std::string& dtype,
                        int64_t pad) {
-  OpBuffer stream(x, DType::f32, pad), b(branch, parse_dtype(dtype), pad);
+  OpBuffer stream(x, DType::f32, pad), b(branch, op_dtype(dtype), pad);
   residual_add(stream.tensor(), b.tensor(), scale);
   return stream.numpy();
 }
 
 Floats copy_cast_op(const Floats& x, const std::string& from, const std::string& to, int64_t pad) {
-  OpBuffer source(x, parse_dtype(from), pad);
-  OpBuffer copy(source.tensor().rows, source.tensor().cols, parse_dtype(to), pad);
+  OpBuffer source(x, op_dtype(from), pad);
+  OpBuffer copy(source.tensor().rows, source.tensor().cols, op_dtype(to), pad);
   copy_cast(source.tensor(), copy.tensor());
   return copy.numpy();
 }
 
 Floats gather_rows_op(const Floats& x, const Ints& row, const std::string& dtype, int64_t pad) {
-  OpBuffer source(x, parse_dtype(dtype), pad);
-  OpBuffer copy(row.size(), source.tensor().cols, parse_dtype(dtype), pad);
+  OpBuffer source(x, op_dtype(dtype), pad);
+  OpBuffer copy(row.size(), source.tensor().cols, op_dtype(dtype), pad);
   gather_rows(source.tensor(), row.data(), copy.tensor());
   return copy.numpy();
 }
 
 Floats accumulate_op(const Floats& x, const Floats& y, const std::string& from,
                      const std::string& to, int64_t pad) {
-  OpBuffer source(x, parse_dtype(from), pad), sum(y, parse_dtype(to), pad);
+  OpBuffer source(x, op_dtype(from), pad), sum(y, op_dtype(to), pad);
   accumulate(source.tensor(), sum.tensor());
   return sum.numpy();
 }
 
 Floats dropout_op(const Floats& x, float p, uint64_t seed, uint64_t stream,
                   const std::string& dtype, int64_t pad, bool in_place) {
-  OpBuffer in(x, parse_dtype(dtype), pad);
-  OpBuffer out(in.tensor().rows, in.tensor().cols, parse_dtype(dtype), pad);
+  OpBuffer in(x, op_dtype(dtype), pad);
+  OpBuffer out(in.tensor().rows, in.tensor().cols, op_dtype(dtype), pad);
   OpBuffer& y = in_place ? in : out;
   dropout(in.tensor(), y.tensor(), p, seed, stream);
   return y.numpy();
