@@ -21,6 +21,7 @@ void visit(Visitor& f, EncoderConfig& c) {
   f.read("rope_inv_freq", c.rope_inv_freq);
   f.choice("norm", c.norm, {{"layernorm", Norm::layernorm}, {"rmsnorm", Norm::rmsnorm}});
   f.choice("norm_place", c.norm_place, {{"pre", NormPlace::pre}, {"post", NormPlace::post}});
+  f.read("attn_residual_normed", c.attn_residual_normed);
   f.read("norm_eps", c.norm_eps);
   f.read("qk_norm", c.qk_norm);
   f.choice("activation", c.activation,

@@ -27,13 +27,9 @@ void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations
   a.lse = at.floats(c.heads * t);
 }
 
-// The mark before u.
-int64_t plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
-  a.x_mid = at.tensor(s.tokens, c.width, DType::f32);
-  const int64_t mark = at.mark();
+void plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
   a.u = at.tensor(s.tokens, up_width(c), s.act);
   a.u_again = s.recompute == Recompute::mlp;
-  return mark;
 }
 
 // The normalised inputs and attention's output follow each other; so do q, k, v and the MLP's.
@@ -109,6 +105,11 @@ void plan_outputs(const EncoderConfig& c, const PassShape& s, Cursor& at, PassAc
   p.mean_final = at.floats(t);
   p.rstd_final = at.floats(t);
   p.y = at.tensor(t, c.width, DType::f32);
+  if (c.norm_place == NormPlace::post) {
+    p.mean_closing = at.floats(t);
+    p.rstd_closing = at.floats(t);
+    p.x_end = c.final_norm ? at.tensor(t, c.width, DType::f32) : p.y;
+  }
   if (!s.lm_head) return;
   p.lm_g = at.tensor(t, c.width, DType::f32);
   if (s.int8) {
@@ -158,24 +159,31 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     const bool shared = s.recompute == Recompute::blocks;
     if (shared) {
       plan_attention(c, s, layer, at);
+      layer.x_mid = stream();
       plan_mlp(c, s, layer, at);
       layers.push_back(layer);
     }
+    // The MLP's branch joins what it reads: that lies in the next block's input while u is written.
+    const bool next_first = c.norm_place == NormPlace::post && s.recompute == Recompute::mlp;
+    x.push_back(stream());
     for (int64_t i = 0; i < c.layers; ++i) {
-      x.push_back(stream());
       if (shared) {
         ends.insert(ends.end(), 2, at.mark());
+        x.push_back(stream());
         continue;
       }
       plan_attention(c, s, layer, at);
       ends.push_back(at.mark());
-      const int64_t before_u = plan_mlp(c, s, layer, at);
+      layer.x_mid = stream();
+      if (next_first) x.push_back(stream());
+      const int64_t before_u = at.mark();
+      plan_mlp(c, s, layer, at);
       ends.push_back(at.mark());
       layers.push_back(layer);
       // Then u lies where the next block does, not yet computed or no longer needed.
       if (layer.u_again) at.release(before_u);
+      if (!next_first) x.push_back(stream());
     }
-    x.push_back(stream());
   } else {
     if (!s.train && c.position != Position::learned)
       p.kinds = {at.ints(t), at.ints(c.vocab), at.ints(c.vocab)};
@@ -188,6 +196,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     at.release(mark);
     plan_outputs(c, s, at, p);
   }
+  if (c.norm_place == NormPlace::pre) p.x_end = x.back();
   p.x = std::move(x);
   p.layers = std::move(layers);
   p.half_ends = std::move(ends);

@@ -24,7 +24,7 @@ struct LayerActivations {
   Tensor h1;       // (T, C)   Act  attention's normalised input
   Tensor q, k, v;  // (T, H*D) Act  after the rotary embedding
   Tensor ctx;      // (T, H*D) Act  attention's output
-  Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP
+  Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP, as x
   Tensor h2;       // (T, C)   Act  MLP's normalised input
   Tensor u;        // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
   Tensor g;        // (T, F)   Act  after it
@@ -73,7 +73,8 @@ struct TokenKinds {
 
 struct PassActivations {
   PassShape shape;
-  std::vector<Tensor> x;  // residual stream (T, C) f32: input of each block and the end
+  // Residual stream (T, C) f32: input of each block and the end; with post-norm before the norm.
+  std::vector<Tensor> x;
   std::vector<LayerActivations> layers;  // one a layer, or a single one that all share
   // Training: bytes from the base within which lies all that the backward reads and writes from
   // attention (2 i) or the MLP (2 i + 1) of block i on, down to the first block.
@@ -83,9 +84,13 @@ struct PassActivations {
   TokenKinds kinds;              // inference
   Tensor x_embed;                // (T, C) f32 before the embedding norm
   float *mean_embed = nullptr, *rstd_embed = nullptr;
-  float *mean_final = nullptr, *rstd_final = nullptr;  // (T)
-  Tensor y;                                            // (T, C) f32 the encoder's output
-  Tensor dy;                                           // (T, C) f32 gradient of y
+  // (T, C) f32 what the blocks give: x's end, or its norm with post-norm (where y lies, if that is
+  // the output)
+  Tensor x_end;
+  float *mean_closing = nullptr, *rstd_closing = nullptr;  // (T) of that norm
+  float *mean_final = nullptr, *rstd_final = nullptr;      // (T)
+  Tensor y;                                                // (T, C) f32 the encoder's output
+  Tensor dy;                                               // (T, C) f32 gradient of y
   Tensor dx;  // (T, C) f32 gradient of the residual stream, where dy lies
   // masked-LM head
   Tensor y_act, lm_h;  // (T, C) Act

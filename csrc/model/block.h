@@ -1,4 +1,5 @@
-// One transformer block, pre-norm, forward and backward.
+// One transformer block, forward and backward: attention, then the MLP (norms.h: where norms
+// stand).
 #pragma once
 #include <functional>
 
@@ -12,15 +13,12 @@ enum class BlockPart : uint8_t {
   after_qkv  // a.q, a.k and a.v are there
 };
 
-// x_out = x_in + attention(norm(x_in)) + mlp(...). x_out may be x_in when nothing is kept for a
-// backward (then a.x_mid is x_in too).
+// x_mid = x_in + attention(norm(x_in)), x_out = x_mid + mlp(norm(x_mid)); with post-norm these are
+// the sums before a norm (norms.h). x_out may be x_in when nothing is kept for a backward (then
+// a.x_mid is x_in too).
 void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, const Tensor& x_out,
                    const LayerActivations& a, const Workspace& ws,
                    BlockPart part = BlockPart::whole);
-
-// a.ctx = attention of a.q, a.k, a.v, of which q and k are rotated in place.
-void attention_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
-                       bool coarse);
 
 // Called before the backward of the MLP (2 layer + 1) and of attention (2 layer).
 using HalfSink = std::function<void(int64_t)>;

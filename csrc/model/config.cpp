@@ -38,7 +38,8 @@ void EncoderConfig::validate() const {
                 "config: rope_inv_freq has ", rope_inv_freq.size(),
                 " values, allowed none or head_dim / 2 = ", head_dim / 2);
   MOLTIDE_CHECK(norm == Norm::layernorm, "config: norm = rmsnorm, this engine has layernorm");
-  MOLTIDE_CHECK(norm_place == NormPlace::pre, "config: norm_place = post, this engine has pre");
+  MOLTIDE_CHECK(!attn_residual_normed || norm_place == NormPlace::pre,
+                "config: attn_residual_normed = true goes with norm_place = pre, got post");
   MOLTIDE_CHECK(!qk_norm, "config: qk_norm = true, this engine has false");
   MOLTIDE_CHECK(attention == AttentionKind::softmax,
                 "config: attention kind is not softmax, this engine has softmax");

@@ -22,6 +22,7 @@ struct EncoderConfig {
   std::vector<float> rope_inv_freq;  // (head_dim / 2) as a checkpoint stores them; empty: from base
   Norm norm = Norm::layernorm;
   NormPlace norm_place = NormPlace::pre;
+  bool attn_residual_normed = false;  // pre: attention's branch joins its normalised input
   double norm_eps = 1e-5;
   bool qk_norm = false;
   Activation activation = Activation::gelu;

@@ -2,9 +2,9 @@
 
 #include "core/philox.h"
 #include "embedding/embedding.h"
-#include "layernorm/layernorm.h"
 #include "model/first_block.h"
 #include "model/int8.h"
+#include "model/norms.h"
 #include "residual/residual.h"
 
 namespace moltide {
@@ -25,22 +25,18 @@ void embed(const PassContext& pass, const PassActivations& p) {
   embedding_fwd(batch.tokens.data(), p.token_scale, batch.position.data(), c.position_offset,
                 table_of(w.tokens, w.tokens->value),
                 w.positions ? table_of(w.positions, w.positions->value) : Tensor{}, x);
-  if (c.embed_norm)
-    layernorm_fwd(x, w.embed_norm.weight->value, w.embed_norm.bias->value,
-                  static_cast<float>(c.norm_eps), p.x[0], p.mean_embed, p.rstd_embed);
+  if (c.embed_norm) norm_forward(pass, w.embed_norm, x, p.x[0], p.mean_embed, p.rstd_embed);
 }
 
 bool embedding_trained(const EncoderWeights& w) {
-  return w.tokens->grad || (w.positions && w.positions->grad) ||
-         (w.embed_norm.weight && w.embed_norm.weight->grad);
+  return w.tokens->grad || (w.positions && w.positions->grad) || trained(&w.embed_norm);
 }
 
 void embed_backward(const PassContext& pass, const PassActivations& p) {
   const EncoderConfig& c = pass.config;
   EncoderWeights& w = pass.weights;
   if (c.embed_norm)
-    layernorm_bwd(p.dx, p.x_embed, w.embed_norm.weight->value, p.mean_embed, p.rstd_embed, p.dx,
-                  false, w.embed_norm.weight->grad, w.embed_norm.bias->grad);
+    norm_backward(w.embed_norm, p.dx, p.x_embed, p.mean_embed, p.rstd_embed, p.dx, false);
   embedding_bwd(pass.batch.tokens.data(), p.token_scale, pass.batch.position.data(),
                 c.position_offset, p.dx, table_of(w.tokens, w.tokens->grad),
                 w.positions ? table_of(w.positions, w.positions->grad) : Tensor{});
@@ -50,37 +46,47 @@ const LayerActivations& layer_of(const PassActivations& p, int64_t layer) {
   return p.layers.size() == 1 ? p.layers[0] : p.layers[static_cast<size_t>(layer)];
 }
 
+// Shows the input of block i as published models list it: after the norm with post-norm.
+void show_stream(const PassContext& pass, const PassActivations& p, int64_t i,
+                 const EncoderSinks& sinks) {
+  if (!sinks.stream) return;
+  const HalfNorm norm = block_norms(pass.config, pass.weights, i).attention;
+  if (pass.config.norm_place == NormPlace::pre || !norm.weights) return sinks.stream(i, p.x[i]);
+  // Nobody else writes the encoder's output yet.
+  norm_forward(pass, *norm.weights, p.x[i], p.y);
+  sinks.stream(i, p.y);
+}
+
 }  // namespace
 
 void encoder_forward(const PassContext& pass, const PassActivations& p, const EncoderSinks& sinks) {
   const EncoderConfig& c = pass.config;
   embed(pass, p);
-  if (sinks.stream) sinks.stream(0, p.x[0]);
+  show_stream(pass, p, 0, sinks);
   BlockPart part = project_by_token(pass, p) ? BlockPart::after_qkv : BlockPart::whole;
   for (int64_t i = 0; i < c.layers; ++i, part = BlockPart::whole) {
+    if (i > 0) show_stream(pass, p, i, sinks);
     if (pass.int8)
       block_forward_int8(pass, i, p.x[i], layer_of(p, i), p.ws, part);
     else
       block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws, part);
     if (sinks.layer) sinks.layer(i, layer_of(p, i));
-    if (sinks.stream) sinks.stream(i + 1, p.x[i + 1]);
   }
-  const NormWeights& norm = pass.weights.final_norm;
-  if (c.final_norm) {
-    layernorm_fwd(p.x[c.layers], norm.weight->value, norm.bias->value,
-                  static_cast<float>(c.norm_eps), p.y, p.mean_final, p.rstd_final);
-  } else {
-    copy_cast(p.x[c.layers], p.y);
-  }
+  if (const NormWeights* closing = closing_norm(c, pass.weights))
+    norm_forward(pass, *closing, p.x[c.layers], p.x_end, p.mean_closing, p.rstd_closing);
+  if (c.final_norm)
+    norm_forward(pass, pass.weights.final_norm, p.x_end, p.y, p.mean_final, p.rstd_final);
+  else if (p.x_end.data != p.y.data)
+    copy_cast(p.x_end, p.y);
 }
 
 void encoder_backward(const PassContext& pass, const PassActivations& p, const HalfSink& before) {
   const EncoderConfig& c = pass.config;
-  const NormWeights& norm = pass.weights.final_norm;
-  if (c.final_norm) {
-    layernorm_bwd(p.dy, p.x[c.layers], norm.weight->value, p.mean_final, p.rstd_final, p.dx, false,
-                  norm.weight->grad, norm.bias->grad);
-  }
+  // dx lies where dy does: without any norm it is that.
+  if (c.final_norm)
+    norm_backward(pass.weights.final_norm, p.dy, p.x_end, p.mean_final, p.rstd_final, p.dx, false);
+  if (const NormWeights* closing = closing_norm(c, pass.weights))
+    norm_backward(*closing, p.dx, p.x[c.layers], p.mean_closing, p.rstd_closing, p.dx, false);
   const bool embedding = embedding_trained(pass.weights);
   for (int64_t i = c.layers - 1; i >= 0; --i) {
     const LayerActivations& a = layer_of(p, i);
@@ -98,8 +104,7 @@ void lm_head_forward(const PassContext& pass, const PassActivations& p) {
   if (p.y_act.data != p.y.data) copy_cast(p.y, p.y_act);
   matmul(p.y_act, w.lm_dense.forward.get(*w.lm_dense.weight, false, 1.0f, pass.act),
          w.lm_dense.bias_value(), p.lm_g, Epilogue::gelu, p.lm_u ? &p.lm_u : nullptr);
-  layernorm_fwd(p.lm_g, w.lm_norm.weight->value, w.lm_norm.bias->value,
-                static_cast<float>(pass.config.norm_eps), p.lm_h, p.mean_lm, p.rstd_lm);
+  norm_forward(pass, w.lm_norm, p.lm_g, p.lm_h, p.mean_lm, p.rstd_lm);
   matmul(p.lm_h, w.lm_decoder.forward.get(*w.lm_decoder.weight, false, 1.0f, pass.act),
          w.lm_decoder.bias_value(), p.logits);
 }
@@ -113,8 +118,7 @@ void lm_head_backward(const PassContext& pass, const PassActivations& p) {
   // dy serves as scratch until it receives its value at the end.
   matmul(p.dlogits, w.lm_decoder.backward.get(*w.lm_decoder.weight, true, 1.0f, pass.act), nullptr,
          p.dy);
-  layernorm_bwd(p.dy, p.lm_g, w.lm_norm.weight->value, p.mean_lm, p.rstd_lm, p.dy, false,
-                w.lm_norm.weight->grad, w.lm_norm.bias->grad);
+  norm_backward(w.lm_norm, p.dy, p.lm_g, p.mean_lm, p.rstd_lm, p.dy, false);
   activation_bwd(Activation::gelu, p.dy, p.lm_u, p.dy);
   copy_cast(p.dy, p.lm_h);
   gradients(w.lm_dense, p.lm_h, p.y_act);

@@ -6,7 +6,7 @@
 
 namespace moltide {
 
-// Called with the residual stream: after the embedding (0), after each block (1 .. layers).
+// Called with the input of each block (0 .. layers - 1), as published models list hidden states.
 using StreamSink = std::function<void(int64_t, const Tensor&)>;
 // Called after each block's forward with what it computed.
 using LayerSink = std::function<void(int64_t, const LayerActivations&)>;

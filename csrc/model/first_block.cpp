@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "layernorm/layernorm.h"
-#include "layernorm_quantize/layernorm_quantize.h"
 #include "matmul_i8/matmul_i8.h"
+#include "model/int8.h"
+#include "model/norms.h"
 #include "residual/residual.h"
 
 namespace moltide {
@@ -41,17 +41,16 @@ bool project_by_token(const PassContext& pass, const PassActivations& p) {
   if (n == 0) return false;
   const LayerActivations& a = p.layers[0];
   LayerWeights& w = pass.weights.layers[0];
-  const float eps = static_cast<float>(pass.config.norm_eps);
-  const NormWeights& norm = w.attn_norm;
+  const NormWeights* norm = block_norms(pass.config, pass.weights, 0).attention.weights;
   for (int64_t kind = 0; kind < n; ++kind) {
     const int64_t t = p.kinds.place[kind];
     const Tensor x = p.x[0].slice_rows(t, t + 1);
     if (pass.int8)
-      layernorm_quantize(x, norm.weight->value, norm.bias->value, eps,
-                         a.h8.slice_rows(kind, kind + 1));
+      norm_quantize(pass, norm, x, a.h8.slice_rows(kind, kind + 1));
+    else if (norm)
+      norm_forward(pass, *norm, x, a.h1.slice_rows(kind, kind + 1));
     else
-      layernorm_fwd(x, norm.weight->value, norm.bias->value, eps, a.h1.slice_rows(kind, kind + 1),
-                    nullptr, nullptr);
+      copy_cast(x, a.h1.slice_rows(kind, kind + 1));
   }
   // Attention's output lies where h1 does: behind the kinds' rows nobody else writes yet.
   const Tensor y = make_tensor(a.h1.at(n), n, pass.config.heads * pass.config.head_dim, pass.act);

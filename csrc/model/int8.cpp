@@ -2,9 +2,10 @@
 
 #include <initializer_list>
 
-#include "layernorm/layernorm.h"
 #include "layernorm_quantize/layernorm_quantize.h"
 #include "matmul_i8/matmul_i8.h"
+#include "model/attend.h"
+#include "model/norms.h"
 #include "quantize/quantize.h"
 #include "residual/residual.h"
 
@@ -16,14 +17,23 @@ void multiply(Linear& linear, const Int8Rows& x, const Tensor& y,
   matmul_i8(x, linear.int8.get(*linear.weight), linear.bias_value(), y, epilogue);
 }
 
-// norm(x) as int8 for the projections, and in the activations' type for adapters at these sites.
-void normalise(const PassContext& pass, int64_t layer, const NormWeights& norm, const Tensor& x,
-               std::initializer_list<Projection> sites, const Int8Rows& codes, const Tensor& h) {
-  const float eps = static_cast<float>(pass.config.norm_eps);
-  layernorm_quantize(x, norm.weight->value, norm.bias->value, eps, codes);
+// Opens a half: its input, x or the norm of it, as int8 for the projections. Returns the same in
+// the activations' type, if adapters at these sites read it: h, or x itself.
+Tensor open_half_int8(const PassContext& pass, int64_t layer, const HalfNorm& norm, const Tensor& x,
+                      std::initializer_list<Projection> sites, const Int8Rows& codes,
+                      const Tensor& h) {
   bool adapted = false;
   for (Projection p : sites) adapted = adapted || has_adapter(pass, {layer, p});
-  if (adapted) layernorm_fwd(x, norm.weight->value, norm.bias->value, eps, h, nullptr, nullptr);
+  if (!norm.joins) {
+    norm_quantize(pass, norm.weights, x, codes);
+    if (adapted) norm_forward(pass, *norm.weights, x, h);
+    return h;
+  }
+  if (norm.weights) norm_forward(pass, *norm.weights, x, x);
+  quantize(x, codes);
+  if (pass.act == DType::f32) return x;
+  if (adapted) copy_cast(x, h);
+  return h;
 }
 
 // x += scale * projection of the input, given as int8 and, for adapters, in the activations' type.
@@ -54,8 +64,9 @@ void for_each_run(const PassContext& pass, int64_t layer, F f) {
   if (at < pass.batch.count()) f(at, pass.batch.count(), false);
 }
 
-// a.h8 -> a.g8, the MLP's inner vector, and a.g in the activations' type where an adapter reads it.
-void mlp_inner(const PassContext& pass, int64_t layer, const LayerActivations& a,
+// a.h8 (h for adapters) -> a.g8, the MLP's inner vector, and a.g in the activations' type where an
+// adapter reads it.
+void mlp_inner(const PassContext& pass, int64_t layer, const Tensor& h, const LayerActivations& a,
                const Workspace& ws) {
   LayerWeights& w = pass.weights.layers[layer];
   const Activation activation = pass.config.activation;
@@ -74,7 +85,7 @@ void mlp_inner(const PassContext& pass, int64_t layer, const LayerActivations& a
   });
   const auto adapters = [&](Projection p, const Tensor& y) {
     if (has_adapter(pass, {layer, p}))
-      adapters_forward(pass, {layer, p}, a.h2, y, a.lora[static_cast<int>(p)], ws);
+      adapters_forward(pass, {layer, p}, h, y, a.lora[static_cast<int>(p)], ws);
   };
   adapters(Projection::up, up(a.u));
   if (swiglu) adapters(Projection::gate, a.u.slice_cols(0, f));
@@ -87,26 +98,38 @@ void mlp_inner(const PassContext& pass, int64_t layer, const LayerActivations& a
 
 }  // namespace
 
+void norm_quantize(const PassContext& pass, const NormWeights* norm, const Tensor& x,
+                   const Int8Rows& codes) {
+  if (!norm) return quantize(x, codes);
+  layernorm_quantize(x, norm->weight->value, norm->bias->value,
+                     static_cast<float>(pass.config.norm_eps), codes);
+}
+
 void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
                         const LayerActivations& a, const Workspace& ws, BlockPart part) {
   LayerWeights& w = pass.weights.layers[layer];
-  const auto project = [&](Linear& linear, Projection p, const Tensor& y) {
-    multiply(linear, a.h8, y);
-    adapters_forward(pass, {layer, p}, a.h1, y, a.lora[static_cast<int>(p)], ws);
-  };
-  if (part != BlockPart::after_qkv) {
-    normalise(pass, layer, w.attn_norm, x, {Projection::q, Projection::k, Projection::v}, a.h8,
-              a.h1);
-    project(w.q, Projection::q, a.q);
-    project(w.k, Projection::k, a.k);
-    project(w.v, Projection::v, a.v);
+  const BlockNorms norms = block_norms(pass.config, pass.weights, layer);
+  const bool projected = part == BlockPart::after_qkv;
+  if (!projected || norms.attention.joins) {
+    const Tensor h = open_half_int8(pass, layer, norms.attention, x,
+                                    {Projection::q, Projection::k, Projection::v}, a.h8, a.h1);
+    const auto project = [&](Linear& linear, Projection p, const Tensor& y) {
+      multiply(linear, a.h8, y);
+      adapters_forward(pass, {layer, p}, h, y, a.lora[static_cast<int>(p)], ws);
+    };
+    if (!projected) {
+      project(w.q, Projection::q, a.q);
+      project(w.k, Projection::k, a.k);
+      project(w.v, Projection::v, a.v);
+    }
   }
-  attention_forward(pass, layer, a, true);
+  attend_forward(pass, layer, a, true);
   quantize(a.ctx, a.ctx8);
   add_branch(pass, w.out, {layer, Projection::out}, a.ctx8, a.ctx, x, a, ws);
 
-  normalise(pass, layer, w.mlp_norm, x, {Projection::gate, Projection::up}, a.h8, a.h2);
-  mlp_inner(pass, layer, a, ws);
+  const Tensor h =
+      open_half_int8(pass, layer, norms.mlp, x, {Projection::gate, Projection::up}, a.h8, a.h2);
+  mlp_inner(pass, layer, h, a, ws);
   add_branch(pass, w.down, {layer, Projection::down}, a.g8, a.g, x, a, ws);
 }
 
@@ -114,8 +137,7 @@ void lm_head_forward_int8(const PassContext& pass, const PassActivations& p) {
   EncoderWeights& w = pass.weights;
   quantize(p.y, p.y8);
   multiply(w.lm_dense, p.y8, p.lm_g, Int8Epilogue::gelu);
-  layernorm_quantize(p.lm_g, w.lm_norm.weight->value, w.lm_norm.bias->value,
-                     static_cast<float>(pass.config.norm_eps), p.y8);
+  norm_quantize(pass, &w.lm_norm, p.lm_g, p.y8);
   multiply(w.lm_decoder, p.y8, p.logits);
 }
 

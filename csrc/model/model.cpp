@@ -271,7 +271,7 @@ void Model::hidden(const PackedBatch& batch, Segments segments, bool all_layers,
   EncoderSinks sinks;
   if (all_layers)
     sinks.stream = [&](int64_t layer, const Tensor& x) {
-      if (layer < config_.layers) copy_cast(x, f32_tensor(out + layer * plane, t, config_.width));
+      copy_cast(x, f32_tensor(out + layer * plane, t, config_.width));
     };
   const PassActivations& p = encode(pass, false, sinks);
   copy_cast(p.y, f32_tensor(out + (all_layers ? config_.layers * plane : 0), t, config_.width));

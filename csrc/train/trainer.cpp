@@ -7,6 +7,7 @@
 
 #include "adamw/adamw.h"
 #include "core/philox.h"
+#include "model/norms.h"
 #include "norm_clip/norm_clip.h"
 #include "residual/residual.h"
 
@@ -97,8 +98,12 @@ void Trainer::place_parameters() {
   std::map<const Param*, int64_t> half_of;
   for (int64_t i = 0; i < layers; ++i) {
     LayerWeights& l = model_.weights().layers[i];
-    half_of[l.attn_norm.weight] = half_of[l.attn_norm.bias] = 2 * i;
-    half_of[l.mlp_norm.weight] = half_of[l.mlp_norm.bias] = 2 * i + 1;
+    const BlockNorms norms = block_norms(model_.config(), model_.weights(), i);
+    const auto place = [&](const HalfNorm& norm, int64_t half) {
+      if (norm.weights) half_of[norm.weights->weight] = half_of[norm.weights->bias] = half;
+    };
+    place(norms.attention, 2 * i);
+    place(norms.mlp, 2 * i + 1);
     for (int j = 0; j < kProjections; ++j) {
       const auto p = static_cast<Projection>(j);
       const int64_t half = p <= Projection::out ? 2 * i : 2 * i + 1;

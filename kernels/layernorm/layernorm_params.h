@@ -7,10 +7,12 @@
 namespace moltide {
 
 struct LayerNormFwd {
-  const float* x;
-  int64_t x_ld, cols;
+  const void* x;
+  int64_t x_ld;
+  DType x_type;
+  int64_t cols;
   const float* w;
-  const float* b;
+  const float* b;  // null: none
   float eps;
   void* y;
   int64_t y_ld;
@@ -23,12 +25,14 @@ struct LayerNormBwd {
   const void* dy;
   int64_t dy_ld;
   DType dy_type;
-  const float* x;
-  int64_t x_ld, rows, cols;
+  const void* x;
+  int64_t x_ld;
+  DType x_type;  // and dx's
+  int64_t rows, cols;
   const float* w;
   const float* mean;
   const float* rstd;
-  float* dx;
+  void* dx;
   int64_t dx_ld;
   bool accumulate;
   float* dw;  // null: frozen

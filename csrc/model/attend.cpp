@@ -1,0 +1,69 @@
+#include "model/attend.h"
+
+#include <cmath>
+
+#include "attention/attention.h"
+#include "core/philox.h"
+#include "rope/rope.h"
+
+namespace moltide {
+namespace {
+
+AttentionParams attention_params(const PassContext& pass, int64_t layer) {
+  const EncoderConfig& c = pass.config;
+  AttentionParams p{};
+  p.cu_seqlens = pass.batch.cu_seqlens.data();
+  p.batch = pass.batch.batch();
+  p.heads = c.heads;
+  p.head_dim = c.head_dim;
+  p.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
+  p.dropout = pass.train ? static_cast<float>(c.attention_dropout) : 0.0f;
+  p.seed = pass.seed;
+  p.stream = pass.stream(layer, RandomSite::attention_dropout);
+  return p;
+}
+
+void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
+  if (pass.config.position != Position::rotary) return;
+  rope(x, pass.batch.position.data(), pass.config.heads, pass.config.head_dim, pass.rope_cos,
+       pass.rope_sin, inverse);
+}
+
+void unknown_kind() {
+  MOLTIDE_CHECK(false, "attend: a kind of attention that the config should have refused");
+}
+
+}  // namespace
+
+void attend_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                    bool coarse) {
+  rotate(pass, a.q, false);
+  rotate(pass, a.k, false);
+  switch (pass.config.attention) {
+    case AttentionKind::softmax: {
+      AttentionParams params = attention_params(pass, layer);
+      params.coarse = coarse;
+      return attention_fwd(params, a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
+    }
+    case AttentionKind::softmax_pair_bias:
+    case AttentionKind::linear:
+      return unknown_kind();
+  }
+}
+
+void attend_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                     const Workspace& ws) {
+  switch (pass.config.attention) {
+    case AttentionKind::softmax:
+      attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq,
+                    ws.dk, ws.dv, ws.attention);
+      break;
+    case AttentionKind::softmax_pair_bias:
+    case AttentionKind::linear:
+      return unknown_kind();
+  }
+  rotate(pass, ws.dq, true);
+  rotate(pass, ws.dk, true);
+}
+
+}  // namespace moltide

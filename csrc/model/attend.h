@@ -1,0 +1,16 @@
+// The attention of a block, between its projections: what is done to q and k, and the kind of
+// attention. A new kind is another case in attend.cpp, with the memory it needs in activations.cpp.
+#pragma once
+#include "model/linear.h"
+
+namespace moltide {
+
+// a.ctx = attention of what the projections gave (a.q, a.k, a.v). a.q and a.k are written.
+// coarse: as AttentionParams has it.
+void attend_forward(const PassContext& pass, int64_t layer, const LayerActivations& a, bool coarse);
+
+// ws.dctx -> ws.dq, ws.dk, ws.dv, the gradients of what the projections gave.
+void attend_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                     const Workspace& ws);
+
+}  // namespace moltide
