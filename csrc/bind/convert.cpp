@@ -29,6 +29,7 @@ void visit(Visitor& f, EncoderConfig& c) {
             {"swiglu", Activation::swiglu},
             {"relu", Activation::relu},
             {"tanh", Activation::tanh}});
+  f.read("swiglu_beta", c.swiglu_beta);
   f.choice("attention", c.attention,
            {{"softmax", AttentionKind::softmax},
             {"softmax_pair_bias", AttentionKind::softmax_pair_bias},
@@ -40,6 +41,8 @@ void visit(Visitor& f, EncoderConfig& c) {
   f.read("mask_ratio_train", c.mask_ratio_train);
   f.read("embed_norm", c.embed_norm);
   f.read("final_norm", c.final_norm);
+  f.read("final_norm_bias", c.final_norm_bias);
+  f.read("embed_dropout", c.embed_dropout);
   f.read("hidden_dropout", c.hidden_dropout);
   f.read("attention_dropout", c.attention_dropout);
   f.read("lm_head", c.lm_head);

@@ -43,13 +43,15 @@ const float* readable(const char* name, const MaybeFloats& a, int64_t n) {
   return a ? elements(name, *a, n) : nullptr;
 }
 
-py::tuple layernorm_fwd_op(const Floats& x, const Floats& w, const Floats& b, float eps,
-                           const std::string& dtype, int64_t pad) {
-  OpBuffer in(x, DType::f32, pad);
+py::tuple layernorm_fwd_op(const Floats& x, const Floats& w, const MaybeFloats& b, float eps,
+                           const std::string& dtype, int64_t pad, const std::string& x_dtype,
+                           bool in_place) {
+  OpBuffer in(x, op_dtype(x_dtype), pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
-  OpBuffer y(rows, cols, op_dtype(dtype), pad);
+  OpBuffer out(rows, cols, op_dtype(dtype), pad);
+  OpBuffer& y = in_place ? in : out;
   Floats mean(rows), rstd(rows);
-  layernorm_fwd(in.tensor(), elements("w", w, cols), elements("b", b, cols), eps, y.tensor(),
+  layernorm_fwd(in.tensor(), elements("w", w, cols), readable("b", b, cols), eps, y.tensor(),
                 mean.mutable_data(), rstd.mutable_data());
   return py::make_tuple(y.numpy(), mean, rstd);
 }
@@ -57,10 +59,11 @@ py::tuple layernorm_fwd_op(const Floats& x, const Floats& w, const Floats& b, fl
 py::tuple layernorm_bwd_op(const Floats& dy, const Floats& x, const Floats& w, const Floats& mean,
                            const Floats& rstd, const MaybeFloats& dx, const MaybeFloats& dw,
                            const MaybeFloats& db, const std::string& dtype, int64_t pad,
-                           bool in_place) {
-  OpBuffer d(dy, op_dtype(dtype), pad), in(x, DType::f32, pad);
+                           bool in_place, const std::string& x_dtype) {
+  const DType type = op_dtype(x_dtype);
+  OpBuffer d(dy, op_dtype(dtype), pad), in(x, type, pad);
   const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
-  OpBuffer out = dx ? OpBuffer(*dx, DType::f32, pad) : OpBuffer(rows, cols, DType::f32, pad);
+  OpBuffer out = dx ? OpBuffer(*dx, type, pad) : OpBuffer(rows, cols, type, pad);
   OpBuffer& result = in_place ? d : out;
   MaybeFloats new_dw = copy_of(dw), new_db = copy_of(db);
   layernorm_bwd(d.tensor(), in.tensor(), elements("w", w, cols), elements("mean", mean, rows),
@@ -158,22 +161,32 @@ Activation parse_activation(const std::string& name) {
 }
 
 Floats activation_fwd_op(const std::string& name, const Floats& u, const std::string& dtype,
-                         int64_t pad) {
+                         int64_t pad, std::optional<float> beta) {
   const Activation activation = parse_activation(name);
   OpBuffer in(u, op_dtype(dtype), pad);
   const int64_t cols = in.tensor().cols / (activation == Activation::swiglu ? 2 : 1);
   OpBuffer y(in.tensor().rows, cols, op_dtype(dtype), pad);
-  activation_fwd(activation, in.tensor(), y.tensor());
+  activation_fwd(activation, in.tensor(), y.tensor(), beta ? &*beta : nullptr);
   return y.numpy();
 }
 
 Floats activation_bwd_op(const std::string& name, const Floats& dy, const Floats& u,
-                         const std::string& dtype, int64_t pad, bool in_place) {
+                         const std::string& dtype, int64_t pad, bool in_place,
+                         std::optional<float> beta) {
   OpBuffer d(dy, op_dtype(dtype), pad), in(u, op_dtype(dtype), pad);
   OpBuffer du(in.tensor().rows, in.tensor().cols, op_dtype(dtype), pad);
   OpBuffer& result = in_place ? d : du;
-  activation_bwd(parse_activation(name), d.tensor(), in.tensor(), result.tensor());
+  activation_bwd(parse_activation(name), d.tensor(), in.tensor(), result.tensor(),
+                 beta ? &*beta : nullptr);
   return result.numpy();
+}
+
+float swiglu_bwd_beta_op(const Floats& dy, const Floats& u, float beta, float dbeta,
+                         const std::string& dtype, int64_t pad) {
+  OpBuffer d(dy, op_dtype(dtype), pad), in(u, op_dtype(dtype), pad);
+  std::vector<float> rows(static_cast<size_t>(d.tensor().rows));
+  swiglu_bwd_beta(d.tensor(), in.tensor(), beta, rows.data(), &dbeta);
+  return dbeta;
 }
 
 Floats residual_add_op(const Floats& x, const Floats& branch, float scale, const std::string& dtype,
@@ -242,12 +255,13 @@ void bind_norms(py::module_& ops) {
   const auto dtype = py::arg("dtype") = "float32";
   const auto pad = py::arg("pad") = 0;
   const auto in_place = py::arg("in_place") = false;
+  const auto x_dtype = py::arg("x_dtype") = "float32";
   const auto dx = py::arg("dx") = py::none(), dw = py::arg("dw") = py::none();
   ops.def("layernorm_fwd", &layernorm_fwd_op, py::arg("x"), py::arg("w"), py::arg("b"),
-          py::arg("eps"), dtype, pad, "(y, mean, rstd)");
+          py::arg("eps"), dtype, pad, x_dtype, in_place, "(y, mean, rstd); b may be None");
   ops.def("layernorm_bwd", &layernorm_bwd_op, py::arg("dy"), py::arg("x"), py::arg("w"),
           py::arg("mean"), py::arg("rstd"), dx, dw, py::arg("db") = py::none(), dtype, pad,
-          in_place, "(dx, dw, db), each added to what is given for it");
+          in_place, x_dtype, "(dx, dw, db), each added to what is given for it");
   ops.def("rmsnorm_fwd", &rmsnorm_fwd_op, py::arg("x"), py::arg("w"), py::arg("eps"), dtype, pad,
           "(y, rstd)");
   ops.def("rmsnorm_bwd", &rmsnorm_bwd_op, py::arg("dy"), py::arg("x"), py::arg("w"),
@@ -280,9 +294,13 @@ void bind_ops_rows(py::module_& ops) {
           "(cos, sin)");
   ops.def("rope", &rope_op, py::arg("x"), py::arg("position"), py::arg("heads"), py::arg("cos"),
           py::arg("sin"), py::arg("inverse") = false, dtype, pad);
-  ops.def("activation_fwd", &activation_fwd_op, py::arg("activation"), py::arg("u"), dtype, pad);
+  const auto beta = py::arg("beta") = py::none();
+  ops.def("activation_fwd", &activation_fwd_op, py::arg("activation"), py::arg("u"), dtype, pad,
+          beta);
   ops.def("activation_bwd", &activation_bwd_op, py::arg("activation"), py::arg("dy"), py::arg("u"),
-          dtype, pad, in_place);
+          dtype, pad, in_place, beta);
+  ops.def("swiglu_bwd_beta", &swiglu_bwd_beta_op, py::arg("dy"), py::arg("u"), py::arg("beta"),
+          py::arg("dbeta") = 0.0f, dtype, pad, "Gradient of swiglu's beta, added to dbeta");
   ops.def("residual_add", &residual_add_op, py::arg("x"), py::arg("branch"), py::arg("scale") = 1.0,
           dtype, pad);
   ops.def("copy_cast", &copy_cast_op, py::arg("x"), py::arg("source") = "float32",

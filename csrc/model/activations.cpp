@@ -11,17 +11,23 @@ int64_t up_width(const EncoderConfig& c) {
   return c.ffn_width * (c.activation == Activation::swiglu ? 2 : 1);
 }
 
-void plan_statistics(const PassShape& s, LayerActivations& a, Cursor& at) {
+void plan_statistics(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
   for (float** row : {&a.mean1, &a.rstd1, &a.mean2, &a.rstd2}) *row = at.floats(s.tokens);
+  if (c.qk_norm)
+    for (float** row : {&a.mean_q, &a.rstd_q, &a.mean_k, &a.rstd_k}) *row = at.floats(s.tokens);
   if (s.lora_rank > 0)
     for (Tensor& lora : a.lora) lora = at.tensor(s.tokens, s.lora_rank, s.act);
 }
 
 void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
   const int64_t t = s.tokens, inner = c.heads * c.head_dim;
-  plan_statistics(s, a, at);
-  a.q = at.tensor(t, inner, s.act);
-  a.k = at.tensor(t, inner, s.act);
+  plan_statistics(c, s, a, at);
+  a.q_raw = at.tensor(t, inner, s.act);
+  a.k_raw = at.tensor(t, inner, s.act);
+  if (!c.qk_norm) {
+    a.q = a.q_raw;
+    a.k = a.k_raw;
+  }
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
   a.lse = at.floats(c.heads * t);
@@ -37,7 +43,7 @@ LayerActivations plan_passing_layer(const EncoderConfig& c, const PassShape& s, 
                                     Cursor& at) {
   const int64_t t = s.tokens, inner = c.heads * c.head_dim, up = up_width(c);
   LayerActivations a;
-  plan_statistics(s, a, at);
+  plan_statistics(c, s, a, at);
   a.x_mid = x;
   void* passing = at.bytes(t * std::max(c.width, inner) * dtype_bytes(s.act));
   a.h1 = a.h2 = make_tensor(passing, t, c.width, s.act);
@@ -47,8 +53,8 @@ LayerActivations plan_passing_layer(const EncoderConfig& c, const PassShape& s, 
     a.ctx8 = at.int8_rows(t, inner);
   }
   const int64_t mark = at.mark();
-  a.q = at.tensor(t, inner, s.act);
-  a.k = at.tensor(t, inner, s.act);
+  a.q = a.q_raw = at.tensor(t, inner, s.act);
+  a.k = a.k_raw = at.tensor(t, inner, s.act);
   a.v = at.tensor(t, inner, s.act);
   if (!s.keep_attention) at.release(mark);
   if (s.int8) a.g8 = at.int8_rows(t, c.ffn_width);
@@ -88,6 +94,7 @@ LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor&
   const int64_t mark = at.mark();
   a.g = w.dg = at.tensor(t, c.ffn_width, s.act);
   w.du = c.activation == Activation::swiglu ? at.tensor(t, up_width(c), s.act) : w.dg;
+  if (c.swiglu_beta) w.beta = at.floats(t);
   const int64_t mlp = at.mark();
   at.release(mark);
   w.dctx = at.tensor(t, inner, s.act);
@@ -95,6 +102,10 @@ LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor&
   w.dk = at.tensor(t, inner, s.act);
   w.dv = at.tensor(t, inner, s.act);
   w.attention = at.bytes(attention_bwd_workspace(t, c.heads));
+  if (c.qk_norm) {
+    a.q = at.tensor(t, inner, s.act);
+    a.k = at.tensor(t, inner, s.act);
+  }
   at.release(std::max(mlp, at.mark()));
   return a;
 }

@@ -18,21 +18,23 @@ enum class Recompute : uint8_t {
 
 // What one block computes. Act = float32 or bf16, the model's compute type. Training keeps what is
 // dear to compute again (Korthikanti et al. 2022, arXiv:2205.05198): h1, h2 and g, of one norm or
-// activation each, lie in memory that all layers share. Inference keeps nothing: tensors that are
-// never alive together share their memory.
+// activation each, and q and k behind a QK-norm, lie in memory that all layers share. Inference
+// keeps nothing: tensors that are never alive together share their memory.
 struct LayerActivations {
-  Tensor h1;       // (T, C)   Act  attention's normalised input
-  Tensor q, k, v;  // (T, H*D) Act  after the rotary embedding
-  Tensor ctx;      // (T, H*D) Act  attention's output
-  Tensor x_mid;    // (T, C)   f32  residual stream between attention and MLP, as x
-  Tensor h2;       // (T, C)   Act  MLP's normalised input
-  Tensor u;        // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
-  Tensor g;        // (T, F)   Act  after it
-  Tensor lora[7];  // (T, rank) Act of each adapted projection
+  Tensor h1;            // (T, C)   Act  attention's normalised input
+  Tensor q, k, v;       // (T, H*D) Act  after QK-norm and the rotary embedding
+  Tensor q_raw, k_raw;  // (T, H*D) Act before them: q and k themselves, or with QK-norm kept apart
+  Tensor ctx;           // (T, H*D) Act  attention's output
+  Tensor x_mid;         // (T, C)   f32  residual stream between attention and MLP, as x
+  Tensor h2;            // (T, C)   Act  MLP's normalised input
+  Tensor u;             // (T, F)   Act  before the activation; SwiGLU (T, 2F), gate first
+  Tensor g;             // (T, F)   Act  after it
+  Tensor lora[7];       // (T, rank) Act of each adapted projection
   // int8 inference: what the projections read of h1 and h2, of ctx, of g
   Int8Rows h8, ctx8, g8;
   float* lse = nullptr;                                                          // (H, T), training
   float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
+  float *mean_q = nullptr, *rstd_q = nullptr, *mean_k = nullptr, *rstd_k = nullptr;  // QK-norm
   bool u_again = false;  // u is not kept but computed again in the backward
 };
 
@@ -47,6 +49,7 @@ struct Workspace {
   Tensor dlora;             // (T, rank) Act
   Tensor dlora_in;          // (T, max) f32
   void* attention = nullptr;
+  float* beta = nullptr;  // (T) scratch of the gradient of SwiGLU's slope
 };
 
 // What the shapes depend on besides the configuration.

@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "core/philox.h"
+#include "model/norms.h"
 #include "rope/rope.h"
 
 namespace moltide {
@@ -29,6 +30,28 @@ void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
        pass.rope_sin, inverse);
 }
 
+// What the projections gave -> a.q and a.k.
+void prepare(const PassContext& pass, int64_t layer, const LayerActivations& a) {
+  if (pass.config.qk_norm) {
+    const LayerWeights& w = pass.weights.layers[layer];
+    norm_forward(pass, w.q_norm, a.q_raw, a.q, a.mean_q, a.rstd_q);
+    norm_forward(pass, w.k_norm, a.k_raw, a.k, a.mean_k, a.rstd_k);
+  }
+  rotate(pass, a.q, false);
+  rotate(pass, a.k, false);
+}
+
+// Gradients of a.q and a.k -> of what the projections gave, in place.
+void prepare_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
+                      const Workspace& ws) {
+  rotate(pass, ws.dq, true);
+  rotate(pass, ws.dk, true);
+  if (!pass.config.qk_norm) return;
+  const LayerWeights& w = pass.weights.layers[layer];
+  norm_backward(w.q_norm, ws.dq, a.q_raw, a.mean_q, a.rstd_q, ws.dq, false);
+  norm_backward(w.k_norm, ws.dk, a.k_raw, a.mean_k, a.rstd_k, ws.dk, false);
+}
+
 void unknown_kind() {
   MOLTIDE_CHECK(false, "attend: a kind of attention that the config should have refused");
 }
@@ -37,8 +60,7 @@ void unknown_kind() {
 
 void attend_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
                     bool coarse) {
-  rotate(pass, a.q, false);
-  rotate(pass, a.k, false);
+  prepare(pass, layer, a);
   switch (pass.config.attention) {
     case AttentionKind::softmax: {
       AttentionParams params = attention_params(pass, layer);
@@ -53,6 +75,8 @@ void attend_forward(const PassContext& pass, int64_t layer, const LayerActivatio
 
 void attend_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
                      const Workspace& ws) {
+  // Behind a QK-norm all layers share them.
+  if (pass.config.qk_norm) prepare(pass, layer, a);
   switch (pass.config.attention) {
     case AttentionKind::softmax:
       attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq,
@@ -62,8 +86,7 @@ void attend_backward(const PassContext& pass, int64_t layer, const LayerActivati
     case AttentionKind::linear:
       return unknown_kind();
   }
-  rotate(pass, ws.dq, true);
-  rotate(pass, ws.dk, true);
+  prepare_backward(pass, layer, a, ws);
 }
 
 }  // namespace moltide

@@ -5,7 +5,7 @@
 
 namespace moltide {
 
-// a.ctx = attention of what the projections gave (a.q, a.k, a.v). a.q and a.k are written.
+// a.ctx = attention of what the projections gave (a.q_raw, a.k_raw, a.v). a.q and a.k are written.
 // coarse: as AttentionParams has it.
 void attend_forward(const PassContext& pass, int64_t layer, const LayerActivations& a, bool coarse);
 

@@ -48,6 +48,10 @@ Tensor branch_gradient(const PassContext& pass, Site site, RandomSite drop, cons
   return ws.dbranch;
 }
 
+const float* slope(const LayerWeights& w) {
+  return w.beta ? w.beta->value : nullptr;
+}
+
 // h -> a.u and a.g, as far as they are wanted; the other may be written too.
 void mlp_forward(const PassContext& pass, int64_t layer, const Tensor& h, const LayerActivations& a,
                  const Workspace& ws, bool wants_u, bool wants_g) {
@@ -60,13 +64,13 @@ void mlp_forward(const PassContext& pass, int64_t layer, const Tensor& h, const 
     linear_forward(pass, w.gate, gate, h, a.u.slice_cols(0, f), Epilogue::store, nullptr,
                    a.lora[static_cast<int>(Projection::gate)], ws);
     linear_forward(pass, w.up, up, h, a.u.slice_cols(f, f), Epilogue::store, nullptr, lora_up, ws);
-    if (wants_g) activation_fwd(activation, a.u, a.g);
+    if (wants_g) activation_fwd(activation, a.u, a.g, slope(w));
   } else if (wants_g && activation == Activation::gelu && !has_adapter(pass, up)) {
     const Tensor* pre = wants_u ? &a.u : nullptr;
     linear_forward(pass, w.up, up, h, a.g, Epilogue::gelu, pre, lora_up, ws);
   } else {
     linear_forward(pass, w.up, up, h, a.u, Epilogue::store, nullptr, lora_up, ws);
-    if (wants_g) activation_fwd(activation, a.u, a.g);
+    if (wants_g) activation_fwd(activation, a.u, a.g, slope(w));
   }
 }
 
@@ -76,7 +80,8 @@ void mlp_backward(const PassContext& pass, int64_t layer, const HalfNorm& norm,
                   bool accumulate) {
   LayerWeights& w = pass.weights.layers[layer];
   const Site up{layer, Projection::up}, gate{layer, Projection::gate};
-  activation_bwd(pass.config.activation, ws.dg, a.u, ws.du);
+  activation_bwd(pass.config.activation, ws.dg, a.u, ws.du, slope(w));
+  if (w.beta && w.beta->grad) swiglu_bwd_beta(ws.dg, a.u, *slope(w), ws.beta, w.beta->grad);
   if (!a.u_again && (reads_input(pass, w.up, up) || reads_input(pass, w.gate, gate)))
     open_half_again(pass, norm, a.x_mid, a.h2);
   Tensor du = ws.du;
@@ -105,8 +110,8 @@ void block_forward(const PassContext& pass, int64_t layer, const Tensor& x_in, c
       linear_forward(pass, linear, {layer, p}, h, y, Epilogue::store, nullptr, lora(p), ws);
     };
     if (!projected) {
-      project(w.q, Projection::q, a.q);
-      project(w.k, Projection::k, a.k);
+      project(w.q, Projection::q, a.q_raw);
+      project(w.k, Projection::k, a.k_raw);
       project(w.v, Projection::v, a.v);
     }
   }
@@ -143,7 +148,7 @@ void block_backward(const PassContext& pass, int64_t layer, const Tensor& x_in, 
     const Tensor h = open_half_again(pass, norms.mlp, a.x_mid, a.h2);
     mlp_forward(pass, layer, h, a, ws, true, reads_input(pass, w.down, down));
   } else if (reads_input(pass, w.down, down)) {
-    activation_fwd(pass.config.activation, a.u, a.g);
+    activation_fwd(pass.config.activation, a.u, a.g, slope(w));
   }
   linear_backward(pass, w.down, down, a.g, dy, ws.dg, false, lora(Projection::down), ws);
   Tensor dh = dh_of(norms.mlp);

@@ -31,6 +31,7 @@ void EncoderConfig::validate() const {
                 "config: learned positions need max_positions > position_offset, got ",
                 max_positions, " and ", position_offset);
   MOLTIDE_CHECK(rope_base > 1, "config: rope_base = ", rope_base, ", allowed above 1");
+  probability("embed_dropout", embed_dropout);
   probability("hidden_dropout", hidden_dropout);
   probability("attention_dropout", attention_dropout);
   probability("mask_ratio_train", mask_ratio_train);
@@ -40,7 +41,8 @@ void EncoderConfig::validate() const {
   MOLTIDE_CHECK(norm == Norm::layernorm, "config: norm = rmsnorm, this engine has layernorm");
   MOLTIDE_CHECK(!attn_residual_normed || norm_place == NormPlace::pre,
                 "config: attn_residual_normed = true goes with norm_place = pre, got post");
-  MOLTIDE_CHECK(!qk_norm, "config: qk_norm = true, this engine has false");
+  MOLTIDE_CHECK(!swiglu_beta || activation == Activation::swiglu,
+                "config: swiglu_beta = true goes with activation = swiglu");
   MOLTIDE_CHECK(attention == AttentionKind::softmax,
                 "config: attention kind is not softmax, this engine has softmax");
 }

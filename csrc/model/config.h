@@ -24,15 +24,17 @@ struct EncoderConfig {
   NormPlace norm_place = NormPlace::pre;
   bool attn_residual_normed = false;  // pre: attention's branch joins its normalised input
   double norm_eps = 1e-5;
-  bool qk_norm = false;
+  bool qk_norm = false;  // LayerNorm of all heads' queries, and keys, together; no bias
   Activation activation = Activation::gelu;
+  bool swiglu_beta = false;  // SwiGLU's slope is learned
   AttentionKind attention = AttentionKind::softmax;
   bool attn_bias = true, mlp_bias = true;
   double residual_scale =
       1.0;  // a branch is multiplied by this before it joins the residual stream
   bool token_dropout = false;
   double mask_ratio_train = 0.12;
-  bool embed_norm = false, final_norm = true;
+  bool embed_norm = false, final_norm = true, final_norm_bias = true;
+  double embed_dropout = 0.0;  // of what the first block gets
   double hidden_dropout = 0.0, attention_dropout = 0.0;
   bool lm_head = false, tie_lm_head = true, contact_head = false;
   int32_t pad_token = 1, mask_token = 32, cls_token = 0, eos_token = 2;

@@ -1,6 +1,7 @@
 #include "model/encoder.h"
 
 #include "core/philox.h"
+#include "dropout/dropout.h"
 #include "embedding/embedding.h"
 #include "model/first_block.h"
 #include "model/int8.h"
@@ -12,6 +13,13 @@ namespace {
 
 Tensor table_of(const Param* p, const float* values) {
   return p && values ? f32_tensor(values, p->shape[0], p->shape[1]) : Tensor{};
+}
+
+// Of what the first block gets, or of its gradient.
+void embed_dropout(const PassContext& pass, const Tensor& x) {
+  if (!pass.train || pass.config.embed_dropout == 0) return;
+  dropout(x, x, static_cast<float>(pass.config.embed_dropout), pass.seed,
+          pass.stream(0, RandomSite::embedding_dropout));
 }
 
 void embed(const PassContext& pass, const PassActivations& p) {
@@ -26,6 +34,7 @@ void embed(const PassContext& pass, const PassActivations& p) {
                 table_of(w.tokens, w.tokens->value),
                 w.positions ? table_of(w.positions, w.positions->value) : Tensor{}, x);
   if (c.embed_norm) norm_forward(pass, w.embed_norm, x, p.x[0], p.mean_embed, p.rstd_embed);
+  embed_dropout(pass, p.x[0]);
 }
 
 bool embedding_trained(const EncoderWeights& w) {
@@ -35,6 +44,7 @@ bool embedding_trained(const EncoderWeights& w) {
 void embed_backward(const PassContext& pass, const PassActivations& p) {
   const EncoderConfig& c = pass.config;
   EncoderWeights& w = pass.weights;
+  embed_dropout(pass, p.dx);
   if (c.embed_norm)
     norm_backward(w.embed_norm, p.dx, p.x_embed, p.mean_embed, p.rstd_embed, p.dx, false);
   embedding_bwd(pass.batch.tokens.data(), p.token_scale, pass.batch.position.data(),

@@ -62,8 +62,8 @@ bool project_by_token(const PassContext& pass, const PassActivations& p) {
                      Tensor{}, p.ws);
     gather_rows(y, p.kinds.of, to);
   };
-  project(w.q, Projection::q, a.q);
-  project(w.k, Projection::k, a.k);
+  project(w.q, Projection::q, a.q_raw);
+  project(w.k, Projection::k, a.k_raw);
   project(w.v, Projection::v, a.v);
   return true;
 }

@@ -91,7 +91,8 @@ void mlp_inner(const PassContext& pass, int64_t layer, const Tensor& h, const La
   if (swiglu) adapters(Projection::gate, a.u.slice_cols(0, f));
   for_each_run(pass, layer, [&](int64_t begin, int64_t end, bool adapted) {
     if (fused(adapted)) return;
-    activation_fwd(activation, a.u.slice_rows(begin, end), a.g.slice_rows(begin, end));
+    activation_fwd(activation, a.u.slice_rows(begin, end), a.g.slice_rows(begin, end),
+                   w.beta ? w.beta->value : nullptr);
     quantize(a.g.slice_rows(begin, end), a.g8.slice_rows(begin, end));
   });
 }
@@ -118,8 +119,8 @@ void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
       adapters_forward(pass, {layer, p}, h, y, a.lora[static_cast<int>(p)], ws);
     };
     if (!projected) {
-      project(w.q, Projection::q, a.q);
-      project(w.k, Projection::k, a.k);
+      project(w.q, Projection::q, a.q_raw);
+      project(w.k, Projection::k, a.k_raw);
       project(w.v, Projection::v, a.v);
     }
   }

@@ -4,6 +4,13 @@
 #include "residual/residual.h"
 
 namespace moltide {
+namespace {
+
+const float* bias_of(const NormWeights& norm) {
+  return norm.bias ? norm.bias->value : nullptr;
+}
+
+}  // namespace
 
 BlockNorms block_norms(const EncoderConfig& c, EncoderWeights& weights, int64_t layer) {
   LayerWeights& l = weights.layers[layer];
@@ -19,14 +26,14 @@ NormWeights* closing_norm(const EncoderConfig& c, EncoderWeights& weights) {
 
 void norm_forward(const PassContext& pass, const NormWeights& norm, const Tensor& x,
                   const Tensor& y, float* mean, float* rstd) {
-  layernorm_fwd(x, norm.weight->value, norm.bias->value, static_cast<float>(pass.config.norm_eps),
-                y, mean, rstd);
+  layernorm_fwd(x, norm.weight->value, bias_of(norm), static_cast<float>(pass.config.norm_eps), y,
+                mean, rstd);
 }
 
 void norm_backward(const NormWeights& norm, const Tensor& dy, const Tensor& x, const float* mean,
                    const float* rstd, const Tensor& dx, bool accumulate) {
   layernorm_bwd(dy, x, norm.weight->value, mean, rstd, dx, accumulate, norm.weight->grad,
-                norm.bias->grad);
+                norm.bias ? norm.bias->grad : nullptr);
 }
 
 bool trained(const NormWeights* norm) {

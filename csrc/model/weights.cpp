@@ -129,9 +129,9 @@ const PackedInt8& PackedWeightInt8::get(const Param& w) {
 
 EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   const int64_t width = c.width, inner = c.heads * c.head_dim;
-  auto norm = [&](NormWeights& n, const std::string& name) {
-    n.weight = table.add(name + ".weight", {width}, false);
-    n.bias = table.add(name + ".bias", {width}, false);
+  auto norm = [&](NormWeights& n, const std::string& name, int64_t size, bool bias = true) {
+    n.weight = table.add(name + ".weight", {size}, false);
+    if (bias) n.bias = table.add(name + ".bias", {size}, false);
   };
   auto linear = [&](Linear& l, const std::string& name, int64_t in, int64_t out, bool bias) {
     l.weight = table.add(name + ".weight", {out, in}, true);
@@ -141,25 +141,30 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   tokens = table.add("embed.tokens.weight", {c.vocab, width}, true);
   if (c.position == Position::learned)
     positions = table.add("embed.positions.weight", {c.max_positions, width}, true);
-  if (c.embed_norm) norm(embed_norm, "embed.norm");
+  if (c.embed_norm) norm(embed_norm, "embed.norm", width);
   for (int64_t i = 0; i < c.layers; ++i) {
     LayerWeights& l = layers.emplace_back();
     const std::string at = "layers." + std::to_string(i) + ".";
-    norm(l.attn_norm, at + "attn_norm");
+    norm(l.attn_norm, at + "attn_norm", width);
     linear(l.q, at + "attn.q", width, inner, c.attn_bias);
     linear(l.k, at + "attn.k", width, inner, c.attn_bias);
     linear(l.v, at + "attn.v", width, inner, c.attn_bias);
     linear(l.out, at + "attn.out", inner, width, c.attn_bias);
-    norm(l.mlp_norm, at + "mlp_norm");
+    if (c.qk_norm) {
+      norm(l.q_norm, at + "attn.q_norm", inner, false);
+      norm(l.k_norm, at + "attn.k_norm", inner, false);
+    }
+    norm(l.mlp_norm, at + "mlp_norm", width);
     if (c.activation == Activation::swiglu)
       linear(l.gate, at + "mlp.gate", width, c.ffn_width, c.mlp_bias);
+    if (c.swiglu_beta) l.beta = table.add(at + "mlp.beta", {1}, false);
     linear(l.up, at + "mlp.up", width, c.ffn_width, c.mlp_bias);
     linear(l.down, at + "mlp.down", c.ffn_width, width, c.mlp_bias);
   }
-  if (c.final_norm) norm(final_norm, "final_norm");
+  if (c.final_norm) norm(final_norm, "final_norm", width, c.final_norm_bias);
   if (c.lm_head) {
     linear(lm_dense, "lm_head.dense", width, width, true);
-    norm(lm_norm, "lm_head.norm");
+    norm(lm_norm, "lm_head.norm", width);
     if (c.tie_lm_head) {
       lm_decoder.weight = tokens;
     } else {

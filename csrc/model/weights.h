@@ -102,12 +102,14 @@ struct Linear {
 
 struct NormWeights {
   Param* weight = nullptr;
-  Param* bias = nullptr;
+  Param* bias = nullptr;  // null: none
 };
 
 struct LayerWeights {
-  NormWeights attn_norm, mlp_norm;
+  NormWeights attn_norm, mlp_norm;      // of each half: before it or after it (norms.h)
+  NormWeights q_norm, k_norm;           // QK-norm alone
   Linear q, k, v, out, up, down, gate;  // gate: SwiGLU alone
+  Param* beta = nullptr;                // (1) SwiGLU's slope, where it is learned
 };
 
 struct EncoderWeights {

@@ -102,6 +102,8 @@ void Trainer::place_parameters() {
     const auto place = [&](const HalfNorm& norm, int64_t half) {
       if (norm.weights) half_of[norm.weights->weight] = half_of[norm.weights->bias] = half;
     };
+    half_of[l.q_norm.weight] = half_of[l.k_norm.weight] = 2 * i;
+    half_of[l.beta] = 2 * i + 1;
     place(norms.attention, 2 * i);
     place(norms.mlp, 2 * i + 1);
     for (int j = 0; j < kProjections; ++j) {

@@ -67,20 +67,22 @@ static void bwd(const ActivationRows& p, int64_t begin, int64_t end) {
 
 template <class T>
 static void swiglu_fwd(const ActivationRows& p, int64_t begin, int64_t end) {
+  const vf beta = set1(p.beta);
   for (int64_t t = begin; t < end; ++t) {
     const T* gate = static_cast<const T*>(p.u) + t * p.u_ld;
     const T* up = gate + p.cols;
     T* y = static_cast<T*>(p.out) + t * p.out_ld;
     for_columns(p.cols, [&](int64_t i, auto n) {
       const vf g = load(gate + i, n);
-      store(y + i, g * vsigmoid(g) * load(up + i, n), n);
+      store(y + i, g * vsigmoid(beta * g) * load(up + i, n), n);
     });
   }
 }
 
-// d silu(g) / dg = s + g s (1 - s), s the sigmoid of g.
+// With s the sigmoid of beta g: d (g s) / dg = s + beta g s (1 - s).
 template <class T>
 static void swiglu_bwd(const ActivationRows& p, int64_t begin, int64_t end) {
+  const vf beta = set1(p.beta);
   for (int64_t t = begin; t < end; ++t) {
     const T* gate = static_cast<const T*>(p.u) + t * p.u_ld;
     const T* up = gate + p.cols;
@@ -90,12 +92,35 @@ static void swiglu_bwd(const ActivationRows& p, int64_t begin, int64_t end) {
     for_columns(p.cols, [&](int64_t i, auto n) {
       const vf g = load(gate + i, n);
       const vf d = load(dy + i, n);
-      const vf s = vsigmoid(g);
+      const vf s = vsigmoid(beta * g);
       const vf silu = g * s;
-      store(dgate + i, d * load(up + i, n) * fma(silu, set1(1.0f) - s, s), n);
+      store(dgate + i, d * load(up + i, n) * fma(beta * silu, set1(1.0f) - s, s), n);
       store(dup + i, d * silu, n);
     });
   }
+}
+
+// d (g s) / dbeta = g^2 s (1 - s).
+template <class T>
+static void bwd_beta(const ActivationRows& p, int64_t begin, int64_t end) {
+  const vf beta = set1(p.beta);
+  for (int64_t t = begin; t < end; ++t) {
+    const T* gate = static_cast<const T*>(p.u) + t * p.u_ld;
+    const T* up = gate + p.cols;
+    const T* dy = static_cast<const T*>(p.dy) + t * p.dy_ld;
+    p.rows[t] = sum_columns(p.cols, [&](int64_t i, auto n) {
+      const vf g = load(gate + i, n);
+      const vf s = vsigmoid(beta * g);
+      return load(dy + i, n) * load(up + i, n) * (g * g) * (s * (set1(1.0f) - s));
+    });
+  }
+}
+
+void swiglu_bwd_beta_rows(const ActivationRows& p, int64_t begin, int64_t end) {
+  if (p.type == DType::f32)
+    bwd_beta<float>(p, begin, end);
+  else
+    bwd_beta<bf16>(p, begin, end);
 }
 
 template <class T>

@@ -18,6 +18,8 @@ struct ActivationRows {
   int64_t dy_ld;
   void* out;  // y forward, du backward
   int64_t out_ld;
+  float beta;   // swiglu
+  float* rows;  // (T) a row's part of dbeta; swiglu_bwd_beta alone
 };
 
 }  // namespace moltide

@@ -47,7 +47,7 @@ def randomise(model: Any, seed: int, deviation: float = DEVIATION) -> None:
     for name, shape in model.parameters():
         if name.startswith(("head.", "adapters.")):
             continue
-        if name.endswith("norm.weight"):
+        if name.endswith(("norm.weight", ".beta")):
             values = np.ones(shape, dtype=np.float32)
         elif name.endswith(".bias"):
             values = np.zeros(shape, dtype=np.float32)

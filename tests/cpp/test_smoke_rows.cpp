@@ -37,6 +37,11 @@ TEST_P(SmokeRows, Norms) {
       layernorm_bwd(dy, x, w.f32(), mean.f32(), rstd.f32(), dx, accumulate, dw.f32(), db.f32());
     layernorm_bwd(dy, x, w.f32(), mean.f32(), rstd.f32(), dx, false, nullptr, nullptr);
     for (const Rows* rows : {&dx, &dw, &db, &mean, &rstd}) rows->expect_sound("layernorm");
+    const Rows q(t, c, dtype(), 3), dq(t, c, dtype(), 1);
+    layernorm_fwd(q, w.f32(), nullptr, 1e-5f, y, mean.f32(), rstd.f32());
+    layernorm_fwd(q, w.f32(), nullptr, 1e-5f, q, nullptr, nullptr);
+    layernorm_bwd(dy, q, w.f32(), mean.f32(), rstd.f32(), dq, false, dw.f32(), nullptr);
+    for (const Rows* rows : {&q, &dq, &dw}) rows->expect_sound("layernorm of queries");
     rmsnorm_fwd(x, w.f32(), 1e-5f, y, rstd.f32());
     y.expect_sound("rmsnorm y");
     for (bool accumulate : {false, true})
@@ -55,6 +60,14 @@ TEST_P(SmokeRows, Activations) {
       y.expect_sound("y");
       activation_bwd(kind, dy, u, du);
       du.expect_sound("du");
+      if (kind != Activation::swiglu) continue;
+      const Rows sums(1, t);
+      const float beta = 0.7f;
+      float dbeta = 0;
+      activation_fwd(kind, u, y, &beta);
+      activation_bwd(kind, dy, u, du, &beta);
+      swiglu_bwd_beta(dy, u, beta, sums.f32(), &dbeta);
+      for (const Rows* rows : {&y, &du, &sums}) rows->expect_sound("swiglu with a slope");
     }
   });
 }

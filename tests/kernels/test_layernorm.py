@@ -58,6 +58,53 @@ def test_gradients(shape, dtype, vector_isa, rng):
     assert_within(db, want_db, "layernorm_bwd")
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("x_dtype", "dtype"), [("float32", "float32"), ("bf16", "bf16")])
+def test_without_a_bias(shape, x_dtype, dtype, vector_isa, rng):
+    x, w, b, _ = data(rng, *shape)
+    x = representable(x, x_dtype)
+    y, _, _ = ops.layernorm_fwd(x, w, None, EPS, dtype=dtype, pad=3, x_dtype=x_dtype)
+    assert_within(y, reference.fwd(x, w, 0 * b, EPS)[0], "layernorm_fwd", dtype)
+    zero, _, _ = ops.layernorm_fwd(x, w, 0 * b, EPS, dtype=dtype, x_dtype=x_dtype)
+    np.testing.assert_array_equal(y, zero)
+    in_place, _, _ = ops.layernorm_fwd(x, w, None, EPS, x_dtype=x_dtype, pad=3, in_place=True)
+    assert_same_bits(in_place, y)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (200, 33)])
+def test_bf16_rows(shape, vector_isa, rng):
+    """Queries and keys: bf16 in, bf16 out, everything between in float32."""
+    x, w, b, dy = data(rng, *shape, "bf16")
+    x = representable(x, "bf16")
+    y, *stats = ops.layernorm_fwd(x, w, b, EPS, dtype="bf16", pad=3, x_dtype="bf16")
+    want, want_mean, want_rstd = reference.fwd(x, w, b, EPS)
+    assert_within(y, want, "layernorm_fwd", "bf16")
+    assert_within(stats[0], want_mean, "layernorm_fwd")
+    assert_within(stats[1], want_rstd, "layernorm_fwd")
+    zeros = np.zeros_like(w)
+    given = {"dw": zeros, "db": zeros, "dtype": "bf16", "x_dtype": "bf16", "pad": 5}
+    dx, dw, db = ops.layernorm_bwd(dy, x, w, *stats, **given)
+    want_dx, want_dw, want_db = reference.bwd(dy, x, w, EPS)
+    np.testing.assert_allclose(dx, want_dx, rtol=4e-3, atol=5e-6)
+    assert_within(dw, want_dw, "layernorm_bwd")
+    assert_within(db, want_db, "layernorm_bwd")
+    for got, whole in zip(
+        ops.layernorm_bwd(dy, x, w, *stats, in_place=True, **given), (dx, dw, db), strict=True
+    ):
+        assert_same_bits(got, whole)
+
+
+def test_bf16_rows_have_the_same_bits_alone(vector_isa, rng):
+    x, w, b, dy = data(rng, 300, 130, "bf16")
+    x = representable(x, "bf16")
+    types = {"dtype": "bf16", "x_dtype": "bf16"}
+    _, mean, rstd = ops.layernorm_fwd(x, w, b, EPS, **types)
+    assert_rows_alone(lambda r: ops.layernorm_fwd(x[r], w, None, EPS, **types)[0], 300)
+    assert_rows_alone(
+        lambda r: ops.layernorm_bwd(dy[r], x[r], w, mean[r], rstd[r], **types)[0], 300
+    )
+
+
 def test_reference_gradients(rng):
     x, w, b, dy = (a.astype(float) for a in data(rng, 3, 5))
 
@@ -149,5 +196,7 @@ def test_refusals(rng):
         ops.layernorm_fwd(x, w, b, -1.0)
     with pytest.raises(ValueError, match=r"dy is float32 \(1, 4\), expected \(2, 4\)"):
         ops.layernorm_bwd(dy[:1], x, w, mean, rstd)
+    with pytest.raises(ValueError, match=r"x is bf16 \(2, 4\) and y float32 \(2, 4\), expected"):
+        ops.layernorm_fwd(x, w, b, EPS, x_dtype="bf16")
     with pytest.raises(ValueError, match="dx is bf16"):
         ops.layernorm_bwd(dy, x, w, mean, rstd, dtype="bf16", in_place=True)

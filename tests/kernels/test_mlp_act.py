@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 
 import moltide._engine as engine
-from comparison import assert_rows_alone, assert_same_bits, assert_within, representable
+from comparison import (
+    assert_any_threads,
+    assert_rows_alone,
+    assert_same_bits,
+    assert_within,
+    representable,
+)
 from reference import mlp_act as reference
 from reference.finite_differences import gradient
 
 ops = engine.ops
 ACTIVATIONS = ["gelu", "swiglu", "relu", "tanh"]
 SHAPES = [(0, 4), (1, 1), (3, 37), (5, 64), (2, 130)]
+BETAS = [0.7, 1.9, 0.0, -1.3]  # of swiglu
 
 
 def data(rng, activation, rows, cols, dtype="float32"):
@@ -41,6 +48,57 @@ def test_gradients(activation, shape, dtype, vector_isa, rng):
     if activation != "swiglu":
         over_dy = ops.activation_bwd(activation, dy, u, dtype=dtype, in_place=True)
         assert_same_bits(over_dy, du)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("beta", BETAS)
+def test_swiglu_of_any_slope(beta, shape, dtype, vector_isa, rng):
+    u, dy = data(rng, "swiglu", *shape, dtype)
+    beta = float(np.float32(beta))
+    y = ops.activation_fwd("swiglu", u, dtype=dtype, pad=3, beta=beta)
+    assert_within(y, reference.fwd("swiglu", u, beta), "mlp_act", dtype)
+    du = ops.activation_bwd("swiglu", dy, u, dtype=dtype, pad=3, beta=beta)
+    assert_within(du, reference.bwd("swiglu", dy, u, beta), "mlp_act", dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("shape", [*SHAPES, (300, 50)])
+@pytest.mark.parametrize("beta", BETAS)
+def test_gradient_of_the_slope(beta, shape, dtype, vector_isa, rng):
+    u, dy = data(rng, "swiglu", *shape, dtype)
+    beta = float(np.float32(beta))
+    terms = reference.swiglu_bwd_beta(dy, u, beta)
+    dbeta = ops.swiglu_bwd_beta(dy, u, beta, 0.25, dtype=dtype, pad=2)
+    assert abs(dbeta - (0.25 + terms.sum())) <= 1e-6 * (1 + np.abs(terms).sum())
+
+
+def test_a_slope_of_one_is_no_slope(vector_isa, rng):
+    u, dy = data(rng, "swiglu", 3, 37)
+    assert_same_bits(ops.activation_fwd("swiglu", u, beta=1.0), ops.activation_fwd("swiglu", u))
+    du = ops.activation_bwd("swiglu", dy, u)
+    assert_same_bits(ops.activation_bwd("swiglu", dy, u, beta=1.0), du)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_gradient_of_the_slope_on_any_threads(dtype, vector_isa, rng):
+    u, dy = data(rng, "swiglu", 300, 77, dtype)
+    assert_any_threads(lambda: np.float32([ops.swiglu_bwd_beta(dy, u, 0.7, dtype=dtype)]))
+
+
+@pytest.mark.parametrize("beta", BETAS)
+def test_reference_gradients_of_a_slope(beta, rng):
+    u, dy = (a.astype(float) for a in data(rng, "swiglu", 3, 4))
+
+    def loss(u, beta):
+        return float((reference.fwd("swiglu", u, beta) * dy).sum())
+
+    close = {"rtol": 1e-5, "atol": 1e-8}
+    du = reference.bwd("swiglu", dy, u, beta)
+    np.testing.assert_allclose(du, gradient(lambda v: loss(v, beta), u), **close)
+    dbeta = reference.swiglu_bwd_beta(dy, u, beta).sum()
+    slope = gradient(lambda v: loss(u, v[0]), np.array([beta]))
+    np.testing.assert_allclose(dbeta, slope[0], **close)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -124,3 +182,7 @@ def test_refusals():
         ops.activation_fwd("silu", u)
     with pytest.raises(ValueError, match=r"u is float32 \(2, 6\), expected \(2, 12\)"):
         ops.activation_bwd("swiglu", dy, u)
+    with pytest.raises(ValueError, match="beta goes with swiglu alone"):
+        ops.activation_fwd("gelu", u, beta=1.0)
+    with pytest.raises(ValueError, match=r"u is float32 \(2, 6\), expected \(2, 12\)"):
+        ops.swiglu_bwd_beta(dy, u, 1.0)

@@ -62,6 +62,7 @@ __all__: list[str] = [
     "rope",
     "rope_table",
     "sum_squares",
+    "swiglu_bwd_beta",
     "target_count",
     "time_attention",
     "time_linear_attention",
@@ -85,12 +86,14 @@ def activation_bwd(
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
     in_place: bool = False,
+    beta: typing.SupportsFloat | typing.SupportsIndex | None = None,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
 def activation_fwd(
     activation: str,
     u: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    beta: typing.SupportsFloat | typing.SupportsIndex | None = None,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
 def adamw(
     w: numpy.typing.NDArray[numpy.float32],
@@ -353,6 +356,7 @@ def layernorm_bwd(
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
     in_place: bool = False,
+    x_dtype: str = "float32",
 ) -> tuple:
     """
     (dx, dw, db), each added to what is given for it
@@ -361,13 +365,15 @@ def layernorm_bwd(
 def layernorm_fwd(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     w: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
-    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None,
     eps: typing.SupportsFloat | typing.SupportsIndex,
     dtype: str = "float32",
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
+    x_dtype: str = "float32",
+    in_place: bool = False,
 ) -> tuple:
     """
-    (y, mean, rstd)
+    (y, mean, rstd); b may be None
     """
 
 def layernorm_quantize(
@@ -616,6 +622,18 @@ def rope_table(
     """
 
 def sum_squares(g: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> float: ...
+def swiglu_bwd_beta(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    u: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    beta: typing.SupportsFloat | typing.SupportsIndex,
+    dbeta: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> float:
+    """
+    Gradient of swiglu's beta, added to dbeta
+    """
+
 def target_count(target: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]) -> int: ...
 def time_attention(
     tokens: typing.SupportsInt | typing.SupportsIndex,

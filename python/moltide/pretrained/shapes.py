@@ -20,14 +20,15 @@ def parameter_shapes(
     if config["position"] == "learned":
         shapes["embed.positions.weight"] = (config["max_positions"], width)
     if config["embed_norm"]:
-        shapes |= _norm("embed.norm", width, config)
+        shapes |= _norm("embed.norm", width, _norm_bias(config))
     for layer in range(config["layers"]):
         shapes |= _layer(f"layers.{layer}.", config)
     if config["final_norm"]:
-        shapes |= _norm("final_norm", width, config)
+        bias = _norm_bias(config) and config.get("final_norm_bias", True)
+        shapes |= _norm("final_norm", width, bias)
     if config["lm_head"]:
         shapes |= _linear("lm_head.dense", width, width, True)
-        shapes |= _norm("lm_head.norm", width, config)
+        shapes |= _norm("lm_head.norm", width, _norm_bias(config))
         if not config["tie_lm_head"]:
             shapes["lm_head.decoder.weight"] = (vocab, width)
         shapes["lm_head.bias"] = (vocab,)
@@ -45,14 +46,19 @@ def parameter_shapes(
 def _layer(prefix: str, config: Mapping[str, Any]) -> dict[str, Shape]:
     width, inner = config["width"], config["heads"] * config["head_dim"]
     bias = config["attn_bias"]
-    shapes = _norm(prefix + "attn_norm", width, config)
+    shapes = _norm(prefix + "attn_norm", width, _norm_bias(config))
     for name in ("q", "k", "v"):
         shapes |= _linear(f"{prefix}attn.{name}", inner, width, bias)
     shapes |= _linear(prefix + "attn.out", width, inner, bias)
-    shapes |= _norm(prefix + "mlp_norm", width, config)
+    if config.get("qk_norm"):
+        shapes |= _norm(prefix + "attn.q_norm", inner, False)
+        shapes |= _norm(prefix + "attn.k_norm", inner, False)
+    shapes |= _norm(prefix + "mlp_norm", width, _norm_bias(config))
     shapes |= _linear(prefix + "mlp.up", config["ffn_width"], width, config["mlp_bias"])
     if config["activation"] == "swiglu":
         shapes |= _linear(prefix + "mlp.gate", config["ffn_width"], width, config["mlp_bias"])
+    if config.get("swiglu_beta"):
+        shapes[prefix + "mlp.beta"] = (1,)
     return shapes | _linear(prefix + "mlp.down", width, config["ffn_width"], config["mlp_bias"])
 
 
@@ -63,8 +69,12 @@ def _linear(name: str, rows: int, columns: int, bias: bool) -> dict[str, Shape]:
     return shapes
 
 
-def _norm(name: str, width: int, config: Mapping[str, Any]) -> dict[str, Shape]:
+def _norm_bias(config: Mapping[str, Any]) -> bool:
+    return bool(config["norm"] == "layernorm")
+
+
+def _norm(name: str, width: int, bias: bool) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {f"{name}.weight": (width,)}
-    if config["norm"] == "layernorm":
+    if bias:
         shapes[f"{name}.bias"] = (width,)
     return shapes
