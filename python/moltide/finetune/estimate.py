@@ -10,6 +10,7 @@ from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.preparation import Preparation, prepare
 from moltide.assay_model.weighting import MOST
 from moltide.options import option
+from moltide.tasks import MIXED
 from moltide.training.plan import make_plan, time_steps
 from moltide.training.progress import clock
 from moltide.wording import bytes_text, count_text
@@ -114,7 +115,10 @@ def _class_lines(spec: ModelSpec) -> list[str]:
 
 def weighting_lines(ready: Preparation) -> list[str]:
     """What values weigh, where that differs between targets or classes."""
-    names, weighting, lines = ready.spec.target_names, ready.weighting, []
+    names, weighting = ready.spec.target_names, ready.weighting
+    lines: list[str] = []
+    if ready.spec.task == MIXED:
+        lines.append("score: the mean over targets of Spearman and 2 AUROC - 1 (0 is chance)")
     if ready.column_losses is not None and len(names) > 1:
         by_loss: dict[str, list[str]] = {}
         for name, loss in zip(names, ready.column_losses, strict=True):

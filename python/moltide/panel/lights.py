@@ -1,14 +1,17 @@
 """Traffic lights and the overall order: how surely each endpoint is as it is wanted.
 
-A light heeds the calibrated interval (of classes, the set of classes that stay possible), not the
-prediction alone: green where all of it meets the threshold, red where none of it does, amber where
-it holds both, and grey where the sequence is unlike the training sequences, for then the interval
-promises nothing.
+A light heeds the calibrated interval, not the prediction alone: green where all of it meets the
+threshold, red where none of it does, amber where it holds both, and grey where the sequence is
+unlike the training sequences, for then the interval promises nothing. Of classes it heeds the set
+that stays possible, and the likeliest one must agree: sets hold for each class by itself, and may
+rule out the likelier one where the other is rare.
 
 `meets` is the probability that the threshold is met: for numbers from the validation residuals,
 taken as symmetric and scaled as the interval is; for classes the calibrated probability of the
 wanted one. Their product, each to the power of its weight, is the overall score: the probability
-that all are met, if the errors were independent. Rows of the training domain rank before others.
+that all are met, if the errors were independent. Rows of the training domain rank before others;
+among equals the sum of the distances to the thresholds in standard deviations decides, since with
+few validation rows many probabilities are the same.
 
 Without thresholds nothing is wanted. Rows are then ordered by the mean over endpoints of the
 percentile that the prediction would have among the training values (of classes, the probability of
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 GREEN, AMBER, RED, GREY = LIGHTS = ("green", "amber", "red", "grey")
 # Stands for a probability that is not known.
 _UNKNOWN = 0.5
+# Takes a row behind all of the training domain.
+_OUTSIDE = 1e9
 
 
 @dataclass
@@ -94,14 +99,15 @@ class PanelView:
         n = len(found.values)
         inside = np.array([not note for note in found.notes] or [True] * n, dtype=bool)
         lights, meets = {}, {}
-        total = np.zeros(n)
+        total, margin = np.zeros(n), np.zeros(n)
         for j, threshold in self.thresholds.items():
             lights[j] = self._lights(found, j, threshold, level, inside)
             meets[j] = self._meets(found, j, threshold)
             known = np.where(np.isnan(meets[j]), _UNKNOWN, meets[j])
             total += threshold.weight * np.log(np.maximum(known, 1e-300))
-        overall = np.exp(total)
-        return Verdicts(lights, meets, {}, overall, np.stack([inside, total], axis=1).astype(float))
+            margin += threshold.weight * self._margin(found, j, threshold)
+        order = np.stack([np.where(inside, total, total - _OUTSIDE), margin], axis=1)
+        return Verdicts(lights, meets, {}, np.exp(total), order)
 
     def _lights(
         self, found: Prediction, j: int, threshold: Threshold, level: float, inside: np.ndarray
@@ -114,7 +120,10 @@ class PanelView:
                 wanted = classes.index(threshold.wanted)
                 possible = found.sets[:, j, : len(classes)]
                 others = np.delete(possible, wanted, axis=1).any(axis=1)
-                good, bad = possible[:, wanted] & ~others, ~possible[:, wanted] & others
+                assert found.probabilities is not None
+                likely = found.probabilities[:, j, : len(classes)].argmax(axis=1) == wanted
+                good = possible[:, wanted] & ~others & likely
+                bad = ~possible[:, wanted] & others & ~likely
         elif found.low is not None and found.high is not None:
             low, high = found.low[:, j], found.high[:, j]
             # Comparisons with NaN are false: without an interval a light is amber.
@@ -142,6 +151,19 @@ class PanelView:
             if math.isfinite(limit):
                 met -= 1.0 - _below(residuals, side * (limit - found.values[:, j]) / std)
         return np.where(np.isnan(std), np.nan, np.clip(met, 0.0, 1.0))
+
+    def _margin(self, found: Prediction, j: int, threshold: Threshold) -> FloatArray:
+        """How far each value is within its limits, in standard deviations; of classes the logit of
+        the wanted one."""
+        if threshold.wanted:
+            share = np.clip(self._meets(found, j, threshold), 1e-12, 1 - 1e-12)
+            logit: FloatArray = np.log(share / (1 - share))
+            return logit
+        values, sd = found.values[:, j], np.full(len(found.values), self.model.scaling.sd[j])
+        if found.std is not None:
+            sd = np.where(np.isnan(found.std[:, j]), sd, found.std[:, j])
+        within = np.minimum(threshold.below - values, values - threshold.above)
+        return np.asarray(within / np.maximum(sd, 1e-300), np.float64)
 
     def _by_percentile(self, found: Prediction) -> Verdicts:
         model, spec = self.model, self.model.spec

@@ -197,8 +197,9 @@ def matched(thresholds: Iterable[Threshold], spec: ModelSpec) -> dict[int, Thres
     found: dict[int, Threshold] = {}
     for one in thresholds:
         if one.endpoint not in names:
-            close = difflib.get_close_matches(one.endpoint, names, n=1, cutoff=0.5)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            lowered = {name.lower(): name for name in names}
+            close = difflib.get_close_matches(one.endpoint.lower(), lowered, n=1, cutoff=0.5)
+            hint = f"; did you mean {lowered[close[0]]!r}?" if close else ""
             raise ConfigError(
                 f"{option('thresholds')}: no endpoint {one.endpoint!r}{hint} (endpoints: "
                 f"{', '.join(names)})"

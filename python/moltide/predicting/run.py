@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # A chunk is what takes about this many seconds, within bounds; the first is small.
 _CHUNK_SECONDS = 2.0
 _FIRST, _MOST = 32, 2048
+# Rows of a chunk at most, where this is set.
+_LIMIT = "MOLTIDE_PREDICT_CHUNK"
 
 
 class Counter(Protocol):
@@ -78,14 +81,15 @@ def predict_file(
             yield given, block
 
     chunk: list[InputRow] = []
-    size, held = _FIRST, 0
+    most = int(os.environ.get(_LIMIT) or _MOST)
+    size, held = min(_FIRST, most), 0
     for row in paired(watched(), batches):
         if row.number <= partial.done:
             counter.advance(1, computed=False)
             continue
         chunk.append(row)
         held += row.sequence is not None
-        if held >= size or len(chunk) >= _MOST:
+        if held >= size or len(chunk) >= most:
             if first is not None:
                 first([one.sequence for one in chunk if one.sequence is not None])
                 first = None
@@ -94,7 +98,7 @@ def predict_file(
             seconds = time.perf_counter() - started
             counter.advance(len(chunk))
             fitting = int(_CHUNK_SECONDS * len(chunk) / max(1e-6, seconds))
-            size = max(1, min(_MOST, 4 * size, fitting))
+            size = max(1, min(most, 4 * size, fitting))
             chunk, held = [], 0
     partial.add(_predicted(columns, chunk))
     counter.advance(len(chunk))

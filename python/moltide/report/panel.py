@@ -25,7 +25,7 @@ from moltide.report.style import (
 )
 from moltide.report.training import learning_curve
 from moltide.report.words import minus, score
-from moltide.verdict import METRIC_LABELS, interval_text
+from moltide.verdict import METRIC_LABELS, fixed, interval_text
 
 if TYPE_CHECKING:
     from moltide.company import Comparison
@@ -176,13 +176,13 @@ def _heat_map(
                 box.set_alpha(0.04 + 0.66 * abs(float(value)))
                 axes.add_patch(box)
                 if k <= _LARGEST_WITH_NUMBERS:
-                    text = minus(f"{value:.2f}")
+                    text = minus(fixed(value, 2))
                     axes.text(
                         j, i, text, ha="center", va="center", fontsize=max(5.5, 10 - k / 3),
                         color=INK,
                     )  # fmt: skip
         short = [plain(name, 18) for name in names]
-        turned: Any = {"rotation": 60, "ha": "right"} if k > 3 else {}
+        turned: Any = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if k > 3 else {}
         axes.set_xticks(range(k), short, **turned)
         axes.set_yticks(range(k), short)
         axes.set(xlim=(-0.5, k - 0.5), ylim=(k - 0.5, -0.5), aspect="equal")
