@@ -159,11 +159,11 @@ def classification_metrics(
 
 
 def mean_metrics(per_target: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over several targets, NaN ones left out (all NaN: NaN)."""
+    """The mean of each metric over the targets that have it, NaN ones left out (all NaN: NaN)."""
     listed = list(per_target)
     result = {}
-    for name in listed[0] if listed else ():
-        values = np.array([one[name] for one in listed], dtype=np.float64)
+    for name in dict.fromkeys(name for one in listed for name in one):
+        values = np.array([one[name] for one in listed if name in one], dtype=np.float64)
         result[name] = float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
     return result
 

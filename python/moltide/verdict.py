@@ -24,6 +24,7 @@ METRIC_LABELS = {
     "auprc": "AUPRC",
     "mcc": "MCC",
     "accuracy": "accuracy",
+    "score": "score",
 }
 #: Fewer measured test rows than this give no verdict.
 MIN_TEST = 20
@@ -169,12 +170,14 @@ def panel_verdict(verdicts: Mapping[str, Verdict]) -> str:
         return next(iter(verdicts.values())).text
     won = [name for name, one in verdicts.items() if one.better is True]
     lost = [name for name, one in verdicts.items() if one.better is False]
-    level = len(verdicts) - len(won) - len(lost)
+    few = sum(one.better is None and one.n_test < MIN_TEST for one in verdicts.values())
+    level = len(verdicts) - len(won) - len(lost) - few
     text = f"The fine-tuned model beats the best baseline on {len(won)} of {len(verdicts)} targets"
-    if lost:
-        text += f", is worse on {len(lost)}"
-    if level:
-        text += f", and cannot be told from it on {level}"
+    parts = [f"is worse on {len(lost)}"] if lost else []
+    parts += [f"cannot be told from it on {level}"] if level else []
+    parts += [f"has too few test rows to be judged on {few}"] if few else []
+    for at, part in enumerate(parts, 1):
+        text += f", and {part}" if at == len(parts) and (at > 1 or not lost) else f", {part}"
     return text + "."
 
 

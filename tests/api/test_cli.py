@@ -55,7 +55,7 @@ def test_several_targets_end_with_a_verdict_over_all_and_each(
     said = capsys.readouterr().out
     metrics = json.loads((out / "metrics.json").read_text())
     assert " of 2 targets" in metrics["verdict"]
-    each = [f"  {name}: {metrics['targets'][name]['verdict']}" for name in ("Km", "Tm")]
+    each = [f"  {name}: {metrics['endpoints'][name]['verdict']}" for name in ("Km", "Tm")]
     end = "\n".join(["", metrics["verdict"], *each, ""])
     assert end in said
     assert call(*again) == 0
@@ -64,7 +64,7 @@ def test_several_targets_end_with_a_verdict_over_all_and_each(
     assert end in repeated
 
     page = (out / "report.html").read_text()
-    found = [page.index(one["verdict"][:40]) for one in (metrics, metrics["targets"]["Km"])]
+    found = [page.index(one["verdict"][:40]) for one in (metrics, metrics["endpoints"]["Km"])]
     assert page.index('id="verdict"') < found[0] < found[1] < page.index('id="panel"')
 
 

@@ -141,8 +141,13 @@ def test_several_targets_with_empty_cells(start: Start, tmp_path: Path) -> None:
     ]
     metrics = start(["sequence", "a", "b"], rows, table={"target": "a,b"}).metrics
     assert metrics["target"] == "a,b"
-    assert set(metrics["targets"]) == {"a", "b"}
-    mean = np.mean([metrics["targets"][name]["model"]["rmse"] for name in "ab"])
+    keys = ["task", "target", "split", "n_train", "n_test", "model", "baselines", "verdict"]
+    assert list(metrics) == [*keys, "endpoints"]
+    endpoints = metrics["endpoints"]
+    assert {name: list(one) for name, one in endpoints.items()} == {"a": keys, "b": keys}
+    assert [endpoints[name]["target"] for name in "ab"] == ["a", "b"]
+    assert endpoints["a"]["n_train"] == metrics["n_train"] > endpoints["b"]["n_train"]
+    mean = np.mean([endpoints[name]["model"]["rmse"] for name in "ab"])
     assert metrics["model"]["rmse"] == pytest.approx(mean)
     predictions = read_table(tmp_path / "run" / "predictions.csv")
     assert any(one["measured_b"] == "" for one in predictions)

@@ -156,11 +156,11 @@ def test_ranks_of_classes_and_several_targets_are_explained(
     new = write_table(tmp_path / "new.csv", ["sequence"], [[text] for text in texts[:3]])
     rows = [[text, "low" if value < 0 else "zero"] for text, value in pairs]
     classes = write_table(tmp_path / "classes.csv", ["sequence", "label"], rows)
-    rows = [[text, value, -value] for text, value in pairs]
+    rows = [[text, value, value + i % 3] for i, (text, value) in enumerate(pairs)]
     several = write_table(tmp_path / "several.csv", ["sequence", "Km", "Tm"], rows)
     for name, table, options, column, says in (
         ("c", classes, (), "p_zero", "by 'p_zero', the probability of 'zero'; 1 is the highest"),
-        ("s", several, ("--target", "Km,Tm"), "predicted_Km", "'predicted_Km', the first of 2"),
+        ("s", several, ("--target", "Km,Tm"), "overall", "'overall', the mean percentile among"),
     ):
         (tmp_path / name).mkdir()
         model = finished(tmp_path / name, backbone, table, *options)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
-from moltide.assay_model.uncertainty import Uncertainty
+from moltide.assay_model.uncertainty import Uncertainty, missing_intervals
 from moltide.errors import ConfigError
 from moltide.tasks import REGRESSION
 
@@ -91,6 +91,12 @@ class AssayModel:
     shift: FloatArray | None = None
     sets: ClassSets | None = None
     distribution: FloatArray | None = None
+
+    def missing_intervals(self, level: float) -> list[str]:
+        """A line for each target of numbers without intervals of this coverage: why."""
+        numbers = set(self.spec.of_numbers)
+        names = [name if j in numbers else "" for j, name in enumerate(self.spec.target_names)]
+        return missing_intervals(self.uncertainty, names, level)
 
     def outputs(
         self, sequences: Sequence[str], *, progress: Any = None

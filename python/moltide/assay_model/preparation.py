@@ -81,7 +81,7 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
 
     Raises:
         ConfigError: a setting outside what is allowed, or a loss that does not suit the task.
-        DataError: no rows, or an empty or illegal sequence.
+        DataError: no rows, a target of several without a value, or an empty or illegal sequence.
     """
     if not len(train):
         raise DataError("no training rows")
@@ -100,6 +100,9 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
     targets = scaling.forward(flat)
     of_rows = train.weights if spec.level == "sequence" else None
     weighting = Weighting.fit(spec, settings, flat, of_rows)
+    if len(spec.target_names) > 1 and not weighting.counts.all():
+        empty = spec.target_names[int(weighting.counts.argmin())]
+        raise DataError(f"target {empty!r} has no value among {len(train):,} training rows")
     weights: npt.NDArray[Any] | None = train.weights
     losses = None
     if spec.level == "residue" or (weighting.alike and spec.task != MIXED):

@@ -144,7 +144,13 @@ class Uncertainty:
 def missing_intervals(
     uncertainty: Uncertainty | None, names: Sequence[str], level: float
 ) -> list[str]:
-    """A line for each target of a regression model (`names`) that has no intervals: why."""
+    """A line for each target of numbers that has no intervals: why.
+
+    Args:
+        names: of the targets, "" for those that are classes.
+    """
+    if not any(names):
+        return []
     if uncertainty is None:
         return [
             f"no std and no {level:.0%} intervals: the model was fitted without validation rows"
@@ -153,7 +159,7 @@ def missing_intervals(
     lines = []
     for name, residuals in zip(names, uncertainty.residuals, strict=True):
         n = len(residuals)
-        if n >= needed:
+        if n >= needed or not name:
             continue
         what = f"{level:.0%} intervals" if n >= _ENOUGH else f"std and no {level:.0%} intervals"
         whose = f" for {name}" if len(names) > 1 else ""

@@ -63,7 +63,7 @@ def flags_of(app: Any, arguments: Sequence[str]) -> dict[str, str]:
     """Flag by option name, of the subcommand that `arguments` call."""
     command = app.commands.get(arguments[0]) if arguments else None
     return {
-        parameter.name: max(parameter.opts, key=len)
+        parameter.name: next((o for o in parameter.opts if o[:2] == "--"), parameter.opts[0])
         for parameter in getattr(command, "params", ())
         if parameter.param_type_name == "option"
     }

@@ -89,6 +89,15 @@ IdColumn = Annotated[
     str | None,
     typer.Option("--id", help="Column of names.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
 ]
+Thresholds = Annotated[
+    str | None,
+    typer.Option(
+        help="What is wanted of targets, for lights in predict: rules, or a CSV file with columns "
+        "endpoint, above, below, class, weight.",
+        metavar='"A<5,B>-4,C=no"|FILE.csv',
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 Json = Annotated[
     bool,
     typer.Option(

@@ -99,7 +99,8 @@ def _os_error(error: OSError) -> str:
 def _stopped(signum: int, arguments: Sequence[str]) -> int:
     import shlex
 
-    if arguments and arguments[0] in ("finetune", "pretrain") and "--dry-run" not in arguments:
+    resumes = ("finetune", "pretrain", "predict")
+    if arguments and arguments[0] in resumes and not {"--dry-run", "-"} & {*arguments}:
         command = shlex.join(["moltide", *arguments])
         print(f"\nstopped; the same command goes on from here:\n  {command}", file=sys.stderr)
     else:

@@ -23,6 +23,8 @@ EPILOG = """Examples:
 
   moltide finetune scan.csv --mutations variant --wildtype parent.fasta --target ddG --out runs/scan
 
+  moltide finetune panel.csv --targets all --compare-single --out runs/panel
+
   moltide finetune a.xlsx --backbone facebook/esm2_t12_35M_UR50D --max-minutes 30 --out runs/a
 
   moltide finetune assay.csv --out runs/a --dry-run
@@ -57,6 +59,23 @@ class Loss(str, enum.Enum):
     cross_entropy = "cross_entropy"
 
 
+class EndpointWeights(str, enum.Enum):
+    """What a value of one of several targets weighs."""
+
+    auto = "auto"
+    root = "root"
+    equal = "equal"
+    rows = "rows"
+
+
+class ClassWeight(str, enum.Enum):
+    """What a value of a class weighs."""
+
+    auto = "auto"
+    balanced = "balanced"
+    none = "none"
+
+
 def finetune(
     assay: Annotated[Path, typer.Argument(help="The table.", metavar="ASSAY")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="RUN/")],
@@ -67,8 +86,11 @@ def finetune(
     target: Annotated[
         str | None,
         typer.Option(
-            help="Column or columns to predict; NAME=A+B reads A and B as replicates.",
-            metavar="COLUMN[,COLUMN...]",
+            "--target",
+            "--targets",
+            help="Column or columns to predict; all: every measured one; NAME=A+B reads A and B as "
+            "replicates.",
+            metavar="COLUMN[,COLUMN...]|all",
             rich_help_panel=TABLE_PANEL,
         ),
     ] = None,
@@ -161,6 +183,22 @@ def finetune(
             rich_help_panel=TRAIN_PANEL,
         ),
     ] = Loss.auto,
+    endpoint_weights: Annotated[
+        EndpointWeights,
+        typer.Option(
+            help="Of several targets, what a value weighs: root: one over the square root of its "
+            "target's number of values; equal: one over it; rows: all alike.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = EndpointWeights.auto,
+    class_weight: Annotated[
+        ClassWeight,
+        typer.Option(
+            help="balanced: the rarer class weighs more, and probabilities are corrected for it; "
+            "auto: with several targets.",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = ClassWeight.auto,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -201,6 +239,15 @@ def finetune(
             help="Also train on parts of the training rows.", rich_help_panel=OUTPUT_PANEL
         ),
     ] = True,
+    compare_single: Annotated[
+        bool,
+        typer.Option(
+            "--compare-single",
+            help="Of several targets, also train on each alone, and say which gain by company.",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = False,
+    thresholds: common.Thresholds = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -246,6 +293,8 @@ def finetune(
         # PEFT's habit: the update keeps its size when the rank changes.
         alpha=2.0 * rank,
         loss=loss.value,
+        endpoint_weights=endpoint_weights.value,
+        class_weight=class_weight.value,
         lr=lr,
         epochs=epochs,
         batch_size=batch_size,
@@ -267,6 +316,8 @@ def finetune(
             device=device.value,
             dtype=dtype.value,
             learning_curve=learning_curve,
+            compare_single=compare_single,
+            thresholds=thresholds,
             dry_run=dry_run,
             overwrite=overwrite,
         ),

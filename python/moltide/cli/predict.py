@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,10 @@ from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
 from moltide.wording import plural
 
 if TYPE_CHECKING:
-    from moltide.assay_model import AssayModel, ModelSpec
+    from moltide.cli.reading import SequenceReader
+    from moltide.cli.voice import TerminalVoice
+    from moltide.panel import Tally, Threshold
+    from moltide.predicting import Columns, Outcome, Partial
 
 HELP = """Predict new sequences with a fine-tuned model.
 
@@ -21,8 +26,13 @@ Adds columns to the rows of NEW (CSV, TSV, Parquet, XLSX or FASTA): predicted, s
 low90 and high90 (an interval that holds 90% of values like the validation rows'), rank, in_domain
 and domain_note (what sets a sequence apart from the training sequences).
 
-Rank 1 is the highest, and equal predictions share a rank. Ranks go by the first target; for
-classes, by the probability of the last one.
+With --thresholds, or those kept with the model, each target has a light: green where the interval
+meets its threshold, red where it does not, amber where it cannot be told, grey outside the training
+domain; and meets, the probability. Rows rank by the probability that all are met. Without, several
+targets rank by their mean percentile among the training values, and a single one by its value.
+
+Rows are written as they are predicted: memory does not grow with their number, and the same command
+goes on after Ctrl-C or a kill. Rank 1 is the highest, and equals share a rank.
 """
 EPILOG = """Examples:
 
@@ -30,8 +40,12 @@ EPILOG = """Examples:
 
   moltide predict runs/scan library.fasta -o ranked.csv --sort
 
+  moltide predict runs/panel new.csv -o out.csv --thresholds "Tm>60,KD<10" --report panel.html
+
   moltide predict runs/scan designs.csv --mutations variant -o out.parquet
 """
+# Ranks shown at each end in the terminal, and in the report; notes of the reader that are said.
+_SHOWN, _IN_REPORT, _NOTES = 5, 50, 5
 
 
 def predict(
@@ -70,6 +84,15 @@ def predict(
         bool,
         typer.Option(help="Also std and interval.", rich_help_panel=MODEL_PANEL),
     ] = True,
+    thresholds: common.Thresholds = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the panel as one HTML file that works offline.",
+            metavar="FILE.html",
+            rich_help_panel=OUTPUT_PANEL,
+        ),
+    ] = None,
     ascending: Annotated[
         bool,
         typer.Option("--ascending", help="Rank 1 is the lowest.", rich_help_panel=OUTPUT_PANEL),
@@ -90,19 +113,36 @@ def predict(
     import json
 
     from moltide.assay_model.files import load, read_config
-    from moltide.assay_model.uncertainty import INTERVAL, missing_intervals
+    from moltide.assay_model.uncertainty import INTERVAL
     from moltide.cli.reading import SequenceReader
-    from moltide.cli.table_output import kind_of, write_with_columns
+    from moltide.cli.table_output import kind_of
     from moltide.cli.voice import TerminalVoice
+    from moltide.errors import ConfigError
+    from moltide.predicting import Columns
 
     to_stdout = str(out) == "-"
     kind_of(out)
     if not to_stdout:
         common.check_output(out, inputs=[new])
+    if report is not None:
+        common.check_output(report, inputs=[new, out])
+        if report.suffix.lower() not in (".html", ".htm"):
+            raise ConfigError(f"{report}: the name ends in neither .html nor .htm")
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
     document = read_config(run)
     with voice.busy("loading the model"):
         model = load(run, device.value, dtype.value)
+    if model.spec.level != "sequence":
+        raise ConfigError(
+            "this model predicts residues, not sequences; use it from Python: "
+            "moltide.load_assay_model(RUN).predict(sequences)"
+        )
+    wanted = _thresholds(thresholds, document, model.spec, ascending)
+    columns = Columns(model, wanted, uncertainty, ascending)
+    if report is not None and columns.view is None:
+        raise ConfigError(
+            "--report shows several targets, or lights: give --thresholds for a single target"
+        )
     data = document.get("data", {})
     parent, number, said = _wildtype(data, wildtype, common.numbering_of(numbering))
     reader = SequenceReader(
@@ -114,37 +154,201 @@ def predict(
         numbering=number,
         on_bad_row=on_bad_row,
     )
-    columns, cells, values = _predict(model, reader, voice, uncertainty)
-    order = _rank(cells, values, ascending, columns.index("rank"))
-    by, ranked = _ranked_by(model.spec)
-    written = write_with_columns(new, out, columns, cells, order if sort else None)
-    outside = sum(row[columns.index("in_domain")] == "no" for row in cells.values())
-    for note in [*(said if reader.by_mutations else []), *reader.notes]:
-        voice.say(note)
-    if uncertainty and model.spec.task == "regression":
-        for line in missing_intervals(model.uncertainty, model.spec.target_names, INTERVAL):
-            voice.say(line)
-    voice.say(f"rank: by {ranked}; 1 is the {'lowest' if ascending else 'highest'}")
-    predicted = plural(len(values), "sequence")
-    voice.say(f"{predicted} predicted, {outside:,} outside the training domain")
-    if reader.skipped:
-        skipped = plural(len(reader.skipped), reader.unit)
-        voice.say(f"{skipped} without a prediction (see domain_note)")
-    if not to_stdout:
-        voice.say(f"{out}: {plural(written, 'row')}")
-    if json_line:
-        print(
-            json.dumps(
-                {
-                    "out": str(out),
-                    "rows": written,
-                    "predicted": len(values),
-                    "skipped": len(reader.skipped),
-                    "ranked_by": by,
-                    "out_of_domain": outside,
-                }
+    with _partial(run, new, out, columns, reader, dtype.value, voice) as partial:
+        outcome = _predict(columns, partial, reader, new, voice)
+        tally = _write(columns, partial, out, sort)
+        _say_notes(voice, reader, said)
+        if uncertainty:
+            for line in model.missing_intervals(INTERVAL):
+                voice.say(line)
+        by, words = columns.ranked_by
+        if columns.view is not None:
+            _say_panel(voice, columns, tally)
+        voice.say(f"rank: by {words}")
+        if columns.several and not wanted:
+            voice.say('no lights: --thresholds "NAME<5,OTHER>-4" says what is wanted')
+        _say_outcome(voice, outcome, reader.unit)
+        if report is not None:
+            from moltide.report.predictions import write_predictions_report
+
+            places = {"values": columns.values_at, "lights": columns.lights_at}
+            write_predictions_report(
+                report,
+                tally,
+                {**places, "overall": columns.added.index("overall")},
+                title=new.name,
+                model=run.resolve().name,
+                ranked_by=words,
             )
+            voice.say(f"{report}: the panel, one file")
+    if not to_stdout:
+        voice.say(f"{out}: {plural(outcome.rows, 'row')}")
+    if json_line:
+        summary: dict[str, Any] = {
+            "out": str(out),
+            "rows": outcome.rows,
+            "predicted": outcome.predicted,
+            "skipped": outcome.skipped,
+            "ranked_by": by,
+            "out_of_domain": outcome.outside,
+        }
+        lights = {one.name: one.lights for one in tally.endpoints if one.lights}
+        print(json.dumps({**summary, **({"lights": lights} if lights else {})}))
+
+
+def _thresholds(
+    given: str | None, document: Mapping[str, Any], spec: Any, ascending: bool
+) -> dict[int, Threshold]:
+    """Thresholds by target: those given, else those kept with the model."""
+    from moltide.errors import ConfigError
+    from moltide.panel import Threshold, matched, read_thresholds
+
+    kept = [Threshold.from_dict(one) for one in document.get("thresholds", [])]
+    found = matched(kept if given is None else read_thresholds(given), spec)
+    if found and ascending:
+        raise ConfigError(
+            "--ascending does not go with thresholds: rank 1 is the row that is the likeliest to "
+            "meet them"
         )
+    return found
+
+
+@contextlib.contextmanager
+def _partial(
+    run: Path,
+    new: Path,
+    out: Path,
+    columns: Columns,
+    reader: SequenceReader,
+    dtype: str,
+    voice: TerminalVoice,
+) -> Iterator[Partial]:
+    """The rows predicted so far: beside `out`, or for standard output in a folder of their own."""
+    import moltide
+    from moltide import _engine
+    from moltide.predicting import Partial, identity_of
+    from moltide.predicting.run import model_files
+
+    with voice.busy("reading the input"):
+        identity = identity_of(
+            [new, *model_files(run)],
+            moltide=moltide.__version__,
+            # The same bits are promised on the same instruction set.
+            arithmetic=[dtype, _engine.active_isa()],
+            reading={**reader.options, "usual": reader.usual},
+            columns=columns.added,
+            thresholds=[one.to_dict() for one in columns.thresholds.values()],
+            interval=columns.interval,
+            ascending=columns.ascending,
+        )
+    with contextlib.ExitStack() as stack:
+        if str(out) == "-":
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="moltide-")))
+            path = folder / "rows"
+        else:
+            path = out.with_name(f".{out.name}.partial")
+        partial = Partial(path, identity)
+        finished = False
+        try:
+            if partial.replaced:
+                voice.say(f"{path.name} is of another input, model or option: begun anew")
+            elif partial.resumed:
+                voice.say(f"going on behind row {partial.done:,}, predicted before")
+            yield partial
+            finished = True
+        finally:
+            partial.close(finished)
+
+
+def _predict(
+    columns: Columns, partial: Partial, reader: SequenceReader, new: Path, voice: TerminalVoice
+) -> Outcome:
+    from moltide.cli.table_output import free_names, rows_of_input
+    from moltide.predicting import predict_file
+
+    model = columns.model
+    with voice.busy("reading the input"):
+        # What is refused is refused before the first prediction, wherever in the file it stands.
+        if reader.options.get("on_bad_row") == "error":
+            total = sum(len(batch) + len(batch.skipped) for batch in reader.batches())
+        else:
+            total = sum(1 for _, block in rows_of_input(new) for _ in block)
+    with voice.counting("predicting", total, reader.unit) as counter:
+        return predict_file(
+            columns,
+            partial,
+            rows_of_input(new),
+            reader.batches(),
+            counter,
+            lambda given: [*given, *free_names(columns.added, given)],
+            lambda texts: common.say_int8_cost(voice, model.encoder, texts, model.adapter),
+        )
+
+
+def _write(columns: Columns, partial: Partial, out: Path, sort: bool) -> Tally:
+    """Write the rows with their ranks, and count what they come to."""
+    from moltide.cli.table_output import write_stream
+    from moltide.panel import RankedRow, Tally
+
+    tally = Tally.begin(columns.model, columns.thresholds)
+    width = len(columns.added)
+
+    def rows() -> Iterator[list[Any]]:
+        for number, name, cells, rank in partial.ranked(by_rank=sort):
+            cells[-3] = "" if rank is None else rank
+            tally.add(number, name, cells[-width:], columns.values_at, columns.lights_at)
+            yield cells
+
+    write_stream(out, partial.header(), rows())
+    if columns.view is not None:
+        for last, into in ((False, tally.best), (True, tally.worst)):
+            for _, name, cells, rank in partial.ranked(True, _IN_REPORT, last):
+                into.append(RankedRow(int(rank or 0), name, cells[-width:]))
+    return tally
+
+
+def _say_notes(voice: TerminalVoice, reader: SequenceReader, said: list[str]) -> None:
+    notes = [*(said if reader.by_mutations else []), *reader.notes]
+    for note in notes[:_NOTES]:
+        voice.say(note)
+    if len(notes) > _NOTES:
+        voice.say(f"and {len(notes) - _NOTES:,} more notes like these, one a part of the file")
+
+
+def _say_outcome(voice: TerminalVoice, outcome: Outcome, unit: str) -> None:
+    predicted = plural(outcome.predicted, "sequence")
+    voice.say(f"{predicted} predicted, {outcome.outside:,} outside the training domain")
+    if outcome.skipped:
+        voice.say(f"{plural(outcome.skipped, unit)} without a prediction (see domain_note)")
+
+
+def _say_panel(voice: TerminalVoice, columns: Columns, tally: Tally) -> None:
+    """Lights by endpoint, and the rows at both ends of the ranks."""
+    from moltide.panel import LIGHTS
+
+    lit = [one for one in tally.endpoints if one.lights]
+    if lit:
+        voice.table(
+            ["wanted", *LIGHTS],
+            [[str(one.threshold), *(f"{one.lights[light]:,}" for light in LIGHTS)] for one in lit],
+        )
+    best = tally.best[:_SHOWN]
+    worst = [one for one in tally.worst[:_SHOWN] if one.rank > (best[-1].rank if best else 0)]
+    at = columns.added.index("overall")
+    names = columns.model.spec.target_names
+    shown = list(columns.lights_at) or range(len(names))
+    header = ["rank", "name", "overall", *(names[j] for j in shown)]
+    rows = []
+    for one in [*best, *worst[::-1]]:
+        cells = []
+        for j in shown:
+            value = one.cells[columns.values_at[j]]
+            light = one.cells[columns.lights_at[j]] if j in columns.lights_at else ""
+            cells.append(f"{light} {value}".strip())
+        name = one.name if len(one.name) <= 24 else f"{one.name[:21]}..."
+        rows.append([f"{one.rank:,}", name, one.cells[at], *cells])
+    if rows:
+        voice.table(header, rows)
 
 
 def _wildtype(
@@ -177,81 +381,6 @@ def _wildtype(
             "another)"
         )
     return parent, numbering, said
-
-
-def _predict(
-    model: AssayModel, reader: Any, voice: Any, uncertainty: bool
-) -> tuple[list[str], dict[int, list[Any]], dict[int, float]]:
-    """(names of the new columns, their cells by row, the value to rank by)."""
-    from types import SimpleNamespace
-
-    from moltide.assay_model.uncertainty import INTERVAL
-    from moltide.errors import ConfigError
-    from moltide.finetune.results import predicted_cells, prediction_columns
-
-    spec = model.spec
-    if spec.level != "sequence":
-        raise ConfigError(
-            "this model predicts residues, not sequences; use it from Python: "
-            "moltide.load_assay_model(RUN).predict(sequences)"
-        )
-    interval = INTERVAL if uncertainty and model.uncertainty is not None else None
-    table = SimpleNamespace(task=spec.task, classes=list(spec.classes))
-    several = len(spec.target_names) > 1
-    columns: list[str] = []
-    for name in spec.target_names:
-        columns += prediction_columns(name, table, several, measured=False)
-    width = len(columns)
-    columns += ["rank", "in_domain", "domain_note"]
-    cells: dict[int, list[Any]] = {}
-    values: dict[int, float] = {}
-    done = 0
-    with voice.busy("predicting"):
-        for batch in reader:
-            if not done:
-                common.say_int8_cost(voice, model.encoder, batch.sequences, model.adapter)
-            found = model.predict(batch.sequences, interval=interval, domain=True)
-            for at, row in enumerate(batch.rows):
-                listed: list[Any] = []
-                for j in range(len(spec.target_names)):
-                    listed += predicted_cells(found, at, j, spec.classes)
-                note = found.notes[at] if found.notes else ""
-                remark = "; ".join(filter(None, (note, reader.remarks.get(row))))
-                cells[row] = [*listed, "", "no" if note else "yes", remark]
-                if found.probabilities is not None:
-                    values[row] = float(found.probabilities[at, 0, -1])
-                else:
-                    values[row] = float(found.values[at, 0])
-            done += len(batch)
-    for row, reason in reader.skipped.items():
-        cells[row] = [""] * (width + 1) + ["", f"not predicted: {reason}"]
-    return columns, cells, values
-
-
-def _ranked_by(spec: ModelSpec) -> tuple[str, str]:
-    """(the column that ranks go by, the same in words): of the first target, and for classes the
-    probability of the last one."""
-    several = len(spec.target_names) > 1
-    suffix = f"_{spec.target_names[0]}" if several else ""
-    column, words = f"predicted{suffix}", ""
-    if spec.task == "classification":
-        column = f"p_{spec.classes[-1]}{suffix}"
-        words = f", the probability of {spec.classes[-1]!r}"
-    if several:
-        words += f", the first of {len(spec.target_names)} targets"
-    return column, f"{column!r}{words}"
-
-
-def _rank(
-    cells: dict[int, list[Any]], values: dict[int, float], ascending: bool, column: int
-) -> list[int]:
-    """Fill in ranks; returns the rows in that order, those without a prediction last."""
-    from moltide.cli.table_output import ranks
-
-    for row, rank in zip(values, ranks(list(values.values()), ascending), strict=True):
-        cells[row][column] = rank
-    order = sorted(values, key=lambda row: (cells[row][column], row))
-    return [*order, *(row for row in cells if row not in values)]
 
 
 COMMAND = predict

@@ -43,6 +43,15 @@ class SequenceReader:
         self.notes: list[str] = []
 
     def __iter__(self) -> Iterator[SequenceBatch]:
+        for batch in self.batches():
+            self.skipped.update({row: reason for row, _, reason in batch.skipped})
+            self.remarks.update(batch.remarks)
+            if len(batch):
+                yield batch
+
+    def batches(self) -> Iterator[SequenceBatch]:
+        """Every batch, also one of which nothing can be used; `skipped` and `remarks` are left to
+        the caller, who may keep them no longer than the batch."""
         columns = self._columns()
         options = {**self.options, **columns}
         self.by_mutations = bool(columns) and "sequence" not in columns
@@ -50,11 +59,8 @@ class SequenceReader:
             options.pop("wildtype", None)
             options.pop("numbering", None)
         for batch in iter_sequences(self.path, **options):
-            self.skipped.update({row: reason for row, _, reason in batch.skipped})
-            self.remarks.update(batch.remarks)
             self.notes += [note for note in batch.notes if note not in self.notes]
-            if len(batch):
-                yield batch
+            yield batch
 
     def left_out(self) -> list[str]:
         """What was skipped and why, as lines to say."""

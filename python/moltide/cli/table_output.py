@@ -6,6 +6,7 @@ import csv
 import gzip
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -86,7 +87,7 @@ def write_with_columns(
     def rows() -> Iterator[list[Any]]:
         for columns, block in rows_of_input(source):
             if not header:
-                header.extend([*columns, *_free(added, columns)])
+                header.extend([*columns, *free_names(added, columns)])
             for number, given in block:
                 if number in cells:
                     yield [number, *given, *cells[number]]
@@ -109,7 +110,7 @@ def ranks(values: npt.ArrayLike, ascending: bool = False) -> list[int | None]:
     return [None if np.isnan(rank) else int(rank) for rank in found]
 
 
-def _free(added: Sequence[str], taken: Sequence[str]) -> list[str]:
+def free_names(added: Sequence[str], taken: Sequence[str]) -> list[str]:
     """Names that the input does not use already."""
     names = []
     for name in added:
@@ -136,6 +137,41 @@ def write_rows(out: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> i
     delimiter = "\t" if kind.startswith("tsv") else ","
     with atomic_path(out) as temporary, _open(temporary, kind) as stream:
         return _write_text(stream, header, rows, delimiter)
+
+
+def write_stream(out: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write rows as they come, few of them in memory; the column called rank holds whole numbers,
+    others text.
+
+    Raises:
+        OSError: folder not writable, disk full; `out` is as it was.
+    """
+    kind = kind_of(out)
+    if kind == "parquet":
+        with atomic_path(out) as temporary:
+            _stream_parquet(temporary, header, rows)
+        return
+    numbered = ([None, *row] for row in rows)
+    if str(out) == "-":
+        _write_text(sys.stdout, header, numbered, ",")
+        return
+    delimiter = "\t" if kind.startswith("tsv") else ","
+    with atomic_path(out) as temporary, _open(temporary, kind) as stream:
+        _write_text(stream, header, numbered, delimiter)
+
+
+def _stream_parquet(path: Path, header: list[str], rows: Iterable[Sequence[Any]]) -> None:
+    import pyarrow as pa
+
+    whole = [pa.int64() if name == "rank" else pa.string() for name in header]
+    schema = pa.schema(list(zip(header, whole, strict=True)))
+    waiting = iter(rows)
+    with _pyarrow().ParquetWriter(path, schema) as writer:
+        while block := list(islice(waiting, _BLOCK)):
+            columns = [
+                pa.array([_number(row[i]) for row in block], kind) for i, kind in enumerate(whole)
+            ]
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def _open(path: Path, kind: str) -> IO[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,35 @@ class TerminalVoice:
         stream = sys.stderr if self.console.stderr else sys.stdout
         return LineView(metric, stream, label)
 
+    def counting(self, what: str, total: int, unit: str) -> AbstractContextManager[Any]:
+        """Rows are worked through; what the context gives has `advance(rows)`. A bar with the time
+        left in a terminal, elsewhere now and then a line."""
+        from moltide.cli.counting import BarCounter, LineCounter
+
+        if self.console.is_terminal:
+            return BarCounter(self.console, what, total, unit)
+        return LineCounter(self.say, what, total, unit)
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Cells in columns; in a terminal the names of lights have their colour."""
+        listed = [list(map(str, row)) for row in rows]
+        if self.console.is_terminal:
+            from rich.table import Table
+            from rich.text import Text
+
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+            for name in header:
+                table.add_column(Text(name, style="bold"), no_wrap=True)
+            for row in listed:
+                table.add_row(*(Text(cell, style=_style(cell)) for cell in row))
+            self.console.print(table)
+            return
+        columns = zip(header, *listed, strict=True)
+        widths = [max(map(len, column)) for column in columns]
+        for row in (list(header), *listed):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self.say("  ".join(cells).rstrip())
+
     def verdict(self, text: str, details: Iterable[str] = ()) -> None:
         self.console.print()
         self.console.print(text, style="bold", markup=False)
@@ -79,3 +108,11 @@ def _console(stderr: bool) -> Any:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+_STYLES = {"green": "green", "amber": "yellow", "red": "red", "grey": "bright_black"}
+
+
+def _style(cell: str) -> str:
+    """The colour of a cell that begins with the name of a light."""
+    return _STYLES.get(cell.partition(" ")[0], "")

@@ -9,7 +9,13 @@ from sklearn.base import ClassifierMixin
 
 from moltide.errors import DataError
 from moltide.estimators.base import AssayEstimator
-from moltide.estimators.inputs import as_classes, as_residue_labels, as_sequences, as_weights
+from moltide.estimators.inputs import (
+    as_classes,
+    as_residue_labels,
+    as_sequences,
+    as_weights,
+    strata,
+)
 
 
 class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
@@ -62,7 +68,7 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         else:
             targets, listed, flat = as_classes(y, len(sequences))
             k = targets.shape[1]
-            stratify = targets[:, 0]
+            stratify = strata(targets, True)
         self.classes_ = listed[0] if k == 1 else listed
         self.n_targets_ = k
         self._flat_ = flat

@@ -191,6 +191,22 @@ def as_censor(censor: Any, targets: FloatArray) -> npt.NDArray[np.int8] | None:
     return table.astype(np.int8)
 
 
+def strata(targets: FloatArray, classes: bool) -> FloatArray | None:
+    """(n,) numbers of the groups of rows that validation rows are drawn evenly from: of a single
+    target its classes (None for numbers), of several the one measured in the fewest rows among
+    those that a row has, and its class."""
+    if targets.shape[1] == 1:
+        return targets[:, 0] if classes else None
+    known = ~np.isnan(targets)
+    rarest = np.argsort(known.sum(axis=0), kind="stable")
+    of_row = rarest[known[:, rarest].argmax(axis=1)]
+    code = of_row.astype(np.float64)
+    if classes:
+        own = np.nan_to_num(targets[np.arange(len(targets)), of_row])
+        code = code * (1 + np.nanmax(targets)) + own
+    return np.where(known.any(axis=1), code, np.nan)
+
+
 def validation_rows(
     n: int,
     fraction: float,
@@ -202,7 +218,7 @@ def validation_rows(
 
     Args:
         fraction: share of validation rows; 0: none.
-        labels: (n,) class indices: every class keeps its share (without groups).
+        labels: (n,) classes or `strata`: each keeps its share (without groups).
 
     Raises:
         DataError: groups of another length.

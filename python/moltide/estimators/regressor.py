@@ -16,6 +16,7 @@ from moltide.estimators.inputs import (
     as_sequences,
     as_targets,
     as_weights,
+    strata,
 )
 
 FloatArray = npt.NDArray[np.float64]
@@ -80,8 +81,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         if self.level == "residue":
             if censor is not None:
                 raise ConfigError("censor goes with level='sequence'")
-            labels = as_residue_labels(y, sequences)
-            columns = [as_targets(one, len(one)) for one in labels]
+            rows = as_residue_labels(y, sequences)
+            columns = [as_targets(one, len(one)) for one in rows]
             targets, flat = [one for one, _ in columns], all(was_flat for _, was_flat in columns)
             k = targets[0].shape[1] if targets else 1
             bounds = None
@@ -93,7 +94,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         self.n_targets_ = k
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
         spec = ModelSpec("regression", self.level, names)
-        self._fit(Rows(sequences, targets, bounds, weights), spec, settings, groups)
+        labels = strata(targets, False) if self.level == "sequence" else None
+        self._fit(Rows(sequences, targets, bounds, weights), spec, settings, groups, labels)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 # its own).
 _TEST_ROWS, _BASELINES = 0.5, 0.6
 _TRAINING, _TRAINING_WITH_CURVE = 0.8, 0.55
+# Training, where each target is then trained alone as well; and what these get of the rest.
+_TRAINING_BEFORE_ALONE, _ALONE, _ALONE_WITH_CURVE = 0.4, 0.9, 0.65
 # Drawing and writing the report.
 _REPORT_SECONDS, _REPORT_SHARE = 4.0, 0.15
 _FEWEST_ROWS = 100
+# Training may outlast its time by this factor; with less time than this it is left out.
+_OVERTIME, _LEAST_SECONDS = 1.15, 1.0
 # Passes: what a prediction takes with all that follows; two baselines take one each.
 _A_PREDICTION, _ALL_PASSES = 1.3, 3.3
 # A ridge of the learning curve is cross-validated, and so fitted more often than the baseline.
@@ -62,11 +66,21 @@ class Budget:
     def for_baselines(self) -> float:
         return max(0.0, _BASELINES * (self.left - self.for_predicting))
 
-    def training_minutes(self, n_uncertain: int, with_curve: bool) -> float:
+    def training_minutes(self, n_uncertain: int, with_curve: bool, with_alone: bool) -> float:
         """For training, after which `n_uncertain` rows are seen once more."""
         left = self.left - self.for_predicting
         left -= min(0.2 * left, self.a_pass * n_uncertain)
-        return max(0.01, left * (_TRAINING_WITH_CURVE if with_curve else _TRAINING) / 60)
+        share = _TRAINING_WITH_CURVE if with_curve else _TRAINING
+        return max(0.01, left * (_TRAINING_BEFORE_ALONE if with_alone else share) / 60)
+
+    def alone_minutes(self, n_targets: int, with_curve: bool) -> float | None:
+        """For training the next of `n_targets` that are still to be trained alone; None: as long
+        as it takes."""
+        if not self.limited:
+            return None
+        share = _ALONE_WITH_CURVE if with_curve else _ALONE
+        left = share * (self.left - self.for_predicting) / max(1, n_targets)
+        return left / 60 / _OVERTIME if left > _LEAST_SECONDS else 0.0
 
     def fitting(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Rows of each part that can be looked at in time: all, or the same share of each."""

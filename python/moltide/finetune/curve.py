@@ -6,17 +6,17 @@ import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from moltide.assay_model import ModelSpec, fit_assay_model
+from moltide.assay_model import ModelSpec, Prediction, fit_assay_model
 from moltide.baselines import fit_baselines
 from moltide.finetune.budget import CURVE_RIDGES, Budget
-from moltide.finetune.results import measure
-from moltide.finetune.table import rows_of
-from moltide.metrics import mean_metrics
+from moltide.finetune.results import headline, measure
+from moltide.finetune.table import kinds_of, rows_of
+from moltide.tasks import CLASSIFICATION, REGRESSION
 from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
 from moltide.training.log import JsonLog
 
@@ -41,8 +41,9 @@ class CurvePoint:
 
 
 def primary_metric(task: str) -> str:
-    """The metric that curves and verdicts speak of."""
-    return "spearman" if task == "regression" else "auroc"
+    """The metric that curves and verdicts speak of; with targets of both kinds the mean "score"
+    (see `results.headline`)."""
+    return {REGRESSION: "spearman", CLASSIFICATION: "auroc"}.get(task, "score")
 
 
 def nested_rows(index: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.int64]:
@@ -129,7 +130,7 @@ def learning_curve(
                 finish=False,
             )
         prediction = model.predict([table.sequences[i] for i in test])
-        found.append(CurvePoint("model", len(part), _value(table, test, prediction)))
+        found.append(CurvePoint("model", len(part), _value(table, test, spec, prediction)))
     return sorted(found, key=lambda point: (point.method, point.n_train)), left_out
 
 
@@ -145,25 +146,27 @@ def ridge_point(
 ) -> CurvePoint:
     """Ridge fitted to the rows of `part` alone, its penalty chosen by cross-validation in them."""
     test = split.index("test")
-    (ridge,) = fit_baselines(
-        [table.sequences[i] for i in part],
-        table.targets[part],
-        [table.sequences[i] for i in test],
-        task=table.task,
-        n_classes=len(table.classes) if table.classes else None,
-        groups=None if split.groups is None else split.groups[part],
-        seed=seed,
-        names=["ridge"],
-    )
-    assert ridge.predictions is not None
-    each = [measure(table, test, j, ridge.predictions[:, j]) for j in range(table.targets.shape[1])]
-    return CurvePoint("ridge", len(part), mean_metrics(each)[primary_metric(table.task)])
-
-
-def _value(table: AssayTable, test: npt.NDArray[np.int64], prediction: Any) -> float:
     each = []
-    for j in range(table.targets.shape[1]):
-        found = prediction.probabilities
-        column = prediction.values[:, j] if found is None else found[:, j]
-        each.append(measure(table, test, j, column))
-    return mean_metrics(each)[primary_metric(table.task)]
+    for kind, columns in kinds_of(table):
+        classes = table.classes_of(columns[0])
+        (ridge,) = fit_baselines(
+            [table.sequences[i] for i in part],
+            table.targets[part][:, columns],
+            [table.sequences[i] for i in test],
+            task=kind,
+            n_classes=len(classes) if classes else None,
+            groups=None if split.groups is None else split.groups[part],
+            seed=seed,
+            names=["ridge"],
+        )
+        assert ridge.predictions is not None
+        each += [measure(table, test, j, ridge.predictions[:, at]) for at, j in enumerate(columns)]
+    return CurvePoint("ridge", len(part), headline(table.task, each))
+
+
+def _value(
+    table: AssayTable, test: npt.NDArray[np.int64], spec: ModelSpec, prediction: Prediction
+) -> float:
+    targets = range(table.targets.shape[1])
+    each = [measure(table, test, j, prediction.of(spec, j)) for j in targets]
+    return headline(table.task, each)

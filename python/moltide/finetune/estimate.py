@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from moltide.assay_model.memory import settle_memory, step_memory
 from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.preparation import Preparation, prepare
+from moltide.assay_model.weighting import MOST
 from moltide.options import option
+from moltide.tasks import MIXED
 from moltide.training.plan import make_plan, time_steps
 from moltide.training.progress import clock
 from moltide.wording import bytes_text, count_text
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from moltide.assay_model import ModelSpec, Rows
     from moltide.encoder import Encoder
     from moltide.training import TrainSettings
+
+_SHOWN = 6
+# Ratios of the weights of two classes that are worth a word.
+_UNEVEN = 1.5
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ def estimate(
     try:
         ready = settle_memory(prepare(encoder, train, spec, settings), said.append)
         plan = step_memory(ready)
-        lines = [*_model_lines(ready), *_class_lines(spec), *said]
+        lines = [*_model_lines(ready), *_class_lines(spec), *weighting_lines(ready), *said]
         lines.append(
             f"memory of a step: {bytes_text(plan['total'])}; free: {bytes_text(plan['available'])}"
         )
@@ -94,10 +100,54 @@ def _model_lines(ready: Preparation) -> list[str]:
 def _class_lines(spec: ModelSpec) -> list[str]:
     if not spec.binary:
         return []
-    negative, positive = spec.classes
-    return [
-        f"positive class: {positive!r}, against {negative!r} (AUROC, AUPRC and ranks are for it)"
+    if len(spec.target_names) == 1:
+        negative, positive = spec.classes
+        return [
+            f"positive class: {positive!r}, against {negative!r} (AUROC, AUPRC and ranks are for "
+            "it)"
+        ]
+    words = [
+        f"{spec.target_names[j]} {spec.classes_of(j)[1]!r} (against {spec.classes_of(j)[0]!r})"
+        for j in spec.of_classes
     ]
+    return [f"positive classes: {_listed(words)}"]
+
+
+def weighting_lines(ready: Preparation) -> list[str]:
+    """What values weigh, where that differs between targets or classes."""
+    names, weighting = ready.spec.target_names, ready.weighting
+    lines: list[str] = []
+    if ready.spec.task == MIXED:
+        lines.append("score: the mean over targets of Spearman and 2 AUROC - 1 (0 is chance)")
+    if ready.column_losses is not None and len(names) > 1:
+        by_loss: dict[str, list[str]] = {}
+        for name, loss in zip(names, ready.column_losses, strict=True):
+            by_loss.setdefault(loss, []).append(name)
+        parts = [f"{loss} for {_listed(own)}" for loss, own in by_loss.items()]
+        lines += [f"losses: {'; '.join(parts)}"] if len(by_loss) > 1 else []
+    counts, each = weighting.counts, weighting.endpoint
+    few, many = int(counts.argmin()), int(counts.argmax())
+    if ready.settings.endpoint_weights != "rows" and counts[few] < counts[many]:
+        root = ready.settings.endpoint_weights == "root"
+        rule = "the square root of its number" if root else "its number"
+        lines.append(
+            f"targets: a value weighs one over {rule} of training values, so one of "
+            f"{names[few]!r} ({counts[few]:,}) {each[few] / each[many]:.1f} times one of "
+            f"{names[many]!r} ({counts[many]:,})"
+        )
+    ratios = {j: own.max() / own.min() for j, own in enumerate(weighting.classes) if len(own)}
+    words = [f"{names[j]} {ratio:.1f} to 1" for j, ratio in ratios.items() if ratio > _UNEVEN]
+    if words:
+        lines.append(
+            f"classes of unequal number: the rarer one weighs more ({_listed(words)}; at most "
+            f"{MOST:g} to 1), and probabilities are corrected for it"
+        )
+    return lines
+
+
+def _listed(words: list[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more
 
 
 def _time_lines(ready: Preparation) -> list[str]:

@@ -20,25 +20,24 @@ def judge(
     table: AssayTable,
     split: Split,
     split_name: str,
-    column: int,
     prediction: npt.NDArray[np.float64],
     baselines: Sequence[BaselineResult],
     seed: int,
 ) -> Verdict:
-    """Compare test predictions of target `column`, (n,) or (n, classes), with the baselines of the
-    whole table; the best baseline is the one that is best on the validation rows."""
+    """Compare test predictions of the table's only target, (n,) or (n, classes), with its
+    baselines; the best baseline is the one that is best on the validation rows."""
     test, valid = split.index("test"), split.index("valid")
     lengths = {len(one) for one in table.sequences}
     return make_verdict(
-        table.targets[test, column],
+        table.targets[test, 0],
         prediction,
-        [one.for_target(column) for one in baselines],
+        baselines,
         task=table.task,
         n_classes=len(table.classes or ()) or 2,
         split=split_name,
-        y_valid=table.targets[valid, column] if len(valid) else None,
-        censor=table.censor[test, column],
-        censor_valid=table.censor[valid, column] if len(valid) else None,
+        y_valid=table.targets[valid, 0] if len(valid) else None,
+        censor=table.censor[test, 0],
+        censor_valid=table.censor[valid, 0] if len(valid) else None,
         groups=None if split.groups is None else split.groups[test],
         unit="variants" if table.wildtype or len(lengths) == 1 else "sequences",
         seed=seed,

@@ -41,6 +41,9 @@ class FinetuneOptions:
     table: options of `read_assay` (names in `TABLE_OPTIONS`).
     settings: of training; `max_minutes` is for the whole run here.
     learning_curve: also train on parts of the training rows.
+    compare_single: of several targets, also train on each alone, and say which gain by company.
+    thresholds: what `moltide predict` lights by, see `moltide.panel.read_thresholds`; it is checked
+        against the targets and kept with the model.
     report: also write report.html.
     dry_run: say what would be done, and write nothing.
     overwrite: start again where RUN/ holds another run.
@@ -55,6 +58,8 @@ class FinetuneOptions:
     device: str = "auto"
     dtype: str = "auto"
     learning_curve: bool = True
+    compare_single: bool = False
+    thresholds: str | os.PathLike[str] | None = None
     report: bool = True
     dry_run: bool = False
     overwrite: bool = False
@@ -80,7 +85,13 @@ class FinetuneOptions:
             for name, value in sorted(self.table.items())
             if value is not None
         }
+        asked: dict[str, Any] = {}
+        if self.compare_single:
+            asked["compare_single"] = True
+        if self.thresholds is not None:
+            asked["thresholds"] = str(self.thresholds)
         return {
+            **asked,
             "backbone": str(self.backbone),
             "split": self.split,
             "table": named,

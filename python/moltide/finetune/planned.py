@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from moltide.finetune.folder import RunFolder
     from moltide.finetune.options import FinetuneOptions
     from moltide.finetune.voice import Voice
+    from moltide.panel import Threshold
     from moltide.splits import Split
     from moltide.training import TrainSettings
 
 
 @dataclass(kw_only=True)
 class PlannedRun:
-    """Table, split, backbone and folder of a run. `settings` are resolved; `cut_short` says what
-    was left out to end in time."""
+    """Table, split, backbone and folder of a run. `settings` are resolved; `thresholds`
+    are kept with the model; `cut_short` says what was left out to end in time."""
 
     options: FinetuneOptions
     settings: TrainSettings
@@ -31,6 +32,7 @@ class PlannedRun:
     folder: RunFolder
     voice: Voice
     budget: Budget
+    thresholds: list[Threshold] = field(default_factory=list)
     cut_short: list[str] = field(default_factory=list)
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,41 +16,46 @@ from moltide.finetune import folder as names
 from moltide.finetune.curve import CurvePoint, primary_metric
 from moltide.finetune.results import TargetResult
 from moltide.options import option
+from moltide.tasks import REGRESSION
 
 if TYPE_CHECKING:
     from moltide.assay_model import Prediction
     from moltide.baselines import BaselineResult
+    from moltide.company import Comparison
     from moltide.finetune.planned import PlannedRun
     from moltide.report import LearningCurve, TargetReport, TrainingCurve
+    from moltide.report.panel import Panel
     from moltide.training import FitResult
 
 _LABEL = "Fine-tuned model"
 
 
+@dataclass
+class Findings:
+    """What a run found; `alone` are targets fitted alone, `missing` says why there are no
+    intervals, `baselines` are those of each target."""
+
+    targets: Sequence[TargetResult]
+    alone: Sequence[Comparison | None]
+    predictions: Mapping[str, Prediction]
+    missing: Sequence[str]
+    baselines: Sequence[Sequence[BaselineResult]]
+    result: FitResult
+    curve: Sequence[CurvePoint]
+
+
 def write_run_report(
-    run: PlannedRun,
-    config: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    targets: Sequence[TargetResult],
-    predictions: Mapping[str, Prediction],
-    missing: Sequence[str],
-    baselines: Sequence[BaselineResult],
-    result: FitResult,
-    curve: Sequence[CurvePoint],
+    run: PlannedRun, config: Mapping[str, Any], metrics: Mapping[str, Any], found: Findings
 ) -> None:
     """Write RUN/report.html.
-
-    Args:
-        missing: why there are no intervals.
 
     Raises:
         OSError: the folder is not writable, or the disk is full.
     """
     from moltide.report import ReportData, facts_from_lines, write_report
 
-    sections = [
-        _target(run, j, one, predictions, baselines, result, curve) for j, one in enumerate(targets)
-    ]
+    sections = [_target(run, j, found) for j in range(len(found.targets))]
+    test, result = found.predictions["test"], found.result
     reference = config["model"]["backbone"]
     data = ReportData(
         title=Path(run.options.assay).name.split(".")[0],
@@ -70,39 +77,32 @@ def write_run_report(
         },
         created=datetime.now().strftime("%Y-%m-%d %H:%M"),
         command=_command(run),
-        notes=_notes(predictions["test"], missing, run.cut_short),
+        notes=_notes(test, found.missing, run.cut_short),
+        panel=_panel(run, found) if len(sections) > 1 else None,
     )
     write_report(data, run.folder.file(names.REPORT))
 
 
-def _target(
-    run: PlannedRun,
-    column: int,
-    found: TargetResult,
-    predictions: Mapping[str, Prediction],
-    baselines: Sequence[BaselineResult],
-    result: FitResult,
-    curve: Sequence[CurvePoint],
-) -> TargetReport:
+def _target(run: PlannedRun, column: int, findings: Findings) -> TargetReport:
     from moltide.report import TargetReport, measure_methods
 
     table, test = run.table, run.split.index("test")
-    prediction = predictions["test"]
+    found, result = findings.targets[column], findings.result
+    prediction = findings.predictions["test"]
+    numbers = table.task_of(column) == REGRESSION
 
     def of_target(array: Any) -> Any:
-        return None if array is None else array[:, column]
+        return None if array is None or not numbers else array[:, column]
 
-    values = of_target(prediction.probabilities)
-    if values is None:
-        values = of_target(prediction.values)
+    values = prediction.of(run.spec, column)
     y, censor = table.targets[test, column], table.censor[test, column]
-    n_classes = len(table.classes or ()) or 2
+    classes = table.classes_of(column)
     methods = measure_methods(
         y,
         values,
-        [one.for_target(column) for one in baselines],
-        task=table.task,
-        n_classes=n_classes,
+        findings.baselines[column],
+        task=found.task,
+        n_classes=len(classes or ()) or 2,
         censor=censor,
         groups=None if run.split.groups is None else run.split.groups[test],
         model_label=_LABEL,
@@ -119,7 +119,7 @@ def _target(
         names=_names(run, test),
         methods=methods,
         verdict=found.verdict,
-        task=table.task,
+        task=found.task,
         rows=["; ".join(map(str, table.rows[i])) for i in test],
         std=of_target(prediction.std),
         low=of_target(prediction.low),
@@ -133,8 +133,28 @@ def _target(
         numbering=table.numbering,
         noise_sd=table.summary.targets[column].noise_sd,
         n_replicates=table.n_replicates[test, column].astype(np.float64),
-        classes=table.classes,
-        learning_curve=_curve(run, curve) if one_target else None,
+        classes=classes,
+        learning_curve=_curve(run, findings.curve) if one_target else None,
+    )
+
+
+def _panel(run: PlannedRun, found: Findings) -> Panel:
+    """The endpoints side by side, and how they go together."""
+    from moltide.report.panel import Panel, correlations
+
+    test = found.predictions["test"]
+    predicted = [test.of(run.spec, j) for j in range(len(found.targets))]
+    alone = {one.name: one for one in found.alone if one is not None}
+    curve = _curve(run, found.curve)
+    return Panel(
+        n_train=[one.n_train for one in found.targets],
+        alone=[alone.get(one.name) for one in found.targets],
+        measured=correlations(run.table.targets),
+        predicted=correlations(
+            np.stack([one if one.ndim == 1 else one[:, -1] for one in predicted], axis=1)
+        ),
+        learning_curve=curve,
+        thresholds=[str(one) for one in run.thresholds],
     )
 
 
@@ -198,8 +218,13 @@ def _command(run: PlannedRun) -> str:
     parts += ["--backbone", str(options.backbone), "--split", options.split]
     for name, value in options.table.items():
         if value is not None and value not in ("auto", "report", "error"):
-            parts += [f"--{name.replace('_', '-')}", str(value)]
+            text = value if isinstance(value, str | int | os.PathLike) else ",".join(value)
+            parts += [f"--{name.replace('_', '-')}", str(text)]
     parts += ["--adapter", settings.adapter, "--seed", str(settings.seed)]
+    if options.compare_single:
+        parts.append("--compare-single")
+    if options.thresholds is not None:
+        parts += ["--thresholds", str(options.thresholds)]
     for name in ("lr", "epochs", "max_minutes"):
         if getattr(settings, name) is not None:
             parts += [f"--{name.replace('_', '-')}", f"{getattr(settings, name):g}"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.company import Comparison, company_verdict
 from moltide.metrics import (
     CLASSIFICATION_METRICS,
     REGRESSION_METRICS,
@@ -20,6 +21,7 @@ from moltide.metrics import (
     mean_metrics,
     regression_metrics,
 )
+from moltide.tasks import MIXED
 from moltide.verdict import Verdict, exact_values, panel_verdict
 
 if TYPE_CHECKING:
@@ -33,9 +35,13 @@ _BOUND = {-1: "<", 0: "", 1: ">"}
 
 @dataclass
 class TargetResult:
-    """Metrics of one target on the test rows: of the model, and of each baseline."""
+    """Metrics of one target on the test rows: of the model, and of each baseline; `n_train` and
+    `n_test` count the rows where it was measured."""
 
     name: str
+    task: str
+    n_train: int
+    n_test: int
     model: dict[str, float]
     baselines: dict[str, dict[str, float]]
     verdict: Verdict
@@ -49,18 +55,44 @@ def measure(
     Bounds (censored labels) are left out, unless there is hardly anything else.
     """
     y, censor = table.targets[index, column], table.censor[index, column]
-    if table.task == "classification":
-        found = classification_metrics(y, prediction, len(table.classes or ()))
+    classes = table.classes_of(column)
+    if classes:
+        found = classification_metrics(y, prediction, len(classes))
         return {name: found[name] for name in CLASSIFICATION_METRICS}
     found = regression_metrics(exact_values(y, censor), prediction)
     return {name: found[name] for name in REGRESSION_METRICS}
 
 
+def headline(task: str, each: Sequence[Mapping[str, float]]) -> float:
+    """The mean over targets of what curves and terminal speak of, from their metrics: Spearman,
+    AUROC, or with targets of both kinds the mean of Spearman and 2 AUROC - 1."""
+    values = [
+        one["spearman"]
+        if "spearman" in one
+        else 2 * one["auroc"] - 1
+        if task == MIXED
+        else one["auroc"]
+        for one in each
+    ]
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def metrics_document(
-    table: AssayTable, split: Split, split_name: str, targets: Sequence[TargetResult]
+    table: AssayTable,
+    split: Split,
+    split_name: str,
+    targets: Sequence[TargetResult],
+    alone: Sequence[Comparison | None] = (),
 ) -> dict[str, Any]:
-    """metrics.json. With several targets metrics are means over them, and "targets" has each."""
+    """metrics.json. With several targets metrics are means over those that have them, and
+    "endpoints" has the same fields for each.
+
+    Args:
+        alone: the same targets fitted each alone, where that was asked for.
+    """
     counts = split.counts()
+    names = dict.fromkeys(name for one in targets for name in one.baselines)
     document: dict[str, Any] = {
         "task": table.task,
         "target": ",".join(table.target_names),
@@ -69,27 +101,41 @@ def metrics_document(
         "n_test": counts["test"],
         "model": mean_metrics([one.model for one in targets]),
         "baselines": {
-            name: mean_metrics([one.baselines[name] for one in targets])
-            for name in targets[0].baselines
+            name: mean_metrics([one.baselines[name] for one in targets if name in one.baselines])
+            for name in names
         },
         "verdict": panel_verdict({one.name: one.verdict for one in targets}),
     }
-    if len(targets) > 1:
-        document["targets"] = {
-            one.name: {
-                "model": one.model,
-                "baselines": one.baselines,
-                "verdict": one.verdict.text,
-            }
-            for one in targets
+    if len(targets) == 1:
+        return document
+    if alone:
+        document["verdict"] += " " + company_verdict(alone, len(targets))
+    document["endpoints"] = {
+        one.name: {
+            "task": one.task,
+            "target": one.name,
+            "split": split_name,
+            "n_train": one.n_train,
+            "n_test": one.n_test,
+            "model": one.model,
+            "baselines": one.baselines,
+            "verdict": one.verdict.text,
         }
+        for one in targets
+    }
+    for compared in alone:
+        if compared is not None:
+            document["endpoints"][compared.name]["alone"] = compared.to_dict()
     return document
 
 
 def verdict_details(metrics: Mapping[str, Any]) -> list[str]:
     """What follows the verdict of metrics.json: with several targets each one's own, named."""
-    targets = metrics.get("targets", {})
-    return [f"{name}: {one['verdict']}" for name, one in targets.items()]
+    lines = []
+    for name, one in metrics.get("endpoints", {}).items():
+        compared = one.get("alone")
+        lines.append(f"{name}: {one['verdict']}" + (f" {compared['text']}" if compared else ""))
+    return lines
 
 
 def to_json(document: Any, *, line: bool = False) -> str:
@@ -129,18 +175,22 @@ def predictions_csv(table: AssayTable, split: Split, predictions: Mapping[str, P
     with_mutations = table.mutations is not None
     if with_mutations:
         header.append("mutations")
-    for name in table.target_names:
-        header += prediction_columns(name, table, len(table.target_names) > 1, measured=True)
+    several = len(table.target_names) > 1
+    for j, name in enumerate(table.target_names):
+        header += prediction_columns(name, table.classes_of(j), several, measured=True)
     header += ["in_domain", "domain_note"]
     return to_csv(header, _prediction_rows(table, split, predictions, with_mutations))
 
 
-def prediction_columns(name: str, table: Any, several: bool, *, measured: bool) -> list[str]:
-    """Column names of one target's predictions; `table` has `task` and `classes`."""
+def prediction_columns(
+    name: str, classes: Sequence[str] | None, several: bool, *, measured: bool
+) -> list[str]:
+    """Column names of one target's predictions; `classes` of a target that has some."""
     columns = ["measured", "bound"] if measured else []
     columns.append("predicted")
-    if table.task == "classification":
-        columns += [f"p_{one}" for one in table.classes or ()]
+    if classes:
+        columns += [f"p_{one}" for one in classes]
+        columns += ["set90"] if several else []
         columns = [one for one in columns if one != "bound"]
     else:
         columns += ["std", "low90", "high90"]
@@ -159,27 +209,37 @@ def _prediction_rows(
                 changes = table.mutations[i]
                 row.append(format_mutations(changes, offset=table.numbering) if changes else "WT")
             for j in range(len(table.target_names)):
-                y = table.targets[i, j]
-                if table.task == "classification":
-                    classes = table.classes or []
+                y, classes = table.targets[i, j], table.classes_of(j)
+                if classes:
                     row.append("" if np.isnan(y) else classes[int(y)])
                 else:
                     row += [number(y), _BOUND[int(table.censor[i, j])]]
-                row += predicted_cells(found, at, j, table.classes or [])
+                row += predicted_cells(found, at, j, classes, len(table.target_names) > 1)
             note = found.notes[at] if found.notes else ""
             row += ["yes" if not note else "no", note]
             yield row
 
 
-def predicted_cells(found: Prediction, at: int, target: int, classes: Sequence[str]) -> list[str]:
+def predicted_cells(
+    found: Prediction, at: int, target: int, classes: Sequence[str] | None, several: bool
+) -> list[str]:
     """The cells of one sequence and target, in the order of `prediction_columns`."""
-    if found.probabilities is not None:
-        shares = found.probabilities[at, target]
-        return [str(classes[int(shares.argmax())]), *(number(p) for p in shares)]
+    if classes and found.probabilities is not None:
+        shares = found.probabilities[at, target, : len(classes)]
+        cells = [str(classes[int(shares.argmax())]), *(number(p) for p in shares)]
+        return [*cells, set_text(found, at, target, classes)] if several else cells
     cells = [number(found.values[at, target])]
     for array in (found.std, found.low, found.high):
         cells.append("" if array is None else number(array[at, target]))
     return cells
+
+
+def set_text(found: Prediction, at: int, target: int, classes: Sequence[str]) -> str:
+    """The classes that stay possible, `|` between them; "none", or "" where that is not known."""
+    if found.sets is None:
+        return ""
+    possible = found.sets[at, target]
+    return "|".join(name for c, name in enumerate(classes) if possible[c]) or "none"
 
 
 def _rows(table: AssayTable, i: int) -> str:

@@ -68,8 +68,9 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     """
     from moltide.assay import read_assay
     from moltide.assay_model.backbone import backbone_reference, open_backbone
+    from moltide.finetune.endpoint_split import split_endpoints
     from moltide.finetune.estimate import estimate
-    from moltide.splits import make_split
+    from moltide.panel import matched, read_thresholds
 
     started = time.monotonic()
     voice = voice or SilentVoice()
@@ -79,10 +80,12 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         table = read_assay(options.assay, **options.read_options())
     voice.section("data", table.summary.lines())
     with voice.busy("splitting"):
-        split = make_split(table, options.split, options.settings.seed)
+        split = split_endpoints(table, options.split, options.settings.seed)
     check_parts(table, split)
     voice.section("split", split.lines())
     spec = spec_of(table)
+    thresholds = [] if options.thresholds is None else read_thresholds(options.thresholds)
+    matched(thresholds, spec)
     with voice.busy("loading the backbone"):
         encoder = open_backbone(options.backbone, options.device, options.dtype)
         reference = backbone_reference(encoder)
@@ -122,6 +125,7 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         encoder=encoder,
         folder=folder,
         voice=voice,
+        thresholds=thresholds,
         budget=Budget(options.settings.max_minutes, started),
     )
     metrics = stages.run()

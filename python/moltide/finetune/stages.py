@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from moltide.assay_model import AssayModel, Prediction, fit_assay_model
 from moltide.assay_model.backbone import open_backbone
 from moltide.assay_model.files import CONFIG, FORMAT, VERSION, describe, save_weights
 from moltide.assay_model.pace import seconds_a_pass
-from moltide.assay_model.uncertainty import INTERVAL, missing_intervals
+from moltide.assay_model.uncertainty import INTERVAL
 from moltide.atomic import atomic_write_text
 from moltide.baselines import TimeLimit
+from moltide.company import Comparison
 from moltide.finetune import folder as names
 from moltide.finetune.baseline_stage import run_baselines
 from moltide.finetune.budget import rows_in_time
@@ -23,9 +25,10 @@ from moltide.finetune.environment import environment
 from moltide.finetune.estimate import strip
 from moltide.finetune.judge import judge
 from moltide.finetune.planned import PlannedRun
-from moltide.finetune.report_stage import write_run_report
+from moltide.finetune.report_stage import Findings, write_run_report
 from moltide.finetune.results import (
     TargetResult,
+    headline,
     measure,
     metrics_document,
     predictions_csv,
@@ -33,10 +36,12 @@ from moltide.finetune.results import (
     to_json,
     verdict_details,
 )
-from moltide.finetune.table import rows_of
+from moltide.finetune.single import compare_alone
+from moltide.finetune.table import kinds_of, rows_of
 from moltide.options import option
 from moltide.training import CheckpointFile, FitResult, catch_signals
 from moltide.training.log import JsonLog
+from moltide.verdict import METRIC_LABELS
 from moltide.wording import plural
 
 if TYPE_CHECKING:
@@ -60,22 +65,22 @@ class Stages(PlannedRun):
             predictions = self._predict(model)
         targets = self._judge(predictions["test"], baselines)
         missing = self._missing_intervals(model)
-        metrics = metrics_document(self.table, self.split, self.split_name, targets)
         atomic_write_text(
             folder.file(names.PREDICTIONS), predictions_csv(self.table, self.split, predictions)
         )
         save_weights(model, folder.path)
         described = describe(model)
-        curve = self._curve(model, result, metrics, baselines, log)
+        alone = self._alone(model, predictions["test"], log)
+        metrics = metrics_document(self.table, self.split, self.split_name, targets, alone)
+        curve = self._curve(model, result, targets, baselines, log)
         log.close()
         if self.cut_short:
             metrics["cut_short"] = self.cut_short
         config = self._config(described, result, curve)
         if self.options.report:
             with voice.busy("writing the report"):
-                write_run_report(
-                    self, config, metrics, targets, predictions, missing, baselines, result, curve
-                )
+                found = Findings(targets, alone, predictions, missing, baselines, result, curve)
+                write_run_report(self, config, metrics, found)
         atomic_write_text(folder.file(names.METRICS), to_json(metrics))
         atomic_write_text(folder.file(CONFIG), to_json(config))
         folder.finish()
@@ -104,7 +109,8 @@ class Stages(PlannedRun):
         passes = len(wildtype) if variants and wildtype is not None else None
         return TimeLimit(budget.for_baselines, budget.a_pass, passes)
 
-    def _baselines(self) -> list[BaselineResult]:
+    def _baselines(self) -> list[list[BaselineResult]]:
+        """For each target all baselines."""
         self.voice.section("baselines")
         with self.voice.busy("fitting baselines") as status:
 
@@ -122,27 +128,33 @@ class Stages(PlannedRun):
                 self._time_limit(),
                 progress,
             )
-        metric = primary_metric(self.table.task)
-        for one in results:
-            if one.cut_short:
-                self.cut_short.append(f"{one.label}: {one.cut_short}")
-            if one.predictions is None:
-                self.voice.say(f"{one.label}: none ({one.note})")
-                continue
-            values = [
-                self._measure(j, one.predictions[:, j])[metric]
-                for j in range(len(self.table.target_names))
-            ]
-            how = f" ({one.cut_short})" if one.cut_short else ""
-            self.voice.say(f"{one.label}{how}: test {self.spec.metric} {np.nanmean(values):.3f}")
+        for kind, columns in kinds_of(self.table):
+            # Of targets of one kind everything but the predictions is said at once.
+            task = kind if len(columns) < len(results) else self.table.task
+            for at, one in enumerate(results[columns[0]]):
+                if one.cut_short:
+                    self.cut_short.append(f"{one.label}: {one.cut_short}")
+                if one.predictions is None:
+                    self.voice.say(f"{one.label}: none ({one.note})")
+                    continue
+                each = [self._measured(j, results[j][at]) for j in columns]
+                how = f" ({one.cut_short})" if one.cut_short else ""
+                metric = METRIC_LABELS[primary_metric(task)]
+                self.voice.say(f"{one.label}{how}: test {metric} {headline(task, each):.3f}")
         return results
+
+    def _measured(self, column: int, baseline: BaselineResult) -> dict[str, float]:
+        assert baseline.predictions is not None
+        return self._measure(column, baseline.predictions)
 
     def _train(self, log: JsonLog) -> tuple[AssayModel, FitResult]:
         voice, settings = self.voice, self.settings
         voice.section("training")
         if self.budget.limited:
             uncertain = len(self.split.index("train")) + len(self.split.index("valid"))
-            minutes = self.budget.training_minutes(uncertain, self.options.learning_curve)
+            minutes = self.budget.training_minutes(
+                uncertain, self.options.learning_curve, self._compares
+            )
             settings = dataclasses.replace(settings, max_minutes=minutes)
         with catch_signals() as stop:
             model, result = fit_assay_model(
@@ -174,7 +186,9 @@ class Stages(PlannedRun):
         return model, result
 
     def _predict(self, model: AssayModel) -> dict[str, Prediction]:
-        interval = INTERVAL if model.uncertainty is not None else None
+        # Without validation rows there are no intervals.
+        known = model.uncertainty is not None or model.sets is not None
+        interval = INTERVAL if known else None
         return {
             part: model.predict(
                 [self.table.sequences[i] for i in self.split.index(part)],
@@ -187,35 +201,69 @@ class Stages(PlannedRun):
     def _measure(self, column: int, prediction: np.ndarray) -> dict[str, float]:
         return measure(self.table, self.split.index("test"), column, prediction)
 
-    def _judge(self, test: Prediction, baselines: list[BaselineResult]) -> list[TargetResult]:
+    def _judge(
+        self, test: Prediction, baselines: Sequence[Sequence[BaselineResult]]
+    ) -> list[TargetResult]:
         seed = int(self.settings.seed)
+        known = ~np.isnan(self.table.targets)
+        train, held = (known[self.split.index(part)].sum(axis=0) for part in ("train", "test"))
         results = []
         for j, name in enumerate(self.table.target_names):
-            column = test.values[:, j] if test.probabilities is None else test.probabilities[:, j]
+            column, own = test.of(self.spec, j), baselines[j]
             measured = {
-                one.name: self._measure(j, one.predictions[:, j])
-                for one in baselines
-                if one.predictions is not None
+                one.name: self._measured(j, one) for one in own if one.predictions is not None
             }
-            verdict = judge(self.table, self.split, self.split_name, j, column, baselines, seed)
-            results.append(TargetResult(name, self._measure(j, column), measured, verdict))
+            alone = self.table.endpoint(j)
+            verdict = judge(alone, self.split, self.split_name, column, own, seed)
+            model = self._measure(j, column)
+            results.append(
+                TargetResult(
+                    name, alone.task, int(train[j]), int(held[j]), model, measured, verdict
+                )
+            )
         return results
+
+    @property
+    def _compares(self) -> bool:
+        """Whether targets are fitted alone too."""
+        return self.options.compare_single and len(self.table.target_names) > 1
+
+    def _alone(self, model: AssayModel, test: Prediction, log: JsonLog) -> list[Comparison | None]:
+        """Each target fitted alone; None where there was no time for it."""
+        if not self._compares:
+            return []
+        self.voice.section("each target alone")
+        compared: list[Comparison | None] = []
+        k = len(self.table.target_names)
+        for j, name in enumerate(self.table.target_names):
+            minutes = self.budget.alone_minutes(k - j, self.options.learning_curve)
+            if minutes is not None and minutes <= 0:
+                compared.append(None)
+                self.cut_short.append(f"{name} alone: left out")
+                self.voice.say(f"{name}: no time for it ({option('max_minutes')})")
+                continue
+            one = compare_alone(self, j, test, lambda: self._fresh(model), log, minutes)
+            compared.append(one)
+            self.voice.say(f"{name}: {one.text}")
+        return compared
 
     def _curve(
         self,
         model: AssayModel,
         result: FitResult,
-        metrics: dict[str, Any],
-        baselines: list[BaselineResult],
+        targets: Sequence[TargetResult],
+        baselines: Sequence[Sequence[BaselineResult]],
         log: JsonLog,
     ) -> list[CurvePoint]:
         if not self.options.learning_curve:
             return []
         self.voice.section("learning curve")
-        metric = primary_metric(self.table.task)
         full = len(self.split.index("train"))
-        known = [CurvePoint("model", full, metrics["model"][metric])]
-        (ridge,) = (one for one in baselines if one.name == "ridge")
+        reached = headline(self.table.task, [one.model for one in targets])
+        known = [CurvePoint("model", full, reached)]
+        ridges = [one for own in baselines for one in own if one.name == "ridge"]
+        # Targets of one kind were fitted together, and say the same time.
+        seconds = sum(ridges[columns[0]].fit_seconds for _, columns in kinds_of(self.table))
         points, left_out = learning_curve(
             self.table,
             self.split,
@@ -228,7 +276,7 @@ class Stages(PlannedRun):
             voice=self.voice,
             log=log,
             budget=self.budget,
-            ridge_seconds=ridge.fit_seconds / ridge.for_target(0).settings["rows"],
+            ridge_seconds=seconds / ridges[0].settings["rows"],
         )
         for method, sizes in left_out.items():
             listed = ", ".join(f"{n:,}" for n in sizes)
@@ -261,7 +309,9 @@ class Stages(PlannedRun):
         self, described: dict[str, Any], result: FitResult, curve: list[CurvePoint]
     ) -> dict[str, Any]:
         settings = {**self.settings.to_dict(), "max_minutes": self.options.settings.max_minutes}
+        panel = [one.to_dict() for one in self.thresholds]
         return {
+            **({"thresholds": panel} if panel else {}),
             "format": FORMAT,
             "format_version": VERSION,
             "model": described,
@@ -283,9 +333,7 @@ class Stages(PlannedRun):
         }
 
     def _missing_intervals(self, model: AssayModel) -> list[str]:
-        if self.table.task != "regression":
-            return []
-        return missing_intervals(model.uncertainty, self.table.target_names, INTERVAL)
+        return model.missing_intervals(INTERVAL)
 
     def _conclude(self, metrics: dict[str, Any], test: Prediction, missing: list[str]) -> None:
         voice = self.voice

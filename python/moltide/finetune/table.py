@@ -11,6 +11,7 @@ import numpy.typing as npt
 from moltide.assay_model import ModelSpec, Rows
 from moltide.errors import DataError
 from moltide.options import option
+from moltide.tasks import CLASSIFICATION, REGRESSION
 
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
@@ -27,7 +28,8 @@ def spec_of(table: AssayTable) -> ModelSpec:
         ConfigError: several targets with more than two classes.
     """
     classes = tuple(table.classes or ())
-    return ModelSpec(table.task, "sequence", tuple(table.target_names), classes)
+    own = tuple(tuple(one or ()) for one in table.target_classes)
+    return ModelSpec(table.task, "sequence", tuple(table.target_names), classes, own)
 
 
 def rows_of(table: AssayTable, index: npt.ArrayLike) -> Rows:
@@ -41,26 +43,41 @@ def rows_of(table: AssayTable, index: npt.ArrayLike) -> Rows:
     )
 
 
+def kinds_of(table: AssayTable) -> list[tuple[str, list[int]]]:
+    """(task, its targets): numbers before classes."""
+    tasks = [table.task_of(j) for j in range(len(table.target_names))]
+    return [
+        (kind, [j for j, task in enumerate(tasks) if task == kind])
+        for kind in (REGRESSION, CLASSIFICATION)
+        if kind in tasks
+    ]
+
+
 def check_parts(table: AssayTable, split: Split) -> None:
-    """Refuse a split whose training part holds nothing to learn for some target.
+    """Refuse a split whose training part holds nothing to learn for some target, or a table of a
+    single target without a test value.
 
     Raises:
         DataError: naming part and target.
     """
+    several = len(table.target_names) > 1
     for j, name in enumerate(table.target_names):
-        for part in ("train", "test"):
+        for part in ("train",) if several else ("train", "test"):
             values = table.targets[split.index(part), j]
             values = values[~np.isnan(values)]
             if not len(values):
                 raise DataError(
                     f"{table.summary.source}: target {name!r} has no value in the {part} part of "
                     f"the {split.method} split; choose another {option('split')}"
+                    + (f", or leave it out of {option('target')}" if several else "")
                 )
             if part == "train" and len(np.unique(values)) < 2:
+                classes = table.classes_of(j)
+                only = f"{values[0]:g}" if classes is None else repr(classes[int(values[0])])
                 raise DataError(
-                    f"{table.summary.source}: target {name!r} is {values[0]:g} in every one of "
+                    f"{table.summary.source}: target {name!r} is {only} in every one of "
                     f"{len(values)} training rows of the {split.method} split; there is nothing "
-                    "to learn"
+                    "to learn" + (f"; leave it out of {option('target')}" if several else "")
                 )
 
 

@@ -164,6 +164,7 @@ class ReportData:
             hashes, versions, seed, machine.
         created: date and time in words. command: how to run it again.
         notes: what a reader should know first.
+        panel: what stands beside several targets.
     """
 
     title: str
@@ -181,6 +182,7 @@ class ReportData:
     created: str = ""
     command: str = ""
     notes: list[str] = field(default_factory=list)
+    panel: Any = None
 
 
 def measure_methods(

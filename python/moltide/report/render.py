@@ -27,6 +27,7 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
 
 def render_report(data: ReportData) -> str:
     """The report as HTML. The same data give the same text."""
+    from moltide.report.panel import panel_section
     from moltide.report.training import training_curve
 
     dpi = 150 if len(data.targets) <= 3 else 100 if len(data.targets) <= 8 else 75
@@ -36,6 +37,7 @@ def render_report(data: ReportData) -> str:
     if training is not None and len(sections) == 1:
         sections[0]["curves"].append(training)
         training = None
+    panel = None if data.panel is None else panel_section(data.panel, sections, dpi)
     verdicts = [target.verdict for target in data.targets if target.verdict is not None]
     notes = [verdicts[0].note] if len(data.targets) == 1 and verdicts and verdicts[0].note else []
     environment = _environment()
@@ -45,6 +47,7 @@ def render_report(data: ReportData) -> str:
         verdict_notes=notes,
         targets=[_safe(section) for section in sections],
         training=_safe(training),
+        panel=_safe(panel),
         parts=_parts(data.split_counts),
         tables=[
             (heading, list(flat(table)))
@@ -53,6 +56,13 @@ def render_report(data: ReportData) -> str:
         ],
         **_furniture(),
     )
+    return text
+
+
+def render_template(name: str, **values: Any) -> str:
+    """A page of one of the templates; `Picture`s in `values` keep their SVG."""
+    safe = {key: _safe(value) for key, value in values.items()}
+    text: str = _environment().get_template(name).render(**safe, **_furniture())
     return text
 
 
