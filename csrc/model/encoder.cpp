@@ -1,6 +1,7 @@
 #include "model/encoder.h"
 
 #include "core/philox.h"
+#include "dropout/dropout.h"
 #include "embedding/embedding.h"
 #include "model/first_block.h"
 #include "model/int8.h"
@@ -12,6 +13,12 @@ namespace {
 
 Tensor table_of(const Param* p, const float* values) {
   return p && values ? f32_tensor(values, p->shape[0], p->shape[1]) : Tensor{};
+}
+
+// Of what enters the first block, or of its gradient.
+void drop_embedding(const PassContext& pass, const Tensor& x) {
+  const float p = pass.train ? static_cast<float>(pass.config.embed_dropout) : 0.0f;
+  if (p > 0) dropout(x, x, p, pass.seed, pass.stream(0, RandomSite::embedding_dropout));
 }
 
 void embed(const PassContext& pass, const PassActivations& p) {
@@ -26,6 +33,7 @@ void embed(const PassContext& pass, const PassActivations& p) {
                 table_of(w.tokens, w.tokens->value),
                 w.positions ? table_of(w.positions, w.positions->value) : Tensor{}, x);
   if (c.embed_norm) norm_forward(pass, w.embed_norm, x, p.x[0], p.mean_embed, p.rstd_embed);
+  drop_embedding(pass, p.x[0]);
 }
 
 bool embedding_trained(const EncoderWeights& w) {
@@ -35,6 +43,7 @@ bool embedding_trained(const EncoderWeights& w) {
 void embed_backward(const PassContext& pass, const PassActivations& p) {
   const EncoderConfig& c = pass.config;
   EncoderWeights& w = pass.weights;
+  drop_embedding(pass, p.dx);
   if (c.embed_norm)
     norm_backward(w.embed_norm, p.dx, p.x_embed, p.mean_embed, p.rstd_embed, p.dx, false);
   embedding_bwd(pass.batch.tokens.data(), p.token_scale, pass.batch.position.data(),
@@ -112,7 +121,9 @@ void lm_head_forward(const PassContext& pass, const PassActivations& p) {
 void lm_head_backward(const PassContext& pass, const PassActivations& p) {
   EncoderWeights& w = pass.weights;
   auto gradients = [](const Linear& l, const Tensor& dy, const Tensor& x) {
-    if (l.weight->grad) matmul_dw(dy, x, f32_tensor(l.weight->grad, l.out(), l.in()), l.bias->grad);
+    if (l.weight->grad)
+      matmul_dw(dy, x, f32_tensor(l.weight->grad, l.out(), l.in()),
+                l.bias ? l.bias->grad : nullptr);
   };
   gradients(w.lm_decoder, p.dlogits, p.lm_h);
   // dy serves as scratch until it receives its value at the end.

@@ -150,6 +150,10 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
     linear(l.k, at + "attn.k", width, inner, c.attn_bias);
     linear(l.v, at + "attn.v", width, inner, c.attn_bias);
     linear(l.out, at + "attn.out", inner, width, c.attn_bias);
+    if (c.attention == AttentionKind::linear) {
+      l.features = table.add(at + "attn.features", {c.head_dim, c.features}, false);
+      l.features->buffer = true;
+    }
     norm(l.mlp_norm, at + "mlp_norm");
     if (c.activation == Activation::swiglu)
       linear(l.gate, at + "mlp.gate", width, c.ffn_width, c.mlp_bias);
@@ -166,7 +170,7 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
       lm_decoder.weight = table.add("lm_head.decoder.weight", {c.vocab, width}, true);
       lm_decoder.weight->packed_only = true;
     }
-    lm_decoder.bias = table.add("lm_head.bias", {c.vocab}, false);
+    if (c.lm_bias) lm_decoder.bias = table.add("lm_head.bias", {c.vocab}, false);
   }
   if (c.contact_head) {
     contact_weight = table.add("contact.weight", {1, c.layers * c.heads}, true);
