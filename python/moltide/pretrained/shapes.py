@@ -30,7 +30,8 @@ def parameter_shapes(
         shapes |= _norm("lm_head.norm", width, config)
         if not config["tie_lm_head"]:
             shapes["lm_head.decoder.weight"] = (vocab, width)
-        shapes["lm_head.bias"] = (vocab,)
+        if config.get("lm_bias", True):
+            shapes["lm_head.bias"] = (vocab,)
     if config["contact_head"]:
         shapes["contact.weight"] = (1, config["layers"] * config["heads"])
         shapes["contact.bias"] = (1,)
@@ -38,6 +39,8 @@ def parameter_shapes(
         hidden = head["hidden"]
         if hidden:
             shapes |= _linear("head.dense", hidden, width, True)
+        if head.get("form") == "skip":
+            shapes |= _linear("head.dense2", hidden, hidden, True)
         shapes |= _linear("head.out", head["outputs"], hidden or width, True)
     return shapes
 
@@ -49,6 +52,8 @@ def _layer(prefix: str, config: Mapping[str, Any]) -> dict[str, Shape]:
     for name in ("q", "k", "v"):
         shapes |= _linear(f"{prefix}attn.{name}", inner, width, bias)
     shapes |= _linear(prefix + "attn.out", width, inner, bias)
+    if config.get("attention") == "linear":
+        shapes[prefix + "attn.features"] = (config["head_dim"], config["features"])
     shapes |= _norm(prefix + "mlp_norm", width, config)
     shapes |= _linear(prefix + "mlp.up", config["ffn_width"], width, config["mlp_bias"])
     if config["activation"] == "swiglu":
