@@ -43,6 +43,7 @@ TrainConfig train_config(const py::dict& values) {
   f.read("max_tokens", c.max_tokens);
   f.choice("recompute", c.recompute,
            {{"none", Recompute::none}, {"mlp", Recompute::mlp}, {"blocks", Recompute::blocks}});
+  f.read("redraw_features", c.redraw_features);
   f.read("huber_delta", c.huber_delta);
   f.read("mlm_probability", c.masking.probability);
   f.read("mlm_mask", c.masking.mask);

@@ -48,6 +48,10 @@ void visit(Visitor& f, EncoderConfig& c) {
   f.read("lm_head", c.lm_head);
   f.read("tie_lm_head", c.tie_lm_head);
   f.read("contact_head", c.contact_head);
+  f.read("lm_bias", c.lm_bias);
+  f.read("features", c.features);
+  f.read("linear_eps", c.linear_eps);
+  f.read("pool_specials", c.pool_specials);
   f.read("pad_token", c.pad_token);
   f.read("mask_token", c.mask_token);
   f.read("cls_token", c.cls_token);
@@ -60,6 +64,7 @@ void visit(Visitor& f, HeadConfig& c) {
            {{"mean", HeadConfig::Input::mean},
             {"cls", HeadConfig::Input::cls},
             {"none", HeadConfig::Input::residue}});
+  f.choice("form", c.form, {{"tanh", HeadConfig::Form::tanh}, {"skip", HeadConfig::Form::skip}});
   f.read("hidden", c.hidden);
   f.read("outputs", c.outputs);
   f.read("dropout", c.dropout);

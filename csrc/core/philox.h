@@ -45,6 +45,7 @@ enum class RandomSite : uint32_t {
   masking = 17,
   initialisation = 18,
   shuffle = 19,
+  random_features = 20,
 };
 
 static inline uint64_t random_stream(uint64_t step, uint32_t layer, uint32_t site) {

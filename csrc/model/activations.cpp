@@ -30,7 +30,7 @@ void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations
   }
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
-  a.lse = at.floats(c.heads * t);
+  if (c.attention == AttentionKind::softmax) a.lse = at.floats(c.heads * t);
 }
 
 void plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
@@ -101,7 +101,8 @@ LayerActivations plan_shared(const EncoderConfig& c, const PassShape& s, Cursor&
   w.dq = at.tensor(t, inner, s.act);
   w.dk = at.tensor(t, inner, s.act);
   w.dv = at.tensor(t, inner, s.act);
-  w.attention = at.bytes(attention_bwd_workspace(t, c.heads));
+  if (c.attention == AttentionKind::softmax)
+    w.attention = at.bytes(attention_bwd_workspace(t, c.heads));
   if (c.qk_norm) {
     a.q = at.tensor(t, inner, s.act);
     a.k = at.tensor(t, inner, s.act);

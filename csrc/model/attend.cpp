@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "core/philox.h"
+#include "model/attend_linear.h"
 #include "model/norms.h"
 #include "rope/rope.h"
 
@@ -67,8 +68,10 @@ void attend_forward(const PassContext& pass, int64_t layer, const LayerActivatio
       params.coarse = coarse;
       return attention_fwd(params, a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
     }
-    case AttentionKind::softmax_pair_bias:
     case AttentionKind::linear:
+      return linear_attention_fwd(linear_params(pass), a.q, a.k, a.v, layer_features(pass, layer),
+                                  a.ctx);
+    case AttentionKind::softmax_pair_bias:
       return unknown_kind();
   }
 }
@@ -82,8 +85,11 @@ void attend_backward(const PassContext& pass, int64_t layer, const LayerActivati
       attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq,
                     ws.dk, ws.dv, ws.attention);
       break;
-    case AttentionKind::softmax_pair_bias:
     case AttentionKind::linear:
+      linear_attention_bwd(linear_params(pass), ws.dctx, a.q, a.k, a.v, layer_features(pass, layer),
+                           ws.dq, ws.dk, ws.dv);
+      break;
+    case AttentionKind::softmax_pair_bias:
       return unknown_kind();
   }
   prepare_backward(pass, layer, a, ws);

@@ -43,8 +43,19 @@ void EncoderConfig::validate() const {
                 "config: attn_residual_normed = true goes with norm_place = pre, got post");
   MOLTIDE_CHECK(!swiglu_beta || activation == Activation::swiglu,
                 "config: swiglu_beta = true goes with activation = swiglu");
-  MOLTIDE_CHECK(attention == AttentionKind::softmax,
-                "config: attention kind is not softmax, this engine has softmax");
+  MOLTIDE_CHECK(attention != AttentionKind::softmax_pair_bias,
+                "config: attention = softmax_pair_bias, this engine has softmax and linear");
+  const bool linear = attention == AttentionKind::linear;
+  MOLTIDE_CHECK(linear ? features >= 1 && features <= 256 : features == 0,
+                "config: features = ", features,
+                ", allowed 1 .. 256 with attention = linear, else 0");
+  MOLTIDE_CHECK(!linear || (linear_eps > 0 && linear_eps < 1), "config: linear_eps = ", linear_eps,
+                ", allowed (0, 1)");
+  MOLTIDE_CHECK(!linear || attention_dropout == 0,
+                "config: attention_dropout = ", attention_dropout,
+                ", allowed 0 with attention = linear, which has no probabilities to drop");
+  MOLTIDE_CHECK(!linear || !contact_head,
+                "config: contact_head = true, allowed false with attention = linear");
 }
 
 }  // namespace moltide

@@ -37,6 +37,10 @@ struct EncoderConfig {
   double embed_dropout = 0.0;  // of what the first block gets
   double hidden_dropout = 0.0, attention_dropout = 0.0;
   bool lm_head = false, tie_lm_head = true, contact_head = false;
+  bool lm_bias = true;         // of the masked-LM decoder
+  int64_t features = 0;        // linear attention: random features a head
+  double linear_eps = 1e-6;    // linear attention: least normaliser
+  bool pool_specials = false;  // the mean over a sequence counts <cls> and <eos>
   int32_t pad_token = 1, mask_token = 32, cls_token = 0, eos_token = 2;
 
   // Throws std::invalid_argument naming the field, the value and what is allowed.
@@ -45,8 +49,11 @@ struct EncoderConfig {
 
 struct HeadConfig {
   enum class Input { mean, cls, residue };
+  // tanh: dropout, dense, tanh, dropout (ESM). skip: twice x + gelu(dropout(dense(x))) (MoLFormer).
+  enum class Form { tanh, skip };
   Input pool = Input::mean;
-  int64_t hidden = 0;  // width of the tanh layer; 0: none
+  Form form = Form::tanh;
+  int64_t hidden = 0;  // width of the hidden layers, with skip the encoder's; 0: none
   int64_t outputs = 1;
   double dropout = 0.0;
   bool log_sigma = false;  // a learned log standard deviation for each output (censored likelihood)

@@ -122,7 +122,9 @@ void lm_head_forward(const PassContext& pass, const PassActivations& p) {
 void lm_head_backward(const PassContext& pass, const PassActivations& p) {
   EncoderWeights& w = pass.weights;
   auto gradients = [](const Linear& l, const Tensor& dy, const Tensor& x) {
-    if (l.weight->grad) matmul_dw(dy, x, f32_tensor(l.weight->grad, l.out(), l.in()), l.bias->grad);
+    if (l.weight->grad)
+      matmul_dw(dy, x, f32_tensor(l.weight->grad, l.out(), l.in()),
+                l.bias ? l.bias->grad : nullptr);
   };
   gradients(w.lm_decoder, p.dlogits, p.lm_h);
   // dy serves as scratch until it receives its value at the end.

@@ -1,5 +1,5 @@
-// Task head: pooled (or each) residue vector -> [dropout, dense, tanh] -> dropout -> outputs.
-// Float32.
+// Task head: pooled (or each) residue vector -> [dropout, dense, tanh] -> dropout -> outputs, or
+// the one of skip_head.h. Float32.
 #pragma once
 #include "core/arena.h"
 #include "model/linear.h"
@@ -13,16 +13,18 @@ struct Head {
 
   HeadConfig config;
   ParamTable table;
-  Linear dense, out;
+  Linear dense, dense2, out;   // dense2: skip alone
   Param* log_sigma = nullptr;  // (outputs)
 };
 
 struct HeadActivations {
   Tensor input;   // (N, C)  pooled, after dropout; N = sequences, or tokens for a residue head
-  Tensor u, h;    // (N, hidden) before and after tanh
+  Tensor u, h;    // (N, hidden) before and after the activation
+  Tensor u2;      // (N, hidden) skip: before the second layer's
   Tensor hidden;  // (N, hidden or C) what `out` reads, after dropout
   Tensor pred;    // (N, outputs)
   Tensor dpred, dhidden, dinput;
+  Tensor du;  // (N, hidden) skip
 };
 
 HeadActivations plan_head(const HeadConfig& config, int64_t width, int64_t tokens, int64_t batch,
@@ -37,5 +39,7 @@ struct Specials {
   int first, last;
 };
 Specials specials(const EncoderConfig& config);
+// Those that the mean over a sequence leaves out.
+Specials unpooled(const EncoderConfig& config);
 
 }  // namespace moltide

@@ -30,6 +30,7 @@ struct PassContext {
   bool train = false;  // dropout is on, and what a backward reads is kept
   uint64_t seed = 0;
   uint64_t draw = 0;  // numbers the micro-batches of a run: dropout's place in the counter
+  const float* features = nullptr;  // (layers, D, M) for linear attention; null: the stored ones
 
   uint64_t stream(int64_t layer, RandomSite site, int offset = 0) const;
 };

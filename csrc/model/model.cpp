@@ -8,6 +8,7 @@
 #include "contact/contact.h"
 #include "core/env.h"
 #include "core/expect.h"
+#include "model/attend_linear.h"
 #include "residual/residual.h"
 #include "rope/rope.h"
 
@@ -281,7 +282,7 @@ void Model::pooled(const PackedBatch& batch, Segments segments, Pool pool, float
   std::lock_guard<ForkMutex> lock(mutex_);
   const PassContext pass = context(batch, segments);
   const PassActivations& p = encode(pass, false, {});
-  const Specials s = specials(config_);
+  const Specials s = unpooled(config_);
   pool_fwd(pool, p.y, batch.cu_seqlens.data(), batch.batch(), s.first, s.last,
            f32_tensor(out, batch.batch(), config_.width));
 }
@@ -350,8 +351,11 @@ void Model::attention(const PackedBatch& batch, Segments segments, int64_t wante
     float* next = out;
     for (int64_t b = 0; b < batch.batch(); ++b) {
       const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
-      attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
-                      config_.head_dim, scale, next);
+      if (config_.attention == AttentionKind::linear)
+        attend_linear_probs(pass, layer, a, begin, end, next);
+      else
+        attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
+                        config_.head_dim, scale, next);
       next += config_.heads * (end - begin) * (end - begin);
     }
   };

@@ -154,6 +154,10 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
       norm(l.q_norm, at + "attn.q_norm", inner, false);
       norm(l.k_norm, at + "attn.k_norm", inner, false);
     }
+    if (c.attention == AttentionKind::linear) {
+      l.features = table.add(at + "attn.features", {c.head_dim, c.features}, false);
+      l.features->buffer = true;
+    }
     norm(l.mlp_norm, at + "mlp_norm", width);
     if (c.activation == Activation::swiglu)
       linear(l.gate, at + "mlp.gate", width, c.ffn_width, c.mlp_bias);
@@ -171,7 +175,7 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
       lm_decoder.weight = table.add("lm_head.decoder.weight", {c.vocab, width}, true);
       lm_decoder.weight->packed_only = true;
     }
-    lm_decoder.bias = table.add("lm_head.bias", {c.vocab}, false);
+    if (c.lm_bias) lm_decoder.bias = table.add("lm_head.bias", {c.vocab}, false);
   }
   if (c.contact_head) {
     contact_weight = table.add("contact.weight", {1, c.layers * c.heads}, true);

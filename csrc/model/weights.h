@@ -22,6 +22,7 @@ struct Param {
   std::vector<int64_t> shape;  // one or two sizes
   bool decay = true;           // weight decay applies (not to norms and biases)
   bool packed_only = false;
+  bool buffer = false;     // saved and loaded with the rest, never trained
   float* value = nullptr;  // null while the values lie in `source` alone
   float* room = nullptr;   // where `value` points otherwise
   std::shared_ptr<const ValueSource> source{};
@@ -110,6 +111,7 @@ struct LayerWeights {
   NormWeights q_norm, k_norm;           // QK-norm alone
   Linear q, k, v, out, up, down, gate;  // gate: SwiGLU alone
   Param* beta = nullptr;                // (1) SwiGLU's slope, where it is learned
+  Param* features = nullptr;            // (D, M), linear attention
 };
 
 struct EncoderWeights {

@@ -7,6 +7,7 @@
 
 #include "adamw/adamw.h"
 #include "core/philox.h"
+#include "model/feature_draws.h"
 #include "model/norms.h"
 #include "norm_clip/norm_clip.h"
 #include "residual/residual.h"
@@ -137,7 +138,8 @@ void Trainer::choose_parameters() {
   const bool mlm = config_.objective == Objective::mlm;
   if (config_.mode == TrainMode::full) {
     for (Param& p : model_.weights().table.params()) {
-      if (starts_with(p.name, "contact.") || (!mlm && starts_with(p.name, "lm_head."))) continue;
+      if (p.buffer || starts_with(p.name, "contact.") || (!mlm && starts_with(p.name, "lm_head.")))
+        continue;
       trained_.push_back(&p);
     }
   } else if (config_.mode == TrainMode::lora) {
@@ -206,6 +208,8 @@ MemoryPlan Trainer::plan(int64_t tokens, int64_t batch, int64_t micro_batches) {
   HeadActivations head;
   MemoryPlan plan;
   for (Param* p : model_.params()) plan.weights += p->source ? 0 : p->size() * 4;
+  const EncoderConfig& c = model_.config();
+  if (config_.redraw_features) plan.weights += 4 * c.layers * c.head_dim * c.features;
   plan.packed_weights = model_.packed_bytes_total(config_.mode != TrainMode::head);
   plan.gradients = 4 * total_;
   plan.optimizer = 2 * plan.gradients;
@@ -243,6 +247,7 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, const LossScal
   pass.train = true;
   pass.seed = config_.seed;
   pass.draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep + index);
+  if (!features_.empty()) pass.features = features_.data();
   lay_out(micro.batch.count(), micro.batch.batch(), arena_.base(), pass_, head_pass_);
 
   encoder_forward(pass, pass_);
@@ -316,6 +321,9 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
   zero_gradients(single ? half_begin_.back() : 0, total_);
   const LossScale scale{weight > 0 ? 1.0 / weight : 0.0,
                         head_weight > 0 ? config_.head_weight / head_weight : 0.0};
+  if (config_.redraw_features)
+    draw_features(model_.config(), config_.seed,
+                  static_cast<uint64_t>(step_ * kMicroBatchesPerStep), features_);
   double loss = 0;
   for (size_t i = 0; i < ends.size(); ++i)
     loss += run_micro_batch(micro_[i], static_cast<int64_t>(i), scale, single);

@@ -27,6 +27,7 @@ struct TrainConfig {
   uint64_t seed = 0;
   int64_t max_tokens = 2048;  // packed tokens of a micro-batch; more accumulate gradients
   Recompute recompute = Recompute::none;
+  bool redraw_features = true;  // linear attention: new random features each step, as published
   double huber_delta = 1.0;
   MaskingConfig masking;
   double head_weight = 0.0;  // mlm: of the head's squared error beside the masked-LM loss
@@ -91,6 +92,7 @@ class Trainer {
   std::vector<int64_t> half_begin_;  // of each half, and of the rest
   int64_t total_ = 0;
   std::vector<float> moments_first_, moments_second_;
+  std::vector<float> features_;  // of linear attention, the step's
   std::vector<MicroBatch> micro_;
   std::vector<int64_t> micro_ends_;
   // Activations from its begin, gradients up to its end. In a step of a single micro-batch these

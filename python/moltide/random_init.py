@@ -51,9 +51,22 @@ def randomise(model: Any, seed: int, deviation: float = DEVIATION) -> None:
             values = np.ones(shape, dtype=np.float32)
         elif name.endswith(".bias"):
             values = np.zeros(shape, dtype=np.float32)
+        elif name.endswith(".attn.features"):
+            values = orthogonal_features(rng, *shape)
         else:
             values = rng.normal(0.0, deviation, shape).astype(np.float32)
         model.set_parameter(name, values)
+
+
+def orthogonal_features(rng: np.random.Generator, head_dim: int, features: int) -> np.ndarray:
+    """A (head_dim, features) matrix for linear attention (Choromanski et al. 2021, section 2.4):
+    columns orthogonal in blocks of head_dim, as long as normal vectors."""
+    blocks = []
+    for _ in range(0, features, head_dim):
+        normal = rng.standard_normal((head_dim, head_dim))
+        directions, _ = np.linalg.qr(normal)
+        blocks.append(directions * np.linalg.norm(normal, axis=1))
+    return np.concatenate(blocks, axis=1)[:, :features].astype(np.float32)
 
 
 def random_encoder(

@@ -133,9 +133,10 @@ def save_weights(model: AssayModel, path: Path) -> None:
 
 
 def _save_published(encoder: Any, folder: Path) -> None:
+    from moltide.pretrained.families import family_named
     from moltide.pretrained.saving import save as save_encoder
 
-    kind = "EsmForMaskedLM" if encoder.config["lm_head"] else "EsmModel"
+    kind = family_named(encoder._family).architecture_for(encoder.config, None, None)
     save_encoder(encoder, folder, "bf16" if _fits_bf16(encoder) else "float32", kind)
 
 

@@ -119,8 +119,9 @@ def _settle_groups(
     if stand_in or not any(name.startswith("contact.") for name in tensors):
         tensors.pop("contact.weight", None)
         tensors.pop("contact.bias", None)
+        if config["contact_head"]:
+            described.notes.append("no contact head: contacts() is not available")
         config["contact_head"] = False
-        described.notes.append("no contact head: contacts() is not available")
     if config["position"] != "learned":
         tensors.pop("embed.positions.weight", None)
     if config["lm_head"]:

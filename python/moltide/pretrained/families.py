@@ -13,7 +13,10 @@ from moltide.errors import CheckpointError
 from moltide.pretrained.names import NameMap
 
 # model_type in config.json -> the module that knows the family.
-FAMILIES = {"esm": "moltide.pretrained.esm"}
+FAMILIES = {
+    "esm": "moltide.pretrained.esm",
+    "molformer": "moltide.pretrained.molformer",
+}
 
 # Types met in the wild that are near a family above: what to load in their place.
 _NEAR_MISSES = {

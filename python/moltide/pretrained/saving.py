@@ -25,9 +25,11 @@ def save(
     chosen = family.architecture_for(config, head, architecture)
     layout = family.layout_of(chosen)
     prefix = family.prefix_for(chosen)
-    # Published models always have a contact head: one without gets zeros that readers skip.
-    stand_in = not config["contact_head"]
-    shapes = parameter_shapes({**config, "contact_head": True}, head)
+    # Published models of a family with contact heads always have one: zeros stand for it, which
+    # readers skip.
+    has_contacts = "contact.weight" in family.NAMES.encoder
+    stand_in = has_contacts and not config["contact_head"]
+    shapes = parameter_shapes({**config, "contact_head": has_contacts}, head)
     canonical: dict[str, str] = {}
     published_shapes: dict[str, Shape] = {}
     for name, shape in shapes.items():
@@ -53,7 +55,8 @@ def save(
     document.pop("moltide", None)
     if stand_in:
         document["moltide"] = {"contact_head": False}
-    # Rounded rotary frequencies would turn far residues by another angle than training did.
+    # Rounded rotary frequencies would turn far residues by another angle than training did;
+    # random features are orthogonal, and no part of what training rounded.
     write_checkpoint(
         folder,
         document,
@@ -61,5 +64,5 @@ def save(
         read,
         tokenizer_files(encoder.tokenizer),
         dtype,
-        exact=extra.keys(),
+        exact={*extra, *(p for p, name in canonical.items() if name.endswith(".features"))},
     )

@@ -31,7 +31,8 @@ def parameter_shapes(
         shapes |= _norm("lm_head.norm", width, _norm_bias(config))
         if not config["tie_lm_head"]:
             shapes["lm_head.decoder.weight"] = (vocab, width)
-        shapes["lm_head.bias"] = (vocab,)
+        if config.get("lm_bias", True):
+            shapes["lm_head.bias"] = (vocab,)
     if config["contact_head"]:
         shapes["contact.weight"] = (1, config["layers"] * config["heads"])
         shapes["contact.bias"] = (1,)
@@ -39,6 +40,8 @@ def parameter_shapes(
         hidden = head["hidden"]
         if hidden:
             shapes |= _linear("head.dense", hidden, width, True)
+        if head.get("form") == "skip":
+            shapes |= _linear("head.dense2", hidden, hidden, True)
         shapes |= _linear("head.out", head["outputs"], hidden or width, True)
     return shapes
 
@@ -53,6 +56,8 @@ def _layer(prefix: str, config: Mapping[str, Any]) -> dict[str, Shape]:
     if config.get("qk_norm"):
         shapes |= _norm(prefix + "attn.q_norm", inner, False)
         shapes |= _norm(prefix + "attn.k_norm", inner, False)
+    if config.get("attention") == "linear":
+        shapes[prefix + "attn.features"] = (config["head_dim"], config["features"])
     shapes |= _norm(prefix + "mlp_norm", width, _norm_bias(config))
     shapes |= _linear(prefix + "mlp.up", config["ffn_width"], width, config["mlp_bias"])
     if config["activation"] == "swiglu":
