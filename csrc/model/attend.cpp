@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention/attention.h"
+#include "attention_pair_bias/attention_pair_bias.h"
 #include "core/philox.h"
 #include "rope/rope.h"
 
@@ -21,6 +22,15 @@ AttentionParams attention_params(const PassContext& pass, int64_t layer) {
   p.seed = pass.seed;
   p.stream = pass.stream(layer, RandomSite::attention_dropout);
   return p;
+}
+
+PairBiasParams pair_params(const PassContext& pass, int64_t layer) {
+  const AttentionParams p = attention_params(pass, layer);
+  return {p.cu_seqlens, pass.batch.pair_starts.data(),
+          p.batch,      p.heads,
+          p.head_dim,   p.scale,
+          p.dropout,    p.seed,
+          p.stream};
 }
 
 void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
@@ -46,6 +56,8 @@ void attend_forward(const PassContext& pass, int64_t layer, const LayerActivatio
       return attention_fwd(params, a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
     }
     case AttentionKind::softmax_pair_bias:
+      return attention_pair_bias_fwd(pair_params(pass, layer), a.q, a.k, a.v, a.pairs.bias(layer),
+                                     a.ctx, a.pairs.scores(layer), pass.train ? a.lse : nullptr);
     case AttentionKind::linear:
       return unknown_kind();
   }
@@ -59,11 +71,32 @@ void attend_backward(const PassContext& pass, int64_t layer, const LayerActivati
                     ws.dk, ws.dv, ws.attention);
       break;
     case AttentionKind::softmax_pair_bias:
+      // Nobody reads the last layer's scores.
+      attention_pair_bias_bwd(pair_params(pass, layer), ws.dctx, a.q, a.k, a.v,
+                              a.pairs.scores(layer), a.lse, ws.dq, ws.dk, ws.dv, ws.dplanes,
+                              layer + 1 < pass.config.layers);
+      break;
     case AttentionKind::linear:
       return unknown_kind();
   }
   rotate(pass, ws.dq, true);
   rotate(pass, ws.dk, true);
+}
+
+void attention_map(const PassContext& pass, int64_t layer, const LayerActivations& a, int64_t b,
+                   float* out) {
+  const EncoderConfig& c = pass.config;
+  const int64_t begin = pass.batch.cu_seqlens[b], end = pass.batch.cu_seqlens[b + 1];
+  switch (c.attention) {
+    case AttentionKind::softmax:
+      return attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), c.heads,
+                             c.head_dim, attention_params(pass, layer).scale, out);
+    case AttentionKind::softmax_pair_bias:
+      return attention_pair_bias_probs(a.pairs.scores(layer) + c.heads * pass.batch.pair_starts[b],
+                                       c.heads, end - begin, out);
+    case AttentionKind::linear:
+      return unknown_kind();
+  }
 }
 
 }  // namespace moltide

@@ -9,6 +9,8 @@ void positive(const char* field, int64_t value) {
   MOLTIDE_CHECK(value > 0 && value < (int64_t{1} << 31), "config: ", field, " = ", value,
                 ", allowed 1 .. 2^31-1");
 }
+constexpr int64_t kMaxPairVocab = 4096;
+
 void probability(const char* field, double value) {
   MOLTIDE_CHECK(value >= 0.0 && value < 1.0, "config: ", field, " = ", value, ", allowed [0, 1)");
 }
@@ -41,8 +43,14 @@ void EncoderConfig::validate() const {
   MOLTIDE_CHECK(!attn_residual_normed || norm_place == NormPlace::pre,
                 "config: attn_residual_normed = true goes with norm_place = pre, got post");
   MOLTIDE_CHECK(!qk_norm, "config: qk_norm = true, this engine has false");
-  MOLTIDE_CHECK(attention == AttentionKind::softmax,
-                "config: attention kind is not softmax, this engine has softmax");
+  MOLTIDE_CHECK(attention != AttentionKind::linear,
+                "config: attention = linear, this engine has softmax, softmax_pair_bias");
+  if (attention == AttentionKind::softmax_pair_bias) {
+    MOLTIDE_CHECK(pair_basis >= 1 && pair_basis <= 4096, "config: pair_basis = ", pair_basis,
+                  ", allowed 1 .. 4096 with a pair bias");
+    MOLTIDE_CHECK(vocab <= kMaxPairVocab, "config: vocab = ", vocab, ", allowed 1 .. ",
+                  kMaxPairVocab, " with a pair bias, which has a type for each pair of tokens");
+  }
 }
 
 }  // namespace moltide
