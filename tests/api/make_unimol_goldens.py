@@ -23,7 +23,34 @@ from safetensors.torch import save_file
 OUT = Path(__file__).parent.parent / "data" / "unimol_tiny"
 LAYERS, WIDTH, HEADS, FFN = 3, 32, 4, 48
 ATOMS = (9, 3, 14, 1)
-SYMBOLS = "C N O S H Cl F Br I Si P B Na K Al Ca Sn As Hg Fe Zn Cr Se Gd Au Li".split()
+SYMBOLS = [
+    "C",
+    "N",
+    "O",
+    "S",
+    "H",
+    "Cl",
+    "F",
+    "Br",
+    "I",
+    "Si",
+    "P",
+    "B",
+    "Na",
+    "K",
+    "Al",
+    "Ca",
+    "Sn",
+    "As",
+    "Hg",
+    "Fe",
+    "Zn",
+    "Cr",
+    "Se",
+    "Gd",
+    "Au",
+    "Li",
+]
 DICTIONARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *SYMBOLS]
 
 
