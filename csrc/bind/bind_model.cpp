@@ -23,8 +23,9 @@ std::vector<std::string> adapter_names(const py::object& adapter, int64_t batch)
 }
 
 struct Input {
-  Input(Model& model, const IntArray& tokens, const IntArray& cu_seqlens, const py::object& adapter)
-      : batch(packed_batch(tokens, cu_seqlens, model.config().vocab)),
+  Input(Model& model, const IntArray& tokens, const IntArray& cu_seqlens, const py::object& adapter,
+        const MaybeCoordinates& coordinates)
+      : batch(packed_batch(tokens, cu_seqlens, model.config().vocab, coordinates)),
         segments(model.segments(adapter_names(adapter, batch.batch()), batch)) {}
   PackedBatch batch;
   std::vector<AdapterSegment> segments;
@@ -52,8 +53,8 @@ Param& named(Model& model, const std::string& name) {
 }
 
 FloatArray hidden(Model& model, const IntArray& tokens, const IntArray& cu,
-                  const py::object& adapter, bool all_layers) {
-  Input in(model, tokens, cu, adapter);
+                  const py::object& adapter, bool all_layers, const MaybeCoordinates& coordinates) {
+  Input in(model, tokens, cu, adapter, coordinates);
   std::vector<py::ssize_t> shape{in.batch.count(), model.config().width};
   if (all_layers) shape.insert(shape.begin(), model.config().layers + 1);
   FloatArray out(shape);
@@ -64,9 +65,9 @@ FloatArray hidden(Model& model, const IntArray& tokens, const IntArray& cu,
 }
 
 FloatArray pooled(Model& model, const IntArray& tokens, const IntArray& cu, const std::string& pool,
-                  const py::object& adapter) {
+                  const py::object& adapter, const MaybeCoordinates& coordinates) {
   MOLTIDE_CHECK(pool == "mean" || pool == "cls", "pool = '", pool, "', allowed mean, cls");
-  Input in(model, tokens, cu, adapter);
+  Input in(model, tokens, cu, adapter, coordinates);
   FloatArray out({in.batch.batch(), model.config().width});
   float* data = out.mutable_data();
   py::gil_scoped_release release;
@@ -75,8 +76,8 @@ FloatArray pooled(Model& model, const IntArray& tokens, const IntArray& cu, cons
 }
 
 FloatArray logits(Model& model, const IntArray& tokens, const IntArray& cu,
-                  const py::object& adapter) {
-  Input in(model, tokens, cu, adapter);
+                  const py::object& adapter, const MaybeCoordinates& coordinates) {
+  Input in(model, tokens, cu, adapter, coordinates);
   FloatArray out({in.batch.count(), model.config().vocab});
   float* data = out.mutable_data();
   py::gil_scoped_release release;
@@ -87,8 +88,9 @@ FloatArray logits(Model& model, const IntArray& tokens, const IntArray& cu,
 // What the head predicts, and with `with_input` what it reads.
 std::pair<FloatArray, FloatArray> predict_both(Model& model, const IntArray& tokens,
                                                const IntArray& cu, const py::object& adapter,
+                                               const MaybeCoordinates& coordinates,
                                                bool with_input) {
-  Input in(model, tokens, cu, adapter);
+  Input in(model, tokens, cu, adapter, coordinates);
   const int64_t rows = model.predict_rows(in.batch), outputs = model.head()->config.outputs;
   FloatArray out({rows, outputs}), input({with_input ? rows : 0, model.config().width});
   const Tensor result = f32_tensor(out.mutable_data(), rows, outputs);
@@ -101,14 +103,14 @@ std::pair<FloatArray, FloatArray> predict_both(Model& model, const IntArray& tok
 }
 
 FloatArray predict(Model& model, const IntArray& tokens, const IntArray& cu,
-                   const py::object& adapter) {
-  return predict_both(model, tokens, cu, adapter, false).first;
+                   const py::object& adapter, const MaybeCoordinates& coordinates) {
+  return predict_both(model, tokens, cu, adapter, coordinates, false).first;
 }
 
 std::pair<FloatArray, FloatArray> predict_with_input(Model& model, const IntArray& tokens,
-                                                     const IntArray& cu,
-                                                     const py::object& adapter) {
-  return predict_both(model, tokens, cu, adapter, true);
+                                                     const IntArray& cu, const py::object& adapter,
+                                                     const MaybeCoordinates& coordinates) {
+  return predict_both(model, tokens, cu, adapter, coordinates, true);
 }
 
 // Cuts a flat array into one array a sequence, each of shape `shape_of(length)`.
@@ -139,8 +141,8 @@ py::list per_sequence(const PackedBatch& batch, ShapeOf shape_of, Compute comput
 }
 
 py::list contacts(Model& model, const IntArray& tokens, const IntArray& cu,
-                  const py::object& adapter) {
-  Input in(model, tokens, cu, adapter);
+                  const py::object& adapter, const MaybeCoordinates& coordinates) {
+  Input in(model, tokens, cu, adapter, coordinates);
   const Specials s = specials(model.config());
   return per_sequence(
       in.batch,
@@ -153,8 +155,9 @@ py::list contacts(Model& model, const IntArray& tokens, const IntArray& cu,
 }
 
 py::list attention_probabilities(Model& model, const IntArray& tokens, const IntArray& cu,
-                                 int64_t layer, const py::object& adapter) {
-  Input in(model, tokens, cu, adapter);
+                                 int64_t layer, const py::object& adapter,
+                                 const MaybeCoordinates& coordinates) {
+  Input in(model, tokens, cu, adapter, coordinates);
   return per_sequence(
       in.batch,
       [&](int64_t length) {
@@ -215,9 +218,7 @@ py::dict adapter_config(Model& model, const std::string& name) {
 }
 
 py::dict plan_memory(Model& model, const std::vector<int64_t>& lengths, bool lm_head) {
-  int64_t tokens = 0;
-  for (int64_t l : lengths) tokens += l;
-  const MemoryPlan plan = model.plan(tokens, static_cast<int64_t>(lengths.size()), lm_head);
+  const MemoryPlan plan = model.plan(batch_shape(lengths), lm_head);
   py::dict out;
   out["weights"] = plan.weights;
   out["packed_weights"] = plan.packed_weights;
@@ -235,7 +236,8 @@ void bind_model(pybind11::module_& module) {
   const auto none = py::none();
   py::class_<Model>(module, "Model",
                     "An encoder with its adapters and task head. Arrays are float32; tokens (T) "
-                    "int32 and cu_seqlens (B + 1) int32 describe a packed batch.")
+                    "int32 and cu_seqlens (B + 1) int32 describe a packed batch; a model that sees "
+                    "distances needs coordinates (T, 3) too.")
       .def(py::init(&make_model), py::arg("config"), py::arg("dtype") = "float32")
       .def_property_readonly("config",
                              [](const Model& m) { return encoder_config_dict(m.config()); })
@@ -270,21 +272,24 @@ void bind_model(pybind11::module_& module) {
                                return head_config_dict(m.head()->config);
                              })
       .def("hidden", &hidden, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
-           py::arg("all_layers") = false,
+           py::arg("all_layers") = false, py::arg("coordinates") = none,
            "(T, C), or (layers + 1, T, C) from the embedding output to the final norm's output.")
       .def("pooled", &pooled, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("pool") = "mean",
-           py::arg("adapter") = none, "(B, C): mean over residues, or the <cls> position.")
+           py::arg("adapter") = none, py::arg("coordinates") = none,
+           "(B, C): mean over residues, or the <cls> position.")
       .def("logits", &logits, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
-           "(T, V) of the masked-LM head.")
+           py::arg("coordinates") = none, "(T, V) of the masked-LM head.")
       .def("predict", &predict, py::arg("tokens"), py::arg("cu_seqlens"), py::arg("adapter") = none,
-           "(B, outputs) of the task head, or (T, outputs).")
+           py::arg("coordinates") = none, "(B, outputs) of the task head, or (T, outputs).")
       .def("predict_with_input", &predict_with_input, py::arg("tokens"), py::arg("cu_seqlens"),
-           py::arg("adapter") = none,
+           py::arg("adapter") = none, py::arg("coordinates") = none,
            "predict, and what the head reads: (B, C) pooled as the head pools, or (T, C).")
       .def("contacts", &contacts, py::arg("tokens"), py::arg("cu_seqlens"),
-           py::arg("adapter") = none, "One (l, l) array of contact probabilities a sequence.")
+           py::arg("adapter") = none, py::arg("coordinates") = none,
+           "One (l, l) array of contact probabilities a sequence.")
       .def("attention_probs", &attention_probabilities, py::arg("tokens"), py::arg("cu_seqlens"),
-           py::arg("layer"), py::arg("adapter") = none, "One (H, L, L) array a sequence.")
+           py::arg("layer"), py::arg("adapter") = none, py::arg("coordinates") = none,
+           "One (H, L, L) array a sequence.")
       .def("plan_memory", &plan_memory, py::arg("lengths"), py::arg("lm_head") = false,
            "Bytes that inference over sequences of these token counts needs.");
   py::register_exception_translator([](std::exception_ptr p) {

@@ -60,7 +60,8 @@ std::vector<T> to_vector(const Array& array) {
 }
 
 void set_dataset(Trainer& trainer, const IntArray& tokens, const LongArray& offsets,
-                 const py::object& targets, const py::object& censor, const py::object& weights) {
+                 const py::object& targets, const py::object& censor, const py::object& weights,
+                 const MaybeCoordinates& coordinates) {
   Dataset data;
   data.tokens = to_vector<int32_t>(tokens);
   data.offsets = to_vector<int64_t>(offsets);
@@ -78,6 +79,8 @@ void set_dataset(Trainer& trainer, const IntArray& tokens, const LongArray& offs
     data.weights = to_vector<float>(array);
     data.weight_columns = array.ndim() == 2 ? array.shape(1) : 1;
   }
+  if (coordinate_values(coordinates, tokens.size()))
+    data.coordinates = to_vector<float>(*coordinates);
   trainer.set_dataset(std::move(data));
 }
 
@@ -155,9 +158,7 @@ void load_state(Trainer& trainer, const py::dict& from) {
 }
 
 py::dict plan_memory(Trainer& trainer, const std::vector<int64_t>& lengths, int64_t micro_batches) {
-  int64_t tokens = 0;
-  for (int64_t l : lengths) tokens += l;
-  const MemoryPlan plan = trainer.plan(tokens, static_cast<int64_t>(lengths.size()), micro_batches);
+  const MemoryPlan plan = trainer.plan(batch_shape(lengths), micro_batches);
   py::dict out;
   out["weights"] = plan.weights;
   out["packed_weights"] = plan.packed_weights;
@@ -184,10 +185,10 @@ void bind_trainer(pybind11::module_& module) {
       .def(
           "set_dataset", &set_dataset, py::arg("tokens"), py::arg("offsets"),
           py::arg("targets") = py::none(), py::arg("censor") = py::none(),
-          py::arg("weights") = py::none(),
+          py::arg("weights") = py::none(), py::arg("coordinates") = py::none(),
           "tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) "
           "float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed "
-          "(N, k), float32.")
+          "(N, k), float32; coordinates (sum L, 3) float32 for a model that sees distances.")
       .def("step", &step, py::arg("rows"),
            "One update on these dataset rows: loss, grad_norm, lr, tokens, sequences, step.")
       .def("gradients", &gradients, py::arg("rows"),

@@ -34,6 +34,7 @@ void visit(Visitor& f, EncoderConfig& c) {
            {{"softmax", AttentionKind::softmax},
             {"softmax_pair_bias", AttentionKind::softmax_pair_bias},
             {"linear", AttentionKind::linear}});
+  f.read("pair_basis", c.pair_basis);
   f.read("attn_bias", c.attn_bias);
   f.read("mlp_bias", c.mlp_bias);
   f.read("residual_scale", c.residual_scale);
@@ -131,13 +132,34 @@ TermLoss parse_term_loss(const std::string& name) {
       concat("loss of a column '", name, "', allowed mse, huber, bce, tobit"));
 }
 
-PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab) {
+PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab,
+                         const MaybeCoordinates& coordinates) {
   MOLTIDE_CHECK(tokens.ndim() == 1 && cu_seqlens.ndim() == 1,
                 "tokens (T) and cu_seqlens (B + 1) have one dimension each, got ", tokens.ndim(),
                 " and ", cu_seqlens.ndim());
   PackedBatch batch;
-  batch.assign(tokens.data(), tokens.size(), cu_seqlens.data(), cu_seqlens.size() - 1, vocab);
+  batch.assign(tokens.data(), tokens.size(), cu_seqlens.data(), cu_seqlens.size() - 1, vocab,
+               coordinate_values(coordinates, tokens.size()));
   return batch;
+}
+
+BatchShape batch_shape(const std::vector<int64_t>& lengths) {
+  BatchShape shape;
+  shape.batch = static_cast<int64_t>(lengths.size());
+  for (int64_t l : lengths) {
+    shape.tokens += l;
+    shape.pairs += l * l;
+  }
+  return shape;
+}
+
+const float* coordinate_values(const MaybeCoordinates& coordinates, int64_t tokens) {
+  if (!coordinates) return nullptr;
+  const FloatArray& a = *coordinates;
+  MOLTIDE_CHECK(a.ndim() == 2 && a.shape(0) == tokens && a.shape(1) == 3, "coordinates have shape ",
+                py::str(a.attr("shape")).cast<std::string>(), ", expected (", tokens,
+                ", 3): one row a token");
+  return a.data();
 }
 
 std::vector<py::ssize_t> numpy_shape(const std::vector<int64_t>& shape) {

@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,8 @@ namespace py = pybind11;
 using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using IntArray = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 using LongArray = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
+// (T, 3): where each token is in space, for models that see distances.
+using MaybeCoordinates = std::optional<FloatArray>;
 using ByteArray = py::array_t<int8_t, py::array::c_style | py::array::forcecast>;
 
 // Reads a dictionary field by field; `finish` refuses fields nobody asked for.
@@ -78,7 +81,11 @@ py::dict head_config_dict(const HeadConfig& config);
 DType parse_dtype(const std::string& name);
 TermLoss parse_term_loss(const std::string& name);
 
-PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab);
+BatchShape batch_shape(const std::vector<int64_t>& lengths);
+// Null where there are none.
+const float* coordinate_values(const MaybeCoordinates& coordinates, int64_t tokens);
+PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab,
+                         const MaybeCoordinates& coordinates);
 std::vector<py::ssize_t> numpy_shape(const std::vector<int64_t>& shape);
 
 }  // namespace moltide

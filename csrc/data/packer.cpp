@@ -10,20 +10,24 @@ void PackedBatch::clear() {
   tokens.clear();
   position.clear();
   cu_seqlens.assign(1, 0);
+  pair_starts.assign(1, 0);
+  coordinates.clear();
   longest = 0;
 }
 
-void PackedBatch::append(const int32_t* sequence, int64_t length) {
+void PackedBatch::append(const int32_t* sequence, int64_t length, const float* where) {
   MOLTIDE_CHECK(count() + length < (int64_t{1} << 31), "a packed batch of ", count() + length,
                 " tokens, allowed up to 2^31-1");
   tokens.insert(tokens.end(), sequence, sequence + length);
   for (int64_t i = 0; i < length; ++i) position.push_back(static_cast<int32_t>(i));
   cu_seqlens.push_back(static_cast<int32_t>(tokens.size()));
+  pair_starts.push_back(pair_starts.back() + length * length);
+  if (where) coordinates.insert(coordinates.end(), where, where + 3 * length);
   longest = std::max(longest, static_cast<int32_t>(length));
 }
 
 void PackedBatch::assign(const int32_t* new_tokens, int64_t new_count, const int32_t* offsets,
-                         int64_t new_batch, int64_t vocab) {
+                         int64_t new_batch, int64_t vocab, const float* where) {
   MOLTIDE_CHECK(new_batch >= 0, "cu_seqlens is empty; it holds 0 and the end of each sequence");
   MOLTIDE_CHECK(offsets[0] == 0, "cu_seqlens[0] = ", offsets[0], ", must be 0");
   MOLTIDE_CHECK(offsets[new_batch] == new_count, "cu_seqlens ends at ", offsets[new_batch],
@@ -36,7 +40,8 @@ void PackedBatch::assign(const int32_t* new_tokens, int64_t new_count, const int
                   " at packed position ", t, ", allowed 0 .. ", vocab - 1);
   clear();
   for (int64_t b = 0; b < new_batch; ++b)
-    append(new_tokens + offsets[b], offsets[b + 1] - offsets[b]);
+    append(new_tokens + offsets[b], offsets[b + 1] - offsets[b],
+           where ? where + 3 * offsets[b] : nullptr);
 }
 
 void micro_batches(const int64_t* order, int64_t n, const int64_t* offsets, int64_t max_tokens,

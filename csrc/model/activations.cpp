@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/attention.h"
+#include "model/pair_bias.h"
 
 namespace moltide {
 namespace {
@@ -31,6 +32,7 @@ void plan_attention(const EncoderConfig& c, const PassShape& s, LayerActivations
   a.v = at.tensor(t, inner, s.act);
   a.ctx = at.tensor(t, inner, s.act);
   if (c.attention == AttentionKind::softmax) a.lse = at.floats(c.heads * t);
+  if (c.attention == AttentionKind::softmax_pair_bias) a.lse = at.floats(2 * c.heads * t);
 }
 
 void plan_mlp(const EncoderConfig& c, const PassShape& s, LayerActivations& a, Cursor& at) {
@@ -149,6 +151,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
   ends.clear();
   p = {};
   p.shape = s;
+  p.pairs = plan_pairs(c, s, at);
   p.token_scale = c.token_dropout ? at.floats(t) : nullptr;
   auto stream = [&] { return at.tensor(t, c.width, DType::f32); };
   auto plan_embedding = [&] {
@@ -167,6 +170,8 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     at.release(mark);
     p.ws = plan_workspace(c, s, at);
     LayerActivations layer = plan_shared(c, s, at, p.ws);
+    layer.pairs = p.pairs.planes;
+    p.ws.dplanes = p.pairs.dplanes;
     at.release(std::max(outputs, at.mark()));
     const bool shared = s.recompute == Recompute::blocks;
     if (shared) {
@@ -202,6 +207,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
     x.assign(static_cast<size_t>(c.layers) + 1, stream());
     p.ws = plan_workspace(c, s, at);
     layers.push_back(plan_passing_layer(c, s, x[0], at));
+    layers[0].pairs = p.pairs.planes;
     // Before the first block, as everything below after the last: in the memory of the blocks.
     const int64_t mark = at.mark();
     plan_embedding();

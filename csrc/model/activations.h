@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "data/packer.h"
 #include "model/config.h"
+#include "model/pair_activations.h"
 
 namespace moltide {
 
@@ -32,7 +34,9 @@ struct LayerActivations {
   Tensor lora[7];       // (T, rank) Act of each adapted projection
   // int8 inference: what the projections read of h1 and h2, of ctx, of g
   Int8Rows h8, ctx8, g8;
-  float* lse = nullptr;                                                          // (H, T), training
+  PairPlanes pairs;  // pair bias
+  // (H, T), training; with a pair bias (2, H, T), attention_pair_bias's statistics
+  float* lse = nullptr;
   float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
   float *mean_q = nullptr, *rstd_q = nullptr, *mean_k = nullptr, *rstd_k = nullptr;  // QK-norm
   bool u_again = false;  // u is not kept but computed again in the backward
@@ -50,12 +54,14 @@ struct Workspace {
   Tensor dlora_in;          // (T, max) f32
   void* attention = nullptr;
   float* beta = nullptr;  // (T) scratch of the gradient of SwiGLU's slope
+  float* dplanes = nullptr;  // pair bias
 };
 
 // What the shapes depend on besides the configuration.
-struct PassShape {
-  int64_t tokens = 0;
-  int64_t batch = 0;
+struct PassShape : BatchShape {
+  PassShape() = default;
+  explicit PassShape(const BatchShape& batch) : BatchShape(batch) {}
+
   DType act = DType::f32;
   bool int8 = false;      // 8-bit matrix products; forward alone
   int64_t lora_rank = 0;  // largest rank in use; 0: no adapter
@@ -85,6 +91,7 @@ struct PassActivations {
   Workspace ws;
   float* token_scale = nullptr;  // (T)
   TokenKinds kinds;              // inference
+  PairActivations pairs;         // pair bias
   Tensor x_embed;                // (T, C) f32 before the embedding norm
   float *mean_embed = nullptr, *rstd_embed = nullptr;
   // (T, C) f32 what the blocks give: x's end, or its norm with post-norm (where y lies, if that is

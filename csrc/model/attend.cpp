@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "attention/attention.h"
+#include "attention_pair_bias/attention_pair_bias.h"
 #include "core/philox.h"
 #include "model/attend_linear.h"
 #include "model/norms.h"
@@ -23,6 +24,15 @@ AttentionParams attention_params(const PassContext& pass, int64_t layer) {
   p.seed = pass.seed;
   p.stream = pass.stream(layer, RandomSite::attention_dropout);
   return p;
+}
+
+PairBiasParams pair_params(const PassContext& pass, int64_t layer) {
+  const AttentionParams p = attention_params(pass, layer);
+  return {p.cu_seqlens, pass.batch.pair_starts.data(),
+          p.batch,      p.heads,
+          p.head_dim,   p.scale,
+          p.dropout,    p.seed,
+          p.stream};
 }
 
 void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
@@ -53,10 +63,6 @@ void prepare_backward(const PassContext& pass, int64_t layer, const LayerActivat
   norm_backward(w.k_norm, ws.dk, a.k_raw, a.mean_k, a.rstd_k, ws.dk, false);
 }
 
-void unknown_kind() {
-  MOLTIDE_CHECK(false, "attend: a kind of attention that the config should have refused");
-}
-
 }  // namespace
 
 void attend_forward(const PassContext& pass, int64_t layer, const LayerActivations& a,
@@ -68,11 +74,12 @@ void attend_forward(const PassContext& pass, int64_t layer, const LayerActivatio
       params.coarse = coarse;
       return attention_fwd(params, a.q, a.k, a.v, a.ctx, pass.train ? a.lse : nullptr);
     }
+    case AttentionKind::softmax_pair_bias:
+      return attention_pair_bias_fwd(pair_params(pass, layer), a.q, a.k, a.v, a.pairs.bias(layer),
+                                     a.ctx, a.pairs.scores(layer), pass.train ? a.lse : nullptr);
     case AttentionKind::linear:
       return linear_attention_fwd(linear_params(pass), a.q, a.k, a.v, layer_features(pass, layer),
                                   a.ctx);
-    case AttentionKind::softmax_pair_bias:
-      return unknown_kind();
   }
 }
 
@@ -85,14 +92,34 @@ void attend_backward(const PassContext& pass, int64_t layer, const LayerActivati
       attention_bwd(attention_params(pass, layer), ws.dctx, a.q, a.k, a.v, a.ctx, a.lse, ws.dq,
                     ws.dk, ws.dv, ws.attention);
       break;
+    case AttentionKind::softmax_pair_bias:
+      // Nobody reads the last layer's scores.
+      attention_pair_bias_bwd(pair_params(pass, layer), ws.dctx, a.q, a.k, a.v,
+                              a.pairs.scores(layer), a.lse, ws.dq, ws.dk, ws.dv, ws.dplanes,
+                              layer + 1 < pass.config.layers);
+      break;
     case AttentionKind::linear:
       linear_attention_bwd(linear_params(pass), ws.dctx, a.q, a.k, a.v, layer_features(pass, layer),
                            ws.dq, ws.dk, ws.dv);
       break;
-    case AttentionKind::softmax_pair_bias:
-      return unknown_kind();
   }
   prepare_backward(pass, layer, a, ws);
+}
+
+void attention_map(const PassContext& pass, int64_t layer, const LayerActivations& a, int64_t b,
+                   float* out) {
+  const EncoderConfig& c = pass.config;
+  const int64_t begin = pass.batch.cu_seqlens[b], end = pass.batch.cu_seqlens[b + 1];
+  switch (c.attention) {
+    case AttentionKind::softmax:
+      return attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), c.heads,
+                             c.head_dim, attention_params(pass, layer).scale, out);
+    case AttentionKind::softmax_pair_bias:
+      return attention_pair_bias_probs(a.pairs.scores(layer) + c.heads * pass.batch.pair_starts[b],
+                                       c.heads, end - begin, out);
+    case AttentionKind::linear:
+      return attend_linear_probs(pass, layer, a, begin, end, out);
+  }
 }
 
 }  // namespace moltide

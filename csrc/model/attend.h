@@ -13,4 +13,9 @@ void attend_forward(const PassContext& pass, int64_t layer, const LayerActivatio
 void attend_backward(const PassContext& pass, int64_t layer, const LayerActivations& a,
                      const Workspace& ws);
 
+// The probabilities of sequence b after its block's forward, with q, k (and scores) still there:
+// out (H, L, L), rows of queries.
+void attention_map(const PassContext& pass, int64_t layer, const LayerActivations& a, int64_t b,
+                   float* out);
+
 }  // namespace moltide

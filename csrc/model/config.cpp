@@ -9,6 +9,8 @@ void positive(const char* field, int64_t value) {
   MOLTIDE_CHECK(value > 0 && value < (int64_t{1} << 31), "config: ", field, " = ", value,
                 ", allowed 1 .. 2^31-1");
 }
+constexpr int64_t kMaxPairVocab = 4096;
+
 void probability(const char* field, double value) {
   MOLTIDE_CHECK(value >= 0.0 && value < 1.0, "config: ", field, " = ", value, ", allowed [0, 1)");
 }
@@ -43,8 +45,6 @@ void EncoderConfig::validate() const {
                 "config: attn_residual_normed = true goes with norm_place = pre, got post");
   MOLTIDE_CHECK(!swiglu_beta || activation == Activation::swiglu,
                 "config: swiglu_beta = true goes with activation = swiglu");
-  MOLTIDE_CHECK(attention != AttentionKind::softmax_pair_bias,
-                "config: attention = softmax_pair_bias, this engine has softmax and linear");
   const bool linear = attention == AttentionKind::linear;
   MOLTIDE_CHECK(linear ? features >= 1 && features <= 256 : features == 0,
                 "config: features = ", features,
@@ -56,6 +56,12 @@ void EncoderConfig::validate() const {
                 ", allowed 0 with attention = linear, which has no probabilities to drop");
   MOLTIDE_CHECK(!linear || !contact_head,
                 "config: contact_head = true, allowed false with attention = linear");
+  if (attention == AttentionKind::softmax_pair_bias) {
+    MOLTIDE_CHECK(pair_basis >= 1 && pair_basis <= 4096, "config: pair_basis = ", pair_basis,
+                  ", allowed 1 .. 4096 with a pair bias");
+    MOLTIDE_CHECK(vocab <= kMaxPairVocab, "config: vocab = ", vocab, ", allowed 1 .. ",
+                  kMaxPairVocab, " with a pair bias, which has a type for each pair of tokens");
+  }
 }
 
 }  // namespace moltide

@@ -28,6 +28,7 @@ struct EncoderConfig {
   Activation activation = Activation::gelu;
   bool swiglu_beta = false;  // SwiGLU's slope is learned
   AttentionKind attention = AttentionKind::softmax;
+  int64_t pair_basis = 0;  // pair bias: Gaussians of a distance
   bool attn_bias = true, mlp_bias = true;
   double residual_scale =
       1.0;  // a branch is multiplied by this before it joins the residual stream

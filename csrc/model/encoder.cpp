@@ -6,6 +6,7 @@
 #include "model/first_block.h"
 #include "model/int8.h"
 #include "model/norms.h"
+#include "model/pair_bias.h"
 #include "residual/residual.h"
 
 namespace moltide {
@@ -71,6 +72,7 @@ void show_stream(const PassContext& pass, const PassActivations& p, int64_t i,
 
 void encoder_forward(const PassContext& pass, const PassActivations& p, const EncoderSinks& sinks) {
   const EncoderConfig& c = pass.config;
+  if (c.attention == AttentionKind::softmax_pair_bias) pair_bias_forward(pass, p.pairs);
   embed(pass, p);
   show_stream(pass, p, 0, sinks);
   BlockPart part = project_by_token(pass, p) ? BlockPart::after_qkv : BlockPart::whole;
@@ -106,6 +108,7 @@ void encoder_backward(const PassContext& pass, const PassActivations& p, const H
     block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding, before);
   }
   if (embedding) embed_backward(pass, p);
+  if (pair_bias_trained(pass.weights)) pair_bias_backward(pass, p.pairs);
 }
 
 void lm_head_forward(const PassContext& pass, const PassActivations& p) {

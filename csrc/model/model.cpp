@@ -4,11 +4,11 @@
 #include <cstring>
 #include <set>
 
-#include "attention/attention.h"
 #include "contact/contact.h"
 #include "core/env.h"
 #include "core/expect.h"
-#include "model/attend_linear.h"
+#include "model/attend.h"
+#include "model/pair_bias.h"
 #include "residual/residual.h"
 #include "rope/rope.h"
 
@@ -192,7 +192,10 @@ PassContext Model::context(const PackedBatch& batch, Segments segments) {
       rope_table(rope_length_, config_.head_dim, config_.rope_inv_freq.data(), rope_cos_.data(),
                  rope_sin_.data());
   }
-  return {config_, weights_, batch, segments, act_, rope_cos_.data(), rope_sin_.data(), int8_};
+  const PassContext pass{config_,          weights_,         batch, segments, act_,
+                         rope_cos_.data(), rope_sin_.data(), int8_};
+  check_pairs(pass);
+  return pass;
 }
 
 int64_t Model::packed_bytes_total(bool backward) const {
@@ -212,10 +215,8 @@ int64_t Model::packed_bytes_total(bool backward) const {
   return bytes + passing;
 }
 
-MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
-  PassShape shape;
-  shape.tokens = tokens;
-  shape.batch = batch;
+MemoryPlan Model::plan(const BatchShape& batch, bool lm_head) {
+  PassShape shape(batch);
   shape.act = act_;
   shape.int8 = int8_;
   shape.lm_head = lm_head;
@@ -223,7 +224,7 @@ MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
   Cursor cursor;
   PassActivations laid_out;
   plan_pass(config_, shape, cursor, laid_out);
-  if (head_) plan_head(head_->config, config_.width, tokens, batch, false, cursor);
+  if (head_) plan_head(head_->config, config_.width, batch.tokens, batch.batch, false, cursor);
   MemoryPlan plan;
   for (Param* p : params()) plan.weights += p->source ? 0 : p->size() * 4;
   plan.packed_weights = packed_bytes_total(false);
@@ -233,9 +234,7 @@ MemoryPlan Model::plan(int64_t tokens, int64_t batch, bool lm_head) {
 
 const PassActivations& Model::encode(const PassContext& pass, bool lm_head,
                                      const EncoderSinks& sinks) {
-  PassShape shape;
-  shape.tokens = pass.batch.count();
-  shape.batch = pass.batch.batch();
+  PassShape shape(pass.batch.shape());
   shape.act = act_;
   shape.int8 = int8_;
   shape.lora_rank = largest_rank(pass.segments);
@@ -315,7 +314,6 @@ void Model::contacts(const PackedBatch& batch, Segments segments, float* out) {
   MOLTIDE_CHECK(config_.contact_head, "the model has no contact head");
   const PassContext pass = context(batch, segments);
   const Specials s = specials(config_);
-  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
   std::vector<float> probs;
   std::vector<int64_t> offsets(1, 0);
   for (int64_t b = 0; b < batch.batch(); ++b) {
@@ -329,8 +327,7 @@ void Model::contacts(const PackedBatch& batch, Segments segments, float* out) {
     for (int64_t b = 0; b < batch.batch(); ++b) {
       const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
       probs.resize(static_cast<size_t>(config_.heads * (end - begin) * (end - begin)));
-      attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
-                      config_.head_dim, scale, probs.data());
+      attention_map(pass, layer, a, b, probs.data());
       contact_accumulate(probs.data(), config_.heads, end - begin, s.first, s.last,
                          weights_.contact_weight->value + layer * config_.heads, out + offsets[b]);
     }
@@ -344,18 +341,13 @@ void Model::attention(const PackedBatch& batch, Segments segments, int64_t wante
   MOLTIDE_CHECK(wanted >= 0 && wanted < config_.layers, "layer ", wanted, ", allowed 0 .. ",
                 config_.layers - 1);
   const PassContext pass = context(batch, segments);
-  const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.head_dim)));
   EncoderSinks sinks;
   sinks.layer = [&](int64_t layer, const LayerActivations& a) {
     if (layer != wanted) return;
     float* next = out;
     for (int64_t b = 0; b < batch.batch(); ++b) {
       const int64_t begin = batch.cu_seqlens[b], end = batch.cu_seqlens[b + 1];
-      if (config_.attention == AttentionKind::linear)
-        attend_linear_probs(pass, layer, a, begin, end, next);
-      else
-        attention_probs(a.q.slice_rows(begin, end), a.k.slice_rows(begin, end), config_.heads,
-                        config_.head_dim, scale, next);
+      attention_map(pass, layer, a, b, next);
       next += config_.heads * (end - begin) * (end - begin);
     }
   };

@@ -73,7 +73,7 @@ class Model {
   int64_t predict_rows(const PackedBatch& batch) const;
 
   // Bytes of inference over a batch of this shape (training: Trainer::plan).
-  MemoryPlan plan(int64_t tokens, int64_t batch, bool lm_head);
+  MemoryPlan plan(const BatchShape& batch, bool lm_head);
   int64_t packed_bytes_total(bool backward) const;
 
   ForkMutex& mutex() { return mutex_; }

@@ -142,6 +142,16 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   if (c.position == Position::learned)
     positions = table.add("embed.positions.weight", {c.max_positions, width}, true);
   if (c.embed_norm) norm(embed_norm, "embed.norm", width);
+  if (c.attention == AttentionKind::softmax_pair_bias) {
+    const int64_t types = c.vocab * c.vocab, basis = c.pair_basis;
+    pair.mul = table.add("pair.mul.weight", {types, 1}, false);
+    pair.bias = table.add("pair.bias.weight", {types, 1}, false);
+    pair.means = table.add("pair.means.weight", {1, basis}, false);
+    pair.stds = table.add("pair.stds.weight", {1, basis}, false);
+    linear(pair.hidden, "pair.hidden", basis, basis, true);
+    linear(pair.heads, "pair.heads", basis, c.heads, true);
+    pair.hidden.weight->packed_only = pair.heads.weight->packed_only = false;
+  }
   for (int64_t i = 0; i < c.layers; ++i) {
     LayerWeights& l = layers.emplace_back();
     const std::string at = "layers." + std::to_string(i) + ".";

@@ -114,6 +114,14 @@ struct LayerWeights {
   Param* features = nullptr;            // (D, M), linear attention
 };
 
+// Of the bias from pairs' distances: a factor and an offset for each edge type (token of the query
+// times vocabulary plus token of the key), the Gaussians, and the MLP to one value a head.
+struct PairWeights {
+  Param *mul = nullptr, *bias = nullptr;    // (V*V, 1)
+  Param *means = nullptr, *stds = nullptr;  // (1, K)
+  Linear hidden, heads;                     // K -> K -> H
+};
+
 struct EncoderWeights {
   explicit EncoderWeights(const EncoderConfig& config);
 
@@ -121,6 +129,7 @@ struct EncoderWeights {
   Param* tokens = nullptr;
   Param* positions = nullptr;
   NormWeights embed_norm, final_norm;
+  PairWeights pair;  // softmax_pair_bias alone
   std::deque<LayerWeights> layers;
   Linear lm_dense, lm_decoder;
   NormWeights lm_norm;

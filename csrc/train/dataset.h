@@ -10,7 +10,8 @@ namespace moltide {
 
 struct Dataset {
   std::vector<int32_t> tokens;
-  std::vector<int64_t> offsets;  // (N + 1)
+  std::vector<int64_t> offsets;    // (N + 1)
+  std::vector<float> coordinates;  // (tokens, 3), or empty
   std::vector<float> targets;  // (N, columns), or (tokens, columns) when per_residue; NaN = missing
   std::vector<int8_t> censor;  // like targets, or empty: -1 below, 0 exact, +1 above
   std::vector<float> weights;  // (N, weight_columns), or empty

@@ -163,6 +163,10 @@ void Trainer::set_dataset(Dataset data) {
   for (size_t t = 0; t < data.tokens.size(); ++t)
     MOLTIDE_CHECK(data.tokens[t] >= 0 && data.tokens[t] < model_.config().vocab, "dataset: token ",
                   data.tokens[t], ", allowed 0 .. ", model_.config().vocab - 1);
+  const bool paired = model_.config().attention == AttentionKind::softmax_pair_bias;
+  MOLTIDE_CHECK(data.coordinates.size() == (paired ? 3 * data.tokens.size() : 0),
+                "dataset: ", data.coordinates.size(), " coordinates for ", data.tokens.size(),
+                " tokens, ", paired ? "3 for each are needed" : "the model has no use for any");
   if (trains_head()) {
     const HeadConfig& head = model_.head()->config;
     data.per_residue = head.pool == HeadConfig::Input::residue;
@@ -186,10 +190,8 @@ void Trainer::set_step_index(int64_t step) {
   step_ = step;
 }
 
-PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
-  PassShape shape;
-  shape.tokens = tokens;
-  shape.batch = batch;
+PassShape Trainer::pass_shape(const BatchShape& batch) const {
+  PassShape shape(batch);
   shape.act = model_.act();
   shape.train = true;
   shape.backward = config_.mode != TrainMode::head;
@@ -203,7 +205,7 @@ PassShape Trainer::pass_shape(int64_t tokens, int64_t batch) const {
   return shape;
 }
 
-MemoryPlan Trainer::plan(int64_t tokens, int64_t batch, int64_t micro_batches) {
+MemoryPlan Trainer::plan(const BatchShape& batch, int64_t micro_batches) {
   PassActivations pass;
   HeadActivations head;
   MemoryPlan plan;
@@ -213,22 +215,23 @@ MemoryPlan Trainer::plan(int64_t tokens, int64_t batch, int64_t micro_batches) {
   plan.packed_weights = model_.packed_bytes_total(config_.mode != TrainMode::head);
   plan.gradients = 4 * total_;
   plan.optimizer = 2 * plan.gradients;
-  plan.activations = arena_bytes(tokens, batch, micro_batches == 1, pass, head) - plan.gradients;
+  plan.activations = arena_bytes(batch, micro_batches == 1, pass, head) - plan.gradients;
   return plan;
 }
 
-int64_t Trainer::lay_out(int64_t tokens, int64_t batch, char* base, PassActivations& pass,
+int64_t Trainer::lay_out(const BatchShape& batch, char* base, PassActivations& pass,
                          HeadActivations& head) const {
   Cursor cursor(base);
-  plan_pass(model_.config(), pass_shape(tokens, batch), cursor, pass);
+  plan_pass(model_.config(), pass_shape(batch), cursor, pass);
   if (trains_head())
-    head = plan_head(model_.head()->config, model_.config().width, tokens, batch, true, cursor);
+    head = plan_head(model_.head()->config, model_.config().width, batch.tokens, batch.batch, true,
+                     cursor);
   return cursor.peak();
 }
 
-int64_t Trainer::arena_bytes(int64_t tokens, int64_t batch, bool single, PassActivations& pass,
+int64_t Trainer::arena_bytes(const BatchShape& batch, bool single, PassActivations& pass,
                              HeadActivations& head) const {
-  const int64_t activations = lay_out(tokens, batch, nullptr, pass, head);
+  const int64_t activations = lay_out(batch, nullptr, pass, head);
   // A later micro-batch would write its activations over the gradients of the first.
   if (!single) return activations + 4 * total_;
   // While the backward passes a half: activations up to there, gradients from there on.
@@ -248,7 +251,7 @@ double Trainer::run_micro_batch(MicroBatch& micro, int64_t index, const LossScal
   pass.seed = config_.seed;
   pass.draw = static_cast<uint64_t>(step_ * kMicroBatchesPerStep + index);
   if (!features_.empty()) pass.features = features_.data();
-  lay_out(micro.batch.count(), micro.batch.batch(), arena_.base(), pass_, head_pass_);
+  lay_out(micro.batch.shape(), arena_.base(), pass_, head_pass_);
 
   encoder_forward(pass, pass_);
   if (mlm) lm_head_forward(pass, pass_);
@@ -306,8 +309,7 @@ double Trainer::accumulate(const std::vector<int64_t>& rows, int64_t* tokens) {
     }
     weight += objective_weight(config_.objective, data_, micro);
     if (joint()) head_weight += objective_weight(Objective::mse, data_, micro);
-    bytes = std::max(
-        bytes, arena_bytes(micro.batch.count(), micro.batch.batch(), single, pass_, head_pass_));
+    bytes = std::max(bytes, arena_bytes(micro.batch.shape(), single, pass_, head_pass_));
   }
   if (bytes > arena_.capacity()) {
     MemoryPlan needed;

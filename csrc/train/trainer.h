@@ -61,15 +61,15 @@ class Trainer {
 
   // Of a step of so many micro-batches, the largest of which has this shape. Bytes that gradients
   // and activations use in turn count as gradients.
-  MemoryPlan plan(int64_t tokens, int64_t batch, int64_t micro_batches);
+  MemoryPlan plan(const BatchShape& batch, int64_t micro_batches);
 
  private:
   void choose_parameters();
   void place_parameters();
-  PassShape pass_shape(int64_t tokens, int64_t batch) const;
-  int64_t lay_out(int64_t tokens, int64_t batch, char* base, PassActivations& pass,
+  PassShape pass_shape(const BatchShape& batch) const;
+  int64_t lay_out(const BatchShape& batch, char* base, PassActivations& pass,
                   HeadActivations& head) const;
-  int64_t arena_bytes(int64_t tokens, int64_t batch, bool single, PassActivations& pass,
+  int64_t arena_bytes(const BatchShape& batch, bool single, PassActivations& pass,
                       HeadActivations& head) const;
   void grow(int64_t bytes);
   double accumulate(const std::vector<int64_t>& rows, int64_t* tokens);

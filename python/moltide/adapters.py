@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moltide.conformers.places import coordinates_of
 from moltide.errors import CheckpointError, ConfigError
 from moltide.options import option
 from moltide.packed import Adapter, PackedModel
@@ -253,7 +254,7 @@ def predict(
     per_residue = head["pool"] == "none"
 
     def outputs(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
-        values = np.asarray(encoder.model.predict(tokens, cu, use))
+        values = np.asarray(encoder.model.predict(tokens, cu, use, coordinates_of(tokens)))
         if not per_residue:
             return values
         bounds = cu.tolist()
@@ -288,7 +289,8 @@ def predict_with_input(
 
     def both(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
         # Side by side, since the loop hands on one array a sequence.
-        return np.concatenate(encoder.model.predict_with_input(tokens, cu, use), axis=1)
+        places = coordinates_of(tokens)
+        return np.concatenate(encoder.model.predict_with_input(tokens, cu, use, places), axis=1)
 
     n = int(head["outputs"])
     rows = list(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from moltide import scoring
+from moltide.conformers.places import coordinates_of
 from moltide.errors import ConfigError
 from moltide.packed import (
     Adapter,
@@ -113,11 +114,11 @@ class Encoder(PackedModel):
             raise ConfigError(f"pool is {pool!r}; allowed: 'mean', 'cls', None")
 
         def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
-            hidden = self.model.hidden(tokens, cu, use, False)
+            hidden = self.model.hidden(tokens, cu, use, False, coordinates_of(tokens))
             return [hidden[a + 1 : b - 1].copy() for a, b in spans(cu)]
 
         def pooled(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
-            return np.asarray(self.model.pooled(tokens, cu, str(pool), use))
+            return np.asarray(self.model.pooled(tokens, cu, str(pool), use, coordinates_of(tokens)))
 
         return residues if pool is None else pooled
 
@@ -153,7 +154,7 @@ class Encoder(PackedModel):
         layers = int(self.model.config["layers"])
 
         def all_layers(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
-            hidden = self.model.hidden(tokens, cu, use, True)
+            hidden = self.model.hidden(tokens, cu, use, True, coordinates_of(tokens))
             return [hidden[:, a:b].copy() for a, b in spans(cu)]
 
         # Every layer's stream is kept, so a pass holds fewer tokens for the same memory.
@@ -179,7 +180,7 @@ class Encoder(PackedModel):
         self._need("lm_head", "masked-LM head")
 
         def rows(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
-            values = self.model.logits(tokens, cu, use)
+            values = self.model.logits(tokens, cu, use, coordinates_of(tokens))
             return [values[a:b].copy() for a, b in spans(cu)]
 
         return list(

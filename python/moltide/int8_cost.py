@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from moltide.conformers.places import coordinates_of
 from moltide.errors import ConfigError
 from moltide.packed import PackedModel
 from moltide.wording import plural
@@ -96,10 +97,12 @@ def _float_twin(encoder: PackedModel, adapter: str | None) -> PackedModel:
 def _results(encoder: PackedModel, text: str, adapter: str | None) -> tuple[np.ndarray, np.ndarray]:
     """(embeddings (L, C), log-probabilities of the residues (L), or none of them) in float64."""
     tokens, cu_seqlens = encoder.tokenizer.encode([text], "unknown", 0)
-    hidden = encoder.model.hidden(tokens, cu_seqlens, adapter, False)[1:-1].astype(np.float64)
+    places = coordinates_of(tokens)
+    hidden = encoder.model.hidden(tokens, cu_seqlens, adapter, False, places)
+    hidden = hidden[1:-1].astype(np.float64)
     if not encoder.config["lm_head"]:
         return hidden, np.empty(0)
-    logits = encoder.model.logits(tokens, cu_seqlens, adapter)[1:-1].astype(np.float64)
+    logits = encoder.model.logits(tokens, cu_seqlens, adapter, places)[1:-1].astype(np.float64)
     top = logits.max(1)
     total = top + np.log(np.exp(logits - top[:, None]).sum(1))
     return hidden, logits[np.arange(len(logits)), tokens[1:-1]] - total

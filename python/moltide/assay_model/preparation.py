@@ -14,6 +14,7 @@ from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.assay_model.weighting import Weighting
+from moltide.conformers.places import coordinates_of
 from moltide.errors import DataError
 from moltide.tasks import MIXED
 from moltide.tokenizer import FRAME
@@ -72,7 +73,14 @@ class Preparation:
             config["adapter"] = ADAPTER
         trainer = _engine.Trainer(self.encoder.model, config)
         data = self.data
-        trainer.set_dataset(data.tokens, data.offsets, data.targets, data.censor, data.weights)
+        trainer.set_dataset(
+            data.tokens,
+            data.offsets,
+            data.targets,
+            data.censor,
+            data.weights,
+            coordinates_of(data.tokens),
+        )
         return trainer
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from moltide.conformers.places import coordinates_of, placed
+
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
 
@@ -18,7 +20,8 @@ class TrainingData:
     """N tokenized sequences and what is to be learned from them.
 
     Attributes:
-        tokens: (sum L,) int32, <cls> and <eos> included.
+        tokens: (sum L,) int32, <cls> and <eos> included; `PlacedTokens` for a model that sees
+            distances.
         offsets: (N + 1,) int64: sequence i is tokens[offsets[i]:offsets[i + 1]].
         targets: (N, k) float32, or (sum L, k) for a per-residue head; NaN = not measured.
         censor: like targets, int8: -1 the true value is below, +1 above, 0 exact; or None.
@@ -59,4 +62,7 @@ def tokenize(
         tokens.append(part)
         lengths.append(np.diff(cu_seqlens).astype(np.int64))
     joined = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
+    places = [coordinates_of(part) for part in tokens]
+    if places and places[0] is not None:
+        joined = placed(joined, np.concatenate(places))
     return joined, np.cumsum(np.concatenate(lengths))
