@@ -37,7 +37,7 @@ struct LayerActivations {
   PairPlanes pairs;  // pair bias
   // (H, T), training; with a pair bias (2, H, T), attention_pair_bias's statistics
   float* lse = nullptr;
-  float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;  // (T)
+  float *mean1 = nullptr, *rstd1 = nullptr, *mean2 = nullptr, *rstd2 = nullptr;      // (T)
   float *mean_q = nullptr, *rstd_q = nullptr, *mean_k = nullptr, *rstd_k = nullptr;  // QK-norm
   bool u_again = false;  // u is not kept but computed again in the backward
 };
@@ -53,7 +53,7 @@ struct Workspace {
   Tensor dlora;             // (T, rank) Act
   Tensor dlora_in;          // (T, max) f32
   void* attention = nullptr;
-  float* beta = nullptr;  // (T) scratch of the gradient of SwiGLU's slope
+  float* beta = nullptr;     // (T) scratch of the gradient of SwiGLU's slope
   float* dplanes = nullptr;  // pair bias
 };
 
