@@ -169,14 +169,15 @@ def rows_held(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [("csv", ()), ("tsv.gz", ("--sort",)), ("parquet", ("--sort",))]
+    ("kind", "options", "times"),
+    [("csv", (), 2), ("tsv.gz", ("--sort",), 1), ("parquet", ("--sort",), 1)],
 )
 def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
-    panel: Path, tmp_path: Path, kind: str, options: tuple[str, ...]
+    panel: Path, tmp_path: Path, kind: str, options: tuple[str, ...], times: int
 ) -> None:
     rng = np.random.default_rng(0)
     rows: list[list[str]] = []
-    for i in range(6000):
+    for i in range(4000):
         # Repeats, so that ranks are shared; bad rows throughout.
         text = TEXTS[int(rng.integers(400))] if i % 3 else "".join(rng.permutation(list(PARENT)))
         rows.append([f"n{i}", "MK1" if i % 97 == 5 else text])
@@ -188,24 +189,21 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
     slow = {**os.environ, "MOLTIDE_PREDICT_CHUNK": "64"}
     partial = tmp_path / f".out.{kind}.partial"
     kills, held = 0, 0
-    for _ in range(8):
+    while kills < times:
         process = command(panel, new, "-o", out, *common, env=slow)
         while process.poll() is None and rows_held(partial) < held + 400:
             time.sleep(0.002)
-        if process.poll() is not None:
-            break
+        assert process.poll() is None, process.communicate()
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += 1
         assert not out.exists()
         before, held = held, rows_held(partial)
-        assert before <= held < 6000
-    assert kills >= 2
-    if not out.exists():
-        process = command(panel, new, "-o", out, *common)
-        said = process.communicate()[0]
-        assert process.returncode == 0
-        assert "going on behind row" in said
+        assert before < held < 4000
+    process = command(panel, new, "-o", out, *common)
+    said = process.communicate()[0]
+    assert process.returncode == 0
+    assert "going on behind row" in said
     if kind == "tsv.gz":  # gzip writes the time
         import gzip
 

@@ -219,3 +219,13 @@ def test_a_report_says_what_to_type(monkeypatch):
     assert {k: v for k, v in again.items() if k not in left_out} == {
         k: v for k, v in vars(options).items() if k not in left_out
     }
+
+
+def test_a_stream_of_predictions_is_killed_and_goes_on(tmp_path):
+    out = run("predict_stream.py", "--rows", "400", "1200", "--folder", str(tmp_path))
+    rows = [line for line in out.splitlines() if re.match(r"\| [\d,]+ \|", line)]
+    assert [line.split("|")[1].strip() for line in rows] == ["400", "1,200"]
+    assert "and the file is the same bytes" in out
+    predicted = (tmp_path / "1200-out.csv").read_text().splitlines()
+    assert len(predicted) == 1201
+    assert sum("not predicted: '1' at position 4" in line for line in predicted) == 12

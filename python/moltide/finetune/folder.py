@@ -68,6 +68,7 @@ class RunFolder:
     prefixes: ClassVar[tuple[str, ...]] = (
         "train",
         "curve-",
+        "alone-",
         "baselines",
         "rows",
         "vocab",
