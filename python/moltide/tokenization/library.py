@@ -142,7 +142,7 @@ class LibraryTokenizer(Tokenizer):
     def _has_unknown(self, text: str, index: int) -> bool:
         if not text.strip():
             raise DataError(f"{self._record} {index} is empty")
-        characters = {}
+        characters: dict[str, int] = {}
         position = 0
         for plain, special in self._spelled.findall(text):
             position += 1
