@@ -19,7 +19,7 @@ from moltide.packed import (
     spans,
 )
 from moltide.sequences import ProgressCallback
-from moltide.tokenizer import ResidueTokenizer
+from moltide.tokenization.base import Tokenizer
 
 if TYPE_CHECKING:
     from moltide.int8_cost import Int8Cost
@@ -38,7 +38,7 @@ class Encoder(PackedModel):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Checkpoint, tokenizer: ResidueTokenizer, *, name: str, dtype: str
+        cls, checkpoint: Checkpoint, tokenizer: Tokenizer, *, name: str, dtype: str
     ) -> Encoder:
         """Build the engine's model over the checkpoint's files, which it keeps open: weights that
         only matmuls read are packed from there, and again when they are needed otherwise.
@@ -89,7 +89,7 @@ class Encoder(PackedModel):
             adapter: name of one adapter for all, or one name or None for each sequence.
             batch_tokens: tokens in one pass (None: 2,048, with many threads more); memory, never
                 the result, depends on it.
-            on_illegal: see `ResidueTokenizer.encode`.
+            on_illegal: see `Tokenizer.encode`.
             progress: True for a bar, or a function of (sequences done, total or None).
 
         Returns:

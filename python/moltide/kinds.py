@@ -4,3 +4,7 @@ from __future__ import annotations
 
 PROTEIN, MOLECULE, RNA = "protein", "molecule", "rna"
 KINDS = (PROTEIN, MOLECULE, RNA)
+
+# What one sequence of a kind, and one of its parts, is called in messages.
+RECORD = {PROTEIN: "sequence", MOLECULE: "molecule", RNA: "sequence"}
+UNIT = {PROTEIN: "residue", MOLECULE: "token", RNA: "nucleotide"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from moltide.errors import ConfigError, DataError
 from moltide.sequences import Progress, ProgressCallback, as_texts, packs
-from moltide.tokenizer import FRAME, ResidueTokenizer
+from moltide.tokenization.base import FRAME, Tokenizer
 
 if TYPE_CHECKING:
     from moltide import _engine
@@ -39,7 +39,7 @@ class PackedModel:
     def __init__(
         self,
         model: _engine.Model,
-        tokenizer: ResidueTokenizer,
+        tokenizer: Tokenizer,
         *,
         family: str = "esm",
         published: Mapping[str, Any] | None = None,

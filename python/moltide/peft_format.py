@@ -18,15 +18,16 @@ import numpy as np
 from moltide.atomic import atomic_write_text
 from moltide.errors import CheckpointError
 from moltide.peft_config import LoraRules, read_rules
-from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PICKLES, Files
+from moltide.pretrained.files import (
+    ADAPTER_CONFIG,
+    ADAPTER_TORCH_WEIGHTS,
+    ADAPTER_WEIGHTS,
+    Files,
+)
 from moltide.pretrained.json_files import read_json_object
 from moltide.pretrained.names import NameMap
-from moltide.pretrained.safe_tensors import (
-    PICKLE_REFUSAL,
-    StoredTensor,
-    open_tensors,
-    write_tensors,
-)
+from moltide.pretrained.safe_tensors import StoredTensor, open_tensors, write_tensors
+from moltide.pretrained.torch_files import open_torch
 
 TARGETS = ("attn.q", "attn.k", "attn.v", "attn.out", "mlp.up", "mlp.gate", "mlp.down")
 
@@ -85,12 +86,14 @@ def read_adapter(files: Files, names: NameMap, layers: int, width: int) -> Store
         raise CheckpointError(f"{files.where}: no {ADAPTER_CONFIG}; this is no PEFT adapter")
     config = read_json_object(config_path)
     rules = read_rules(config, str(config_path))
-    weights = files.get(ADAPTER_WEIGHTS)
+    weights, read = files.get(ADAPTER_WEIGHTS), open_tensors
     if weights is None:
-        pickles = [n for n in ("adapter_model.bin", *PICKLES) if files.has(n)]
-        reason = f"only {pickles[0]}: {PICKLE_REFUSAL}" if pickles else f"no {ADAPTER_WEIGHTS}"
-        raise CheckpointError(f"{files.where}: {reason}")
-    sorted_tensors = _sort_tensors(open_tensors(weights), names, layers, str(weights))
+        weights, read = files.get(ADAPTER_TORCH_WEIGHTS), open_torch
+    if weights is None:
+        raise CheckpointError(
+            f"{files.where}: no {ADAPTER_WEIGHTS}, and no {ADAPTER_TORCH_WEIGHTS}"
+        )
+    sorted_tensors = _sort_tensors(read(weights), names, layers, str(weights))
     expected = {
         (layer, target)
         for layer in range(layers)

@@ -14,6 +14,7 @@ import numpy as np
 
 from moltide.errors import DataError
 from moltide.kinds import MOLECULE
+from moltide.tokenization.base import Tokenizer
 from moltide.tokenizer import ResidueTokenizer
 
 _ORGANIC = ("C", "N", "O", "S", "P", "F", "Cl", "Br", "I", "B", "c", "n", "o", "s", "p", "b")
@@ -88,6 +89,8 @@ class SmilesTokenizer(ResidueTokenizer):
         except KeyError:
             return None
         return numbers, np.array(lengths, dtype=np.int64)
+
+    _unknown_note = Tokenizer._unknown_note
 
     def _has_unknown(self, text: str, index: int) -> bool:
         """True if tokens will be read as unknown; raises on what no SMILES holds."""

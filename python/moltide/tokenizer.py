@@ -13,13 +13,21 @@ Lower case is not folded: published ESM tokenizers read "mkt" as unknown.
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from moltide.errors import CheckpointError, ConfigError, DataError
-from moltide.kinds import PROTEIN
+from moltide.errors import DataError
+from moltide.kinds import UNIT
+from moltide.tokenization.base import FRAME, Tokenizer
+from moltide.tokenization.published_files import (
+    BY_CHARACTER,
+    dump,
+    vocabulary_files,
+    word_level_document,
+)
+
+__all__ = ["ESM_VOCABULARY", "FRAME", "ResidueTokenizer"]
 
 # The 33 tokens of ESM-1b, ESM-1v and ESM-2 in their published order.
 ESM_VOCABULARY = (
@@ -27,8 +35,6 @@ ESM_VOCABULARY = (
     *"LAGVSERTIDPKQNFYMHWCXBUZO.-",
     *("<null_1>", "<mask>"),
 )
-
-FRAME = 2  # <cls> and <eos>, around every sequence
 
 _SPECIALS = {
     "cls_token": "<cls>",
@@ -43,8 +49,11 @@ _READ_AS_UNKNOWN = re.compile(r"[A-Za-z*]+")
 _ALLOWED_INSIDE = ("mask_token", "unk_token")
 
 
-class ResidueTokenizer:
+class ResidueTokenizer(Tokenizer):
     """Sequences to packed token ids and back, for a vocabulary of residues and special tokens.
+
+    Letters outside the vocabulary (lower case, J) and the stop sign * are read as <unk>, as
+    published, with one warning; digits, punctuation and the like are refused.
 
     Args:
         vocabulary: tokens in id order.
@@ -52,14 +61,9 @@ class ResidueTokenizer:
         split: "vocabulary" for vocab.txt's behaviour, "characters" for tokenizer.json's.
         added: tokens found inside the text with "characters"; by default the special ones.
 
-    Attributes:
-        kind: what the text is, one of `moltide.kinds.KINDS`.
-
     Raises:
         CheckpointError: a token twice, or a special token that the vocabulary lacks.
     """
-
-    kind = PROTEIN
 
     def __init__(
         self,
@@ -69,22 +73,9 @@ class ResidueTokenizer:
         added: Sequence[str] | None = None,
         where: str = "vocabulary",
     ) -> None:
-        self.vocabulary = tuple(vocabulary)
-        self.specials = {**_SPECIALS, **(specials or {})}
+        super().__init__(vocabulary, {**_SPECIALS, **(specials or {})}, where)
         self.split = split
         self.added = tuple(self.specials.values() if added is None else added)
-        self._ids = {token: index for index, token in enumerate(self.vocabulary)}
-        if len(self._ids) != len(self.vocabulary):
-            twice = next(t for t in self.vocabulary if self.vocabulary.count(t) > 1)
-            raise CheckpointError(f"{where}: token {twice!r} appears twice")
-        for name, token in self.specials.items():
-            if token not in self._ids:
-                raise CheckpointError(f"{where}: {name} {token!r} is not in the vocabulary")
-        self.cls_id = self._ids[self.specials["cls_token"]]
-        self.pad_id = self._ids[self.specials["pad_token"]]
-        self.eos_id = self._ids[self.specials["eos_token"]]
-        self.unk_id = self._ids[self.specials["unk_token"]]
-        self.mask_id = self._ids[self.specials["mask_token"]]
         found_inside = self.vocabulary if split == "vocabulary" else self.added
         spelled = sorted((t for t in found_inside if len(t) > 1), key=len, reverse=True)
         self._pieces = re.compile("|".join([*map(re.escape, spelled), "."]), re.DOTALL)
@@ -98,66 +89,27 @@ class ResidueTokenizer:
                 table[ord(token)] = index
         return table
 
-    def __len__(self) -> int:
-        return len(self.vocabulary)
-
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ResidueTokenizer) and (
-            (self.vocabulary, self.specials, self.split, self.added)
-            == (other.vocabulary, other.specials, other.split, other.added)
+            (type(self), self.vocabulary, self.specials, self.split, self.added)
+            == (type(other), other.vocabulary, other.specials, other.split, other.added)
         )
 
     def __hash__(self) -> int:
         return hash((self.vocabulary, self.split))
 
-    def id_of(self, token: str) -> int:
-        """Id of a token; the unknown id for anything else."""
-        return self._ids.get(token, self.unk_id)
+    def files(self) -> dict[str, str]:
+        if self.split == "vocabulary":
+            return vocabulary_files(self.vocabulary, self.specials, "EsmTokenizer")
+        files = vocabulary_files(self.vocabulary, self.specials, "PreTrainedTokenizerFast")
+        document = word_level_document(self.vocabulary, self.specials, self.added, BY_CHARACTER)
+        return {**files, "tokenizer.json": dump(document)}
 
-    @property
-    def residues(self) -> str:
-        """The single-character tokens: what a sequence may hold."""
-        return "".join(token for token in self.vocabulary if len(token) == 1)
-
-    def encode(
-        self, sequences: Sequence[str], on_illegal: str = "error", first_index: int = 0
+    def _encode(
+        self, sequences: Sequence[str], first_index: int, strict: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of all sequences end to end, each framed by <cls> and <eos>.
-
-        Args:
-            sequences: residues; "<mask>" and "<unk>" may stand among them.
-            on_illegal: "error" refuses what is no residue (below); letters outside the vocabulary
-                (lower case, J) and the stop sign * are read as <unk>, as published, with one
-                warning. "unknown" gives the published ids for any text, in silence.
-            first_index: number of the first sequence, for messages.
-
-        Returns:
-            tokens int32 (T), cu_seqlens int32 (B + 1): sequence b is tokens[cu[b]:cu[b + 1]].
-
-        Raises:
-            DataError: with "error": an empty sequence, a digit, punctuation or other character
-                that is no residue symbol; sequence, position (1-based) and character are named.
-            ConfigError: another value of `on_illegal`.
-        """
-        if on_illegal not in ("error", "unknown"):
-            raise ConfigError(f"on_illegal is {on_illegal!r}; allowed: 'error', 'unknown'")
         found = self._fast_ids(sequences)
-        if found is None:
-            bodies = self._checked_bodies(sequences, first_index, on_illegal == "error")
-            found = np.concatenate(bodies), np.array([len(body) for body in bodies])
-        ids, lengths = found
-        cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths + FRAME, out=cu_seqlens[1:])
-        if cu_seqlens[-1] > np.iinfo(np.int32).max:
-            raise DataError(f"{cu_seqlens[-1]} tokens in one batch; at most 2147483647 are allowed")
-        tokens = np.empty(int(cu_seqlens[-1]), dtype=np.int32)
-        inside = np.ones(len(tokens), dtype=bool)
-        inside[cu_seqlens[:-1]] = False
-        inside[cu_seqlens[1:] - 1] = False
-        tokens[cu_seqlens[:-1]] = self.cls_id
-        tokens[cu_seqlens[1:] - 1] = self.eos_id
-        tokens[inside] = ids
-        return tokens, cu_seqlens.astype(np.int32)
+        return super()._encode(sequences, first_index, strict) if found is None else found
 
     def _fast_ids(self, sequences: Sequence[str]) -> tuple[np.ndarray, np.ndarray] | None:
         """Ids end to end by table, and lengths, if all text is plain non-empty residues; None if
@@ -173,33 +125,19 @@ class ResidueTokenizer:
             return None
         return ids, np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))
 
-    def _checked_bodies(
-        self, sequences: Sequence[str], first_index: int, strict: bool
-    ) -> list[np.ndarray]:
-        bodies, as_unknown = [], []
-        for index, text in enumerate(sequences, first_index):
-            if not isinstance(text, str):
-                raise DataError(
-                    f"sequence {index} is {text!r} ({type(text).__name__}); expected text"
-                )
-            if strict and self._has_unknown(text, index):
-                as_unknown.append(index)
-            bodies.append(self._ids_of(text))
-        if as_unknown:
-            warnings.warn(
-                f"{len(as_unknown)} of {len(sequences)} sequences (first: number {as_unknown[0]}) "
-                f"hold letters or * outside the vocabulary {self.residues}; they are read as "
-                f"{self.specials['unk_token']}, as the published tokenizer does",
-                stacklevel=4,
-            )
-        return bodies
+    def _unknown_note(self, indices: list[int], count: int) -> str:
+        return (
+            f"{len(indices)} of {count} sequences (first: number {indices[0]}) hold letters or * "
+            f"outside the vocabulary {self.residues}; they are read as "
+            f"{self.specials['unk_token']}, as the published tokenizer does"
+        )
 
     def _ids_of(self, text: str) -> np.ndarray:
         """Published ids of any text, without the frame."""
         ids: list[int] = []
         in_run = False
         for piece in self._pieces.findall(text):
-            index = self._ids.get(piece)
+            index = self._ids.get(self._folded(piece))
             if self.split == "characters":
                 ids.append(self.unk_id if index is None else index)
             elif index is not None:
@@ -212,13 +150,18 @@ class ResidueTokenizer:
                 in_run = True
         return np.array(ids, dtype=np.int32)
 
+    def _folded(self, piece: str) -> str:
+        """The token that a piece of text is looked up as."""
+        return piece
+
     def _has_unknown(self, text: str, index: int) -> bool:
         """True if letters will be read as unknown; raises on what is no residue symbol."""
         position, unknown = 0, False
         allowed = {self.specials[name] for name in _ALLOWED_INSIDE}
         for piece in self._pieces.findall(text):
             position += 1
-            if piece in self._ids and (len(piece) == 1 or piece in allowed):
+            token = self._folded(piece)
+            if token in self._ids and (len(token) == 1 or token in allowed):
                 continue
             if piece.isspace() and self.split == "vocabulary":
                 position -= 1
@@ -226,8 +169,8 @@ class ResidueTokenizer:
                 unknown = True
             else:
                 raise DataError(
-                    f"sequence {index}, position {position}: {piece!r} is no residue; allowed: "
-                    f"{self.residues}, {', '.join(sorted(allowed))}"
+                    f"sequence {index}, position {position}: {piece!r} is no {UNIT[self.kind]}; "
+                    f"allowed: {self.residues}, {', '.join(sorted(allowed))}"
                 )
         if not position:
             raise DataError(f"sequence {index} is empty")

@@ -61,8 +61,14 @@ CASES = {
     "size and shape": (with_header({"a": entry([2], 0, 4)}, b"1234"), "corrupt safetensors file"),
     "strange dtype": (with_header({"a": entry([1], 0, 4, "Q9")}, b"1234"), "corrupt safetensors"),
     "deep nesting": (with_header(b"[" * 100_000), "corrupt safetensors header"),
-    "zip": (b"PK\x03\x04" + b"\x14\x00\x08\x08" + b"x" * 64, "pickle weights"),
-    "pickle": (b"\x80\x02}q\x00(X\x06\x00\x00\x00" + b"x" * 64, "pickle weights"),
+    "zip": (
+        b"PK\x03\x04" + b"\x14\x00\x08\x08" + b"x" * 64,
+        "this is a PyTorch file, not safetensors",
+    ),
+    "pickle": (
+        b"\x80\x02}q\x00(X\x06\x00\x00\x00" + b"x" * 64,
+        "this is a PyTorch file, not safetensors",
+    ),
     "LFS pointer": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
 }
 

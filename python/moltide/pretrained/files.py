@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from moltide.errors import CheckpointError
 from moltide.pretrained.json_files import read_json_object
-from moltide.pretrained.safe_tensors import PICKLE_REFUSAL, StoredTensor, open_tensors
+from moltide.pretrained.safe_tensors import StoredTensor, open_tensors
+from moltide.pretrained.torch_files import open_torch
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-TOKENIZER_FILES = (
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-)
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
+TORCH_WEIGHTS = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+# Other names that PyTorch weights are published under.
+TORCH_OTHERS = ("model.pt", "pytorch_model.pt")
+ADAPTER_TORCH_WEIGHTS = "adapter_model.bin"
 
 # The only names that are ever read or downloaded; a shard is named by an index.
 _SHARD = re.compile(r"[A-Za-z0-9_.-]+\.safetensors")
+_TORCH_SHARD = re.compile(r"[A-Za-z0-9_.-]+\.bin")
 
 
 class Files(Protocol):
@@ -62,41 +63,59 @@ class FolderFiles:
         return self.get(name) is not None
 
 
-def stored_tensors(files: Files) -> dict[str, StoredTensor]:
-    """Every tensor of model.safetensors, or of the shards its index names; headers are read only.
+def stored_tensors(files: Files, others: Sequence[str] = ()) -> dict[str, StoredTensor]:
+    """Every tensor of model.safetensors, or of the shards its index names; without them, of
+    PyTorch files. Headers are read only.
+
+    Args:
+        others: further names that the family's weights are published under, as PyTorch files.
 
     Raises:
-        CheckpointError: no safetensors weights (pickle weights are named with the way out), a
-            shard that is missing, outside the folder or without a tensor the index puts there.
+        CheckpointError: no weights, a shard that is missing, outside the folder or without a
+            tensor the index puts there, or a PyTorch file with more in it than tensors.
     """
     single = files.get(WEIGHTS)
     if single is not None:
         return open_tensors(single)
     index = files.get(INDEX)
     if index is not None:
-        return _sharded(files, index)
-    pickles = [name for name in PICKLES if files.has(name)]
-    if pickles:
-        raise CheckpointError(f"{files.where}: only {pickles[0]} is there; {PICKLE_REFUSAL}")
-    raise CheckpointError(f"{files.where}: no weights; looked for {WEIGHTS} and {INDEX}")
+        return _sharded(files, index, _SHARD, open_tensors)
+    single = files.get(TORCH_WEIGHTS)
+    if single is not None:
+        return open_torch(single)
+    index = files.get(TORCH_INDEX)
+    if index is not None:
+        return _sharded(files, index, _TORCH_SHARD, open_torch)
+    for name in (*TORCH_OTHERS, *others):
+        single = files.get(name)
+        if single is not None:
+            return open_torch(single)
+    listed = ", ".join((WEIGHTS, INDEX, TORCH_WEIGHTS, TORCH_INDEX, *TORCH_OTHERS, *others))
+    raise CheckpointError(f"{files.where}: no weights; looked for {listed}")
 
 
-def _sharded(files: Files, index: Path) -> dict[str, StoredTensor]:
+def _sharded(
+    files: Files,
+    index: Path,
+    allowed: re.Pattern[str],
+    read: Callable[[Path], dict[str, StoredTensor]],
+) -> dict[str, StoredTensor]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: no weight_map; a sharded index maps tensor names to files")
     for tensor, shard in weight_map.items():
-        if not isinstance(shard, str) or not is_plain_shard(shard):
+        if not isinstance(shard, str) or not _is_plain(shard, allowed):
+            ending = allowed.pattern.rsplit(".", 1)[-1]
             raise CheckpointError(
                 f"{index}: tensor {tensor!r} is said to be in {shard!r}; allowed is the plain name "
-                "of a .safetensors file beside the index"
+                f"of a .{ending} file beside the index"
             )
     tensors: dict[str, StoredTensor] = {}
     for shard in sorted(set(weight_map.values())):
         path = files.get(shard)
         if path is None:
             raise CheckpointError(f"{index}: shard {shard!r} is missing from {files.where}")
-        for name, tensor in open_tensors(path).items():
+        for name, tensor in read(path).items():
             if weight_map.get(name, shard) == shard:
                 tensors[name] = tensor
     absent = sorted(name for name in weight_map if name not in tensors)
@@ -110,4 +129,8 @@ def _sharded(files: Files, index: Path) -> dict[str, StoredTensor]:
 
 def is_plain_shard(name: str) -> bool:
     """Whether an index may name this file: a .safetensors file beside it, and no path."""
-    return _SHARD.fullmatch(name) is not None and PurePosixPath(name).name == name
+    return _is_plain(name, _SHARD)
+
+
+def _is_plain(name: str, allowed: re.Pattern[str]) -> bool:
+    return allowed.fullmatch(name) is not None and PurePosixPath(name).name == name

@@ -8,10 +8,8 @@ from pathlib import Path
 from moltide.errors import CheckpointError
 from moltide.pretrained.files import ADAPTER_CONFIG, CONFIG, Files, FolderFiles
 from moltide.pretrained.hub import HubFiles, is_hub_id
-from moltide.pretrained.safe_tensors import PICKLE_REFUSAL
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def bundled_names() -> list[str]:
@@ -76,8 +74,6 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _a_file(path: Path) -> CheckpointError:
-    if path.suffix in _PICKLE_SUFFIXES:
-        return CheckpointError(f"{path}: {PICKLE_REFUSAL}")
     return CheckpointError(
         f"{path} is a file; give the folder that holds it together with {CONFIG}"
     )

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ from moltide.errors import CheckpointError
 
 # Longer headers are refused by the safetensors format's own reader too.
 MAX_HEADER_BYTES = 100_000_000
-PICKLE_REFUSAL = (
-    "pickle weights (.bin, .pt, .ckpt) can run code when opened and are refused; convert them "
-    "once, where you trust the file, with Transformers: "
-    "AutoModel.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER, safe_serialization=True), "
-    "then load NEW_FOLDER"
+_PICKLE = (
+    "this is a PyTorch file, not safetensors; under the name pytorch_model.bin it is read (without "
+    "running what is in it)"
 )
 
 _READABLE = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
@@ -34,18 +32,31 @@ _READABLE = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2"}
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where one tensor lies: `path`, its `name` there, `dtype` (F32, BF16, ...), `shape`, and
-    byte `start` from the beginning of the file."""
+    """Where one tensor lies: `path`, its `name` there, `dtype` (F32, BF16, ...), `shape`, byte
+    `start` from the beginning of the file, and `strides` in elements unless rows lie end to end."""
 
     path: Path
     name: str
     dtype: str
     shape: tuple[int, ...]
     start: int
+    strides: tuple[int, ...] | None = None
 
     @property
     def elements(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) if self.shape else 1
+
+    def part(self, first: int, rows: int, name: str) -> StoredTensor:
+        """`rows` of the first axis, from `first` on, as a tensor of its own.
+
+        Raises:
+            ValueError: rows that are not there.
+        """
+        if not 0 <= first <= first + rows <= self.shape[0]:
+            raise ValueError(f"rows {first}:{first + rows} of {self.name} of shape {self.shape}")
+        row = self.elements // self.shape[0] if self.strides is None else self.strides[0]
+        start = self.start + first * row * np.dtype(_READABLE.get(self.dtype, "u1")).itemsize
+        return replace(self, name=name, shape=(rows, *self.shape[1:]), start=start)
 
     def read(self) -> np.ndarray:
         """The values as float32; a copy in memory of its own.
@@ -59,16 +70,25 @@ class StoredTensor:
                 f"{self.path}: tensor {self.name!r} has dtype {self.dtype}; "
                 f"allowed are {', '.join(_READABLE)}"
             )
-        raw = np.fromfile(
-            self.path, dtype=_READABLE[self.dtype], count=self.elements, offset=self.start
-        )
-        if raw.size != self.elements:
+        needed = self._span()
+        raw = np.fromfile(self.path, dtype=_READABLE[self.dtype], count=needed, offset=self.start)
+        if raw.size != needed:
             raise CheckpointError(
-                f"{self.path}: tensor {self.name!r} needs {self.elements} values, "
+                f"{self.path}: tensor {self.name!r} needs {needed} values, "
                 f"the file gave {raw.size}; it changed while being read"
             )
         values = bfloat16_to_float32(raw) if self.dtype == "BF16" else raw.astype(np.float32)
-        return np.ascontiguousarray(values.reshape(self.shape))
+        if self.strides is None:
+            return values.reshape(self.shape)
+        steps = [stride * values.itemsize for stride in self.strides]
+        copy: np.ndarray = np.lib.stride_tricks.as_strided(values, self.shape, steps).copy()
+        return copy
+
+    def _span(self) -> int:
+        """Values from the first to the last of the tensor, in the file."""
+        if self.strides is None or not self.elements:
+            return self.elements
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
 
     def read_finite(self) -> np.ndarray:
         """`read`, for weights: one NaN would be in every result.
@@ -142,7 +162,7 @@ def _read_header(path: Path) -> bytes:
         length = int.from_bytes(start, "little")
         if length > MAX_HEADER_BYTES:
             if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-                raise CheckpointError(f"{path}: {PICKLE_REFUSAL}")
+                raise CheckpointError(f"{path}: {_PICKLE}")
             if start == b"version ":
                 raise CheckpointError(
                     f"{path} is a Git LFS pointer, not the weights; fetch them with `git lfs pull`"

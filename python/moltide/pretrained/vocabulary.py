@@ -1,93 +1,115 @@
-"""Tokenizer files of a checkpoint: vocab.txt, tokenizer.json and their companions."""
+"""The tokenizer of a checkpoint, checked against its config.json."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moltide.errors import CheckpointError
+from moltide.kinds import MOLECULE, PROTEIN, RNA
 from moltide.pretrained.files import Files
 from moltide.pretrained.json_files import read_json_object
+from moltide.pretrained.nucleotide_vocabulary import read_nucleotide_tokenizer
+from moltide.pretrained.smiles_vocabulary import read_smiles_tokenizer
+from moltide.pretrained.tokenizer_settings import read_settings, read_specials, read_vocabulary
 from moltide.smiles_tokenizer import SmilesTokenizer, is_smiles_vocabulary
+from moltide.tokenization.base import Tokenizer
+from moltide.tokenization.smiles_pattern import DEEPCHEM_PATTERN
 from moltide.tokenizer import ESM_VOCABULARY, ResidueTokenizer
 
-_SPECIAL_NAMES = ("cls_token", "pad_token", "eos_token", "unk_token", "mask_token")
-_NO_LIMIT = 1000000000000000019884624838656  # what Transformers writes for "no maximum length"
+
+@dataclass(frozen=True)
+class Reads:
+    """What a family's tokenizers read.
+
+    Attributes:
+        kind: of the text; residues become SMILES where the vocabulary says so.
+        vocabulary: residues alone: assumed where the checkpoint has none, and `assumed` how that
+            is said.
+        exact: the assumed vocabulary fits a model of that very size, else of any larger one.
+        pattern: molecules alone: what goes with a vocab.txt.
+        pads: config.json's padding id is the tokenizer's. In RoBERTa it only says where positions
+            start, and published ones differ.
+        specials: of files that name none.
+    """
+
+    kind: str = PROTEIN
+    vocabulary: tuple[str, ...] = ESM_VOCABULARY
+    assumed: str = "the 33 tokens of ESM-2"
+    exact: bool = True
+    pattern: str = DEEPCHEM_PATTERN
+    pads: bool = True
+    specials: tuple[tuple[str, str], ...] = ()
 
 
 def read_tokenizer(
-    files: Files, config: dict[str, Any], notes: list[str], vocab_list: Any = None
-) -> ResidueTokenizer:
+    files: Files,
+    config: dict[str, Any],
+    notes: list[str],
+    vocab_list: Any = None,
+    reads: Reads | None = None,
+) -> Tokenizer:
     """The tokenizer a checkpoint was published with; `config`'s special ids are settled by it.
 
-    tokenizer.json counts if tokenizer_config.json names a fast class or there is no vocab.txt, as
-    in Transformers' AutoTokenizer. Without either, config.json's `vocab_list` counts, or ESM's
-    vocabulary if the number of tokens is its own.
+    Args:
+        vocab_list: of config.json, which counts without vocab.txt and tokenizer.json.
+        reads: what the family's tokenizers read; ESM's residues by default.
 
     Raises:
         CheckpointError: unreadable, contradicts config.json, or no vocabulary at all.
+        MissingDependencyError: a tokenizer that needs the `tokenizers` library.
     """
-    settings = _settings(files)
-    vocab_file, json_file = files.get("vocab.txt"), files.get("tokenizer.json")
-    fast = str(settings.get("tokenizer_class") or "EsmTokenizer") != "EsmTokenizer"
-    if json_file is not None and (fast or vocab_file is None):
-        tokenizer = _from_json(json_file, settings)
-        where = str(json_file)
-    elif vocab_file is not None:
-        where = str(vocab_file)
-        vocabulary = _read_vocabulary(vocab_file)
-        reads = SmilesTokenizer if is_smiles_vocabulary(vocabulary) else ResidueTokenizer
-        tokenizer = reads(vocabulary, _specials(settings), where=where)
-    elif isinstance(vocab_list, list) and all(isinstance(token, str) for token in vocab_list):
-        where = f"{files.where}: vocab_list of config.json"
-        tokenizer = ResidueTokenizer(vocab_list, _specials(settings), where=where)
-    elif config["vocab"] == len(ESM_VOCABULARY):
-        where = files.where
-        tokenizer = ResidueTokenizer(where=where)
-        notes.append("no vocab.txt or tokenizer.json: the 33 tokens of ESM-2 are assumed")
+    reads = reads or Reads()
+    tokenizer: Tokenizer
+    if reads.kind == RNA:
+        tokenizer, where = read_nucleotide_tokenizer(files, config, notes)
+    elif reads.kind == MOLECULE:
+        found = read_smiles_tokenizer(files, reads.pattern, reads.kind, dict(reads.specials))
+        if found is None:
+            raise CheckpointError(
+                f"{files.where}: no tokenizer; looked for tokenizer.json, vocab.json with "
+                "merges.txt, and vocab.txt"
+            )
+        tokenizer, where = found
     else:
-        raise CheckpointError(
-            f"{files.where}: no vocab.txt or tokenizer.json, and vocab_size {config['vocab']} is "
-            f"not ESM-2's {len(ESM_VOCABULARY)}"
-        )
-    _agree(tokenizer, config, where)
+        tokenizer, where = _read_residues(files, config, notes, vocab_list, reads)
+    _agree(tokenizer, config, where, reads.pads)
     return tokenizer
 
 
-def _settings(files: Files) -> dict[str, Any]:
-    merged: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        path = files.get(name)
-        if path is not None:
-            merged.update(read_json_object(path))
-    return merged
-
-
-def _specials(settings: dict[str, Any]) -> dict[str, str]:
-    found = {}
-    for name in _SPECIAL_NAMES:
-        value = settings.get(name)
-        content = value.get("content") if isinstance(value, dict) else value
-        if isinstance(content, str):
-            found[name] = content
-    return found
-
-
-def _read_vocabulary(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: not UTF-8 text: {error}") from None
-    tokens = [line.strip() for line in text.rstrip().splitlines()]
-    if not tokens or "" in tokens:
-        line = tokens.index("") + 1 if tokens else 1
-        raise CheckpointError(f"{path}: line {line} is empty; expected one token a line")
-    return tokens
+def _read_residues(
+    files: Files, config: dict[str, Any], notes: list[str], vocab_list: Any, reads: Reads
+) -> tuple[ResidueTokenizer, str]:
+    """tokenizer.json counts if tokenizer_config.json names a fast class or there is no vocab.txt,
+    as in Transformers' AutoTokenizer. Without either, config.json's `vocab_list` counts, or the
+    family's vocabulary if the number of tokens is its own."""
+    settings = read_settings(files)
+    vocab_file, json_file = files.get("vocab.txt"), files.get("tokenizer.json")
+    fast = str(settings.get("tokenizer_class") or "EsmTokenizer") != "EsmTokenizer"
+    if json_file is not None and (fast or vocab_file is None):
+        return _from_json(json_file, settings), str(json_file)
+    specials = read_specials(settings)
+    if vocab_file is not None:
+        vocabulary = read_vocabulary(vocab_file)
+        kind = SmilesTokenizer if is_smiles_vocabulary(vocabulary) else ResidueTokenizer
+        return kind(vocabulary, specials, where=str(vocab_file)), str(vocab_file)
+    if isinstance(vocab_list, list) and all(isinstance(token, str) for token in vocab_list):
+        where = f"{files.where}: vocab_list of config.json"
+        return ResidueTokenizer(vocab_list, specials, where=where), where
+    size = len(reads.vocabulary)
+    if config["vocab"] == size or (config["vocab"] > size and not reads.exact):
+        notes.append(f"no vocab.txt or tokenizer.json: {reads.assumed} are assumed")
+        return ResidueTokenizer(reads.vocabulary, where=files.where), files.where
+    raise CheckpointError(
+        f"{files.where}: no vocab.txt or tokenizer.json, and vocab_size {config['vocab']} is "
+        f"not {reads.assumed.split()[-1]}'s {size}"
+    )
 
 
 def _from_json(path: Path, settings: dict[str, Any]) -> ResidueTokenizer:
-    """A tokenizer.json that reads text character by character, framed by <cls> and <eos>."""
+    """A tokenizer.json that reads text character by character, framed by <cls> and <eos>: words
+    split by character, or BPE that never merges."""
     document = read_json_object(path)
     try:
         model = document["model"]
@@ -96,22 +118,25 @@ def _from_json(path: Path, settings: dict[str, Any]) -> ResidueTokenizer:
         frame = [next(iter(part)) for part in document["post_processor"]["single"]]
         ends = [part["SpecialToken"]["id"] for part in document["post_processor"]["single"][::2]]
         pre = document["pre_tokenizer"]
-        by_character = pre["type"] == "Split" and pre["pattern"] == {"String": ""}
+        if model.get("type") == "BPE":
+            by_character = pre is None and not model["merges"] and not model.get("fuse_unk")
+        else:
+            by_character = pre["type"] == "Split" and pre["pattern"] == {"String": ""}
+            by_character &= model.get("type") == "WordLevel"
     except (KeyError, TypeError, AttributeError, ValueError, StopIteration, IndexError) as error:
         raise CheckpointError(f"{path}: not the tokenizer of a residue model: {error!r}") from None
-    specials = {**_specials({**settings, "unk_token": model.get("unk_token")})}
+    specials = {**read_specials({**settings, "unk_token": model.get("unk_token")})}
     if len(ends) == 2:
         specials |= {"cls_token": ends[0], "eos_token": ends[1]}
     simple = (
-        model.get("type") == "WordLevel"
-        and by_character
+        by_character
         and document.get("normalizer") is None
         and frame == ["SpecialToken", "Sequence", "SpecialToken"]
     )
     if not simple:
         raise CheckpointError(
             f"{path}: tokenizer of type {model.get('type')!r}; allowed: WordLevel, split by "
-            "character, no normalizer, one token before and one after"
+            "character, or BPE without merges, no normalizer, one token before and one after"
         )
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise CheckpointError(f"{path}: token ids do not run from 0 to {len(vocabulary) - 1}")
@@ -119,90 +144,20 @@ def _from_json(path: Path, settings: dict[str, Any]) -> ResidueTokenizer:
     return ResidueTokenizer(tokens, specials, "characters", added, where=str(path))
 
 
-def _agree(tokenizer: ResidueTokenizer, config: dict[str, Any], where: str) -> None:
+def _agree(tokenizer: Tokenizer, config: dict[str, Any], where: str, pads: bool) -> None:
     """Special ids of config.json are those of the vocabulary, and every id has an embedding."""
     if len(tokenizer) > config["vocab"]:
         raise CheckpointError(
             f"{where}: {len(tokenizer)} tokens, config.json says vocab_size {config['vocab']}"
         )
-    for key, index in (("pad_token", tokenizer.pad_id), ("mask_token", tokenizer.mask_id)):
-        if config[key] not in (index, -1):
+    ids = {"pad_token": tokenizer.pad_id, "mask_token": tokenizer.mask_id}
+    for key, index in ids.items():
+        if config[key] not in (index, -1) and (pads or key != "pad_token"):
             raise CheckpointError(f"{where}: {key} is id {index}, config.json says {config[key]}")
     config.update(cls_token=tokenizer.cls_id, eos_token=tokenizer.eos_id)
     config.update(pad_token=tokenizer.pad_id, mask_token=tokenizer.mask_id)
 
 
-def tokenizer_files(tokenizer: ResidueTokenizer) -> dict[str, str]:
+def tokenizer_files(tokenizer: Tokenizer) -> dict[str, str]:
     """File name -> text: what Transformers needs to build the same tokenizer."""
-    by_character = tokenizer.split == "characters"
-    entries = {
-        str(tokenizer.id_of(token)): _added_token(token)
-        for token in sorted(tokenizer.specials.values(), key=tokenizer.id_of)
-    }
-    settings: dict[str, Any] = {
-        "added_tokens_decoder": entries,
-        "clean_up_tokenization_spaces": False,
-        **tokenizer.specials,
-        "model_max_length": _NO_LIMIT,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "tokenizer_class": "PreTrainedTokenizerFast" if by_character else "EsmTokenizer",
-    }
-    files = {
-        "vocab.txt": "\n".join(tokenizer.vocabulary),
-        "tokenizer_config.json": _dump(settings),
-        "special_tokens_map.json": _dump(tokenizer.specials),
-    }
-    if by_character:
-        files["tokenizer.json"] = _dump(_json_document(tokenizer))
-    return files
-
-
-def _added_token(token: str) -> dict[str, Any]:
-    flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
-    return {"content": token, **flags, "special": True}
-
-
-def _json_document(tokenizer: ResidueTokenizer) -> dict[str, Any]:
-    cls, eos = tokenizer.specials["cls_token"], tokenizer.specials["eos_token"]
-
-    def special(token: str) -> dict[str, Any]:
-        return {"SpecialToken": {"id": token, "type_id": 0}}
-
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {"id": tokenizer.id_of(token), **_added_token(token)}
-            for token in sorted(tokenizer.added, key=tokenizer.id_of)
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Split",
-            "pattern": {"String": ""},
-            "behavior": "Isolated",
-            "invert": False,
-        },
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [special(cls), {"Sequence": {"id": "A", "type_id": 0}}, special(eos)],
-            "pair": [
-                *(special(cls), {"Sequence": {"id": "A", "type_id": 0}}, special(eos)),
-                *({"Sequence": {"id": "B", "type_id": 1}}, special(eos)),
-            ],
-            "special_tokens": {
-                token: {"id": token, "ids": [tokenizer.id_of(token)], "tokens": [token]}
-                for token in (cls, eos)
-            },
-        },
-        "decoder": None,
-        "model": {
-            "type": "WordLevel",
-            "vocab": {token: index for index, token in enumerate(tokenizer.vocabulary)},
-            "unk_token": tokenizer.specials["unk_token"],
-        },
-    }
-
-
-def _dump(document: dict[str, Any]) -> str:
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return tokenizer.files()

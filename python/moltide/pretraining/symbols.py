@@ -14,7 +14,7 @@ from moltide.kinds import PROTEIN
 from moltide.sequences import RESIDUES
 
 if TYPE_CHECKING:
-    from moltide.tokenizer import ResidueTokenizer
+    from moltide.tokenization.base import Tokenizer
 
 Letters = npt.NDArray[np.unsignedinteger]
 Ids = npt.NDArray[np.int32]
@@ -33,7 +33,7 @@ class Symbols:
         key: what the numbers depend on beside the texts; "" for proteins.
     """
 
-    def __init__(self, tokenizer: ResidueTokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.kind = tokenizer.kind
         self.tokenizer = tokenizer
         if self.kind == PROTEIN:
