@@ -210,7 +210,7 @@ def _named(baseline: BaselineResult) -> str:
     """The label as it reads within a sentence."""
     return (
         baseline.label
-        if baseline.label.startswith(("ridge", "logistic"))
+        if baseline.label.startswith(("ridge", "logistic", "gradient"))
         else "the " + baseline.label
     )
 

@@ -19,7 +19,7 @@ from moltide.baselines import BASELINE_NAMES
 from moltide.cli import main
 from moltide.errors import ConfigError, DataError, MemoryPlanError
 from moltide.finetune import FinetuneOptions, RunSummary, finetune
-from moltide.finetune.curve import epochs_for, nested_rows, ridge_point
+from moltide.finetune.curve import baseline_point, epochs_for, nested_rows
 from moltide.finetune.folder import RunFolder, differences
 from moltide.finetune.voice import SilentVoice
 from moltide.options import typed_options
@@ -418,12 +418,12 @@ def test_ridge_on_the_learning_curve_sees_the_rows_of_its_point_alone(tmp_path: 
     table = read_assay(write_table(tmp_path / "assay.csv", ["sequence", "y"], rows))
     split = make_split(table, "random", 0)
     part = nested_rows(split.index("train"), 0.25, 0)
-    point = ridge_point(table, split, part, 0)
+    point = baseline_point(table, split, part, 0)
     assert (point.method, point.n_train) == ("ridge", 24)
     table.targets[split.index("valid")] = -7.0
-    assert ridge_point(table, split, part, 0) == point
+    assert baseline_point(table, split, part, 0) == point
     table.targets[part] = table.targets[part][::-1]
-    assert ridge_point(table, split, part, 0) != point
+    assert baseline_point(table, split, part, 0) != point
 
 
 def test_a_run_killed_while_it_drops_its_checkpoint_is_finished(

@@ -11,7 +11,9 @@ from moltide.options import check_choice, option
 
 # Fewer cannot be dealt out to train, valid and test.
 MIN_SEQUENCES = 10
-SPLIT_METHODS = ("random", "cluster", "position", "mutations", "time")
+SPLIT_METHODS = (
+    "random", "cluster", "position", "mutations", "time", "scaffold", "scaffold_balanced", "butina",
+)  # fmt: skip
 _CHOICES = {
     "task": ("auto", "regression", "classification"),
     "replicates": ("mean", "median", "keep"),

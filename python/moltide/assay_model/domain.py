@@ -1,15 +1,23 @@
-"""Whether a sequence resembles what a model was trained on, and if not, in what respect."""
+"""Whether a sequence resembles what a model was trained on, and if not, in what respect.
+
+`fit_domain` and `load_domain` give the domain that suits a kind of sequence: `Domain` for residues
+and nucleotides, `MoleculeDomain` for molecules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay_model.molecule_domain import FILE, Closeness, MoleculeDomain
+from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import FloatArray
+from moltide.kinds import MOLECULE
 
 # Training rows kept for distances, and rows from which the usual distance is learned.
 _MOST_KEPT, _PROBES = 20_000, 1000
@@ -59,6 +67,10 @@ class Domain:
             lengths = {len(one) for one in self.sequences}
             self._cache["length"] = lengths.pop() if len(lengths) == 1 else None
         return self._cache["length"]  # type: ignore[no-any-return]
+
+    def score(self, sequences: Sequence[str]) -> Closeness:
+        """`check`, as `MoleculeDomain` has it too."""
+        return Closeness(self.check(sequences))
 
     def check(self, sequences: Sequence[str]) -> list[str]:
         """For each sequence "" if it is inside, else what sets it apart."""
@@ -147,3 +159,32 @@ class Domain:
         starts = [0, *ends[:-1]]
         sequences = [text[a:b] for a, b in zip(starts, ends, strict=True)]
         return cls(sequences, float(arrays["limit"][0]), int(arrays["numbering"][0]))
+
+
+def fit_domain(kind: str, train: Rows, seed: int, numbering: int) -> Domain | MoleculeDomain:
+    """The domain of the training rows.
+
+    Raises:
+        DataError, MissingDependencyError: molecules that RDKit cannot read, or no RDKit.
+    """
+    if kind == MOLECULE:
+        return MoleculeDomain.fit(train.sequences, seed, train.names)
+    return Domain.fit(train.sequences, seed, numbering)
+
+
+def save_domain(domain: Domain | MoleculeDomain | None, folder: Path) -> dict[str, np.ndarray]:
+    """Write what has a file of its own, and return what belongs to the model's other arrays."""
+    if isinstance(domain, MoleculeDomain):
+        domain.write(folder)
+    else:
+        (folder / FILE).unlink(missing_ok=True)
+    return {} if domain is None else domain.arrays()
+
+
+def load_domain(arrays: dict[str, np.ndarray], folder: Path) -> Domain | MoleculeDomain | None:
+    """From the arrays that `save_domain` returned."""
+    if not arrays:
+        return None
+    if "similarity_limit" in arrays:
+        return MoleculeDomain.read(folder, arrays)
+    return Domain.from_arrays(arrays)

@@ -2,6 +2,7 @@
 
 config.json               what the model is: spec, settings, backbone; written last
 head.safetensors          head, target scaling, uncertainty, domain, spread of the targets
+domain.safetensors        fingerprints of the training molecules, where these are molecules
 adapter_config.json,      LoRA adapter in PEFT's format
 adapter_model.safetensors
 model/                    the full model in its published format (full fine-tuning)
@@ -24,8 +25,9 @@ import numpy as np
 from moltide.array_file import read_arrays, write_arrays
 from moltide.assay_model.backbone import BACKBONE, reload_backbone
 from moltide.assay_model.class_sets import ClassSets
-from moltide.assay_model.domain import Domain
+from moltide.assay_model.domain import load_domain, save_domain
 from moltide.assay_model.model import ADAPTER, AssayModel
+from moltide.assay_model.molecule_domain import FILE as DOMAIN
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 CONFIG, HEAD, MODEL = "config.json", "head.safetensors", "model"
 FORMAT, VERSION = "moltide-assay-model", 1
-_OURS = (CONFIG, HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL, BACKBONE)
+_OURS = (CONFIG, HEAD, DOMAIN, ADAPTER_CONFIG, ADAPTER_WEIGHTS, MODEL, BACKBONE)
 _SHOWN = 4
 
 
@@ -122,13 +124,13 @@ def save_weights(model: AssayModel, path: Path) -> None:
         arrays["shift"] = model.shift
     if model.distribution is not None:
         arrays["distribution"] = model.distribution
-    for prefix, part in (
-        ("uncertainty", model.uncertainty),
-        ("domain", model.domain),
-        ("sets", model.sets),
-    ):
-        if part is not None:
-            arrays.update({f"{prefix}.{name}": array for name, array in part.arrays().items()})
+    parts = {
+        "uncertainty": {} if model.uncertainty is None else model.uncertainty.arrays(),
+        "domain": save_domain(model.domain, path),
+        "sets": {} if model.sets is None else model.sets.arrays(),
+    }
+    for prefix, part in parts.items():
+        arrays.update({f"{prefix}.{name}": array for name, array in part.items()})
     write_arrays(path / HEAD, arrays, {"format": "pt"})
 
 
@@ -209,7 +211,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
         TargetScaling(arrays["scaling.mean"], arrays["scaling.sd"]),
         arrays["temperature"],
         Uncertainty.from_arrays(uncertainty) if uncertainty else None,
-        Domain.from_arrays(domain) if domain else None,
+        load_domain(domain, path),
         backbone,
         arrays.get("shift"),
         ClassSets.from_arrays(sets) if sets else None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.distribution import quantiles
-from moltide.assay_model.domain import Domain
+from moltide.assay_model.domain import fit_domain
 from moltide.assay_model.head_start import start_head
 from moltide.assay_model.memory import settle_memory
 from moltide.assay_model.model import AssayModel
@@ -156,7 +156,7 @@ def _finish(
     """Domain, and what at most `most` validation rows say about errors."""
     if model.spec.level != "sequence":
         return
-    model.domain = Domain.fit(train.sequences, seed, numbering)
+    model.domain = fit_domain(model.encoder.tokenizer.kind, train, seed, numbering)
     model.distribution = quantiles(train.flat_targets(), model.spec.of_numbers)
     if valid is None or not len(valid):
         return

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
+from moltide.assay_model.molecule_domain import Closeness, MoleculeDomain
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
 from moltide.assay_model.uncertainty import Uncertainty, missing_intervals
 from moltide.errors import ConfigError
@@ -37,6 +38,7 @@ class Prediction:
         sets: (n, k, classes): the classes that stay possible at the level of the interval, else
             None.
         notes: n words on what sets a sequence apart from the training sequences, "" for none.
+        similarity, nearest: of molecules, see `Closeness`; else None.
     """
 
     values: FloatArray
@@ -46,6 +48,8 @@ class Prediction:
     high: FloatArray | None = None
     sets: npt.NDArray[np.bool_] | None = None
     notes: list[str] = field(default_factory=list)
+    similarity: FloatArray | None = None
+    nearest: list[str] | None = None
 
     @property
     def in_domain(self) -> npt.NDArray[np.bool_]:
@@ -86,7 +90,7 @@ class AssayModel:
     scaling: TargetScaling
     temperature: FloatArray
     uncertainty: Uncertainty | None = None
-    domain: Domain | None = None
+    domain: Domain | MoleculeDomain | None = None
     backbone: dict[str, Any] = field(default_factory=dict)
     shift: FloatArray | None = None
     sets: ClassSets | None = None
@@ -160,11 +164,14 @@ class AssayModel:
         else:
             raw = self.outputs(sequences, progress=progress)
         raw = np.asarray(raw, np.float64)
-        notes = self.domain.check(list(sequences)) if domain and self.domain is not None else []
+        close = Closeness([])
+        if domain and self.domain is not None:
+            close = self.domain.score(list(sequences))
         if self.spec.of_classes:
-            result = self._with_classes(raw, notes, interval)
+            result = self._with_classes(raw, close.notes, interval)
         else:
-            result = Prediction(self.scaling.backward(raw), notes=notes)
+            result = Prediction(self.scaling.backward(raw), notes=close.notes)
+        result.similarity, result.nearest = close.similarity, close.nearest
         if representation is not None and self.uncertainty is not None:
             result.std = self.uncertainty.std(representation) * self.scaling.sd
             if interval is not None:

@@ -22,12 +22,14 @@ class Rows:
             residues one (L_i, k) array a sequence.
         censor: (n, k) int8: -1 the true value is below, +1 above, 0 exact; or None.
         weights: (n,) or None.
+        names: what the rows are called where a prediction refers to them, or None.
     """
 
     sequences: list[str]
     targets: FloatArray | list[FloatArray]
     censor: npt.NDArray[np.int8] | None = None
     weights: FloatArray | None = None
+    names: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -47,6 +49,7 @@ class Rows:
             [targets[i] for i in chosen] if isinstance(targets, list) else targets[chosen],
             None if self.censor is None else self.censor[chosen],
             None if self.weights is None else self.weights[chosen],
+            None if self.names is None else [self.names[i] for i in chosen],
         )
 
     def fingerprint(self) -> str:

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.kinds import PROTEIN, RNA
+
 IntArray = npt.NDArray[np.int64]
 _CHUNK = 4096  # sequences whose k-mers are in memory at once
+RESIDUE_KMERS, NUCLEOTIDE_KMERS = (1, 2, 3), (1, 2, 3, 4)
 
 
 def encode(sequences: Sequence[str]) -> tuple[npt.NDArray[np.uint32], IntArray]:
@@ -87,14 +90,17 @@ class OneHot:
 
 
 class Kmers:
-    """Counts of 1-, 2- and 3-mers, minus the median row of a sample of the fitted sequences.
+    """Counts of k-mers of some lengths (here 1, 2 and 3; of nucleotides also 4), minus the median
+    row of a sample of the fitted sequences.
 
     k-mers not seen in fitting share one column per length. Half the squared distance between two
     rows behaves like an edit distance: a substitution changes at most k k-mers of each length.
     """
 
     description = "k-mers"
-    lengths = (1, 2, 3)
+
+    def __init__(self, lengths: tuple[int, ...] = RESIDUE_KMERS) -> None:
+        self.lengths = lengths
 
     def fit(self, sequences: Sequence[str]) -> Kmers:
         points, _ = encode(sequences)
@@ -164,12 +170,20 @@ class Kmers:
         return table
 
 
-def make_features(train: Sequence[str], other: Sequence[str]) -> OneHot | Kmers:
+def make_features(
+    train: Sequence[str], other: Sequence[str], kind: str = PROTEIN
+) -> OneHot | Kmers:
     """Features fitted to `train`: one-hot if `train` and `other` share one length, else k-mers."""
-    return features_for(train, other)().fit(train)
+    made = features_for(train, other)
+    return OneHot().fit(train) if made is OneHot else kmers(kind).fit(train)
 
 
 def features_for(train: Sequence[str], other: Sequence[str]) -> type[OneHot] | type[Kmers]:
     """What `make_features` makes."""
     lengths = {len(s) for s in train} | {len(s) for s in other}
     return OneHot if len(lengths) == 1 else Kmers
+
+
+def kmers(kind: str) -> Kmers:
+    """k-mers of a length that suits the number of letters."""
+    return Kmers(NUCLEOTIDE_KMERS if kind == RNA else RESIDUE_KMERS)

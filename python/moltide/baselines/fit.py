@@ -1,72 +1,39 @@
-"""`fit_baselines`: all five, on every target, from sequences and labels alone."""
+"""`fit_baselines`: all of a kind, on every target, from sequences and labels alone."""
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from moltide.baselines.features import features_for, make_features
+from moltide.baselines import dense, molecules, nucleotides
+from moltide.baselines.features import features_for
+from moltide.baselines.inputs import Embed, Inputs, Score, checked_inputs
 from moltide.baselines.limits import (
+    FIRST_ROWS,
     SHARES,
+    USUAL_FIRST_ROWS,
     TimeLimit,
     fit_within,
     passable,
+    rows_in_memory,
     sampled,
     too_many_passes,
 )
 from moltide.baselines.linear import Problem, fit_linear, most_variable
-from moltide.baselines.neighbour import fit_neighbours
-from moltide.baselines.result import BASELINE_NAMES, BaselineResult, FloatArray, TargetFit
+from moltide.baselines.neighbour import between_features, fit_neighbours
+from moltide.baselines.result import NAMES_OF, BaselineResult, FloatArray, TargetFit
+from moltide.baselines.row_tables import MoleculeTables
 from moltide.baselines.zero_shot import fit_zero_shot
 from moltide.errors import ConfigError, DataError
-
-Embed = Callable[[list[str]], npt.ArrayLike]
-Score = Callable[[list[str]], npt.ArrayLike]
+from moltide.kinds import MOLECULE, PROTEIN
 
 SEQUENCE_PENALTIES = np.logspace(-2, 4, 13)
-EMBEDDING_PENALTIES = np.logspace(-1, 6, 15)
+EMBEDDING_PENALTIES = dense.PENALTIES
 LOGISTIC_PENALTIES = np.logspace(-2, 3, 6)
 _ZERO_SHOT_ROWS = 2000
-
-
-@dataclass
-class _Inputs:
-    """What every baseline is fitted to: known rows are the training rows, then the validation
-    rows."""
-
-    known: list[str]
-    test: list[str]
-    problems: list[Problem]
-    n_valid: int
-    embed: Embed | str | None
-    zero_shot: Score | str | None
-
-    @property
-    def n_train(self) -> int:
-        return len(self.known) - self.n_valid
-
-    @functools.cached_property
-    def features(self) -> tuple[Any, Any, Any]:
-        """Features of sequences as fitted, and the tables of the known and of the test rows."""
-        made = make_features(self.known, self.test)
-        return made, made.transform(self.known), made.transform(self.test)
-
-    def sample(self, n: int) -> _Inputs:
-        """With `n` of the training rows; smaller samples lie within larger ones."""
-        if n >= self.n_train:
-            return self
-        order = np.random.default_rng(self.problems[0].seed).permutation(self.n_train)
-        kept = np.concatenate([np.sort(order[:n]), np.arange(self.n_train, len(self.known))])
-        problems = [problem.take(kept) for problem in self.problems]
-        known = [self.known[i] for i in kept]
-        return dataclasses.replace(self, known=known, problems=problems)
 
 
 def fit_baselines(
@@ -87,13 +54,21 @@ def fit_baselines(
     names: Sequence[str] | None = None,
     limit: TimeLimit | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    kind: str = PROTEIN,
+    tables: MoleculeTables | None = None,
 ) -> list[BaselineResult]:
-    """Fit mean, ridge, ridge on embeddings, nearest neighbour and zero-shot baselines.
+    """Fit the baselines of a kind of sequence, `NAMES_OF[kind]`.
 
-    Every setting (penalty, number of neighbours) is chosen on the validation rows when at least
-    50 of them are measured, else by 5-fold cross-validation over train + validation; the final
-    fit uses train + validation, as a person without a validation set to spare would. A fine-tuned
-    model that only stops early on validation rows therefore sees no more labels than these do.
+    Proteins: mean, ridge on the sequence and on embeddings, nearest neighbour, zero-shot score.
+    RNA: these, and ridge on GC content and length, and on k-mer frequencies. Molecules: mean,
+    random forest and gradient boosting on Morgan counts, ridge on RDKit descriptors, nearest
+    neighbours by Tanimoto similarity, ridge on embeddings.
+
+    Every setting (penalty, number of neighbours, rounds) is chosen on the validation rows when at
+    least 50 of them are measured, else by 5-fold cross-validation over train + validation; the
+    final fit uses train + validation, as a person without a validation set to spare would. A
+    fine-tuned model that only stops early on validation rows therefore sees no more labels than
+    these do.
     Censored labels (">10") enter at their bound. Missing labels (NaN) leave the row out of that
     target only.
 
@@ -111,23 +86,30 @@ def fit_baselines(
         weights: (n_train,) sample weights; validation rows weigh 1 (their mean).
         censor: (n_train,) or (n_train, k) of -1 "<", 0, +1 ">": counted in the notes.
         groups: (n_train,) cluster numbers, kept together in cross-validation.
-        names: subset of `BASELINE_NAMES`; None is all.
+        names: subset of `NAMES_OF[kind]`; None is all.
         limit: the time for all of them. One that would take more than its share is fitted to a
             sample of the training rows or left out, and `BaselineResult.cut_short` says so.
         progress: called as progress(done, total, label) before each baseline and at the end.
+        kind: what the sequences are, one of `moltide.kinds.KINDS`; molecules are SMILES.
+        tables: of all molecules (training, validation, test rows), where several calls share them.
 
     Returns:
-        One `BaselineResult` per name, in the order of `BASELINE_NAMES`.
+        One `BaselineResult` per name, in the order of `NAMES_OF[kind]`.
 
     Raises:
-        DataError: no training rows, lengths that differ, or a target with no label at all.
-        ConfigError: an unknown task or baseline name.
+        DataError: no training rows, lengths that differ, a target with no label at all, or SMILES
+            that RDKit cannot read.
+        ConfigError: an unknown task, kind or baseline name.
+        MissingDependencyError: molecules without RDKit.
     """
-    wanted = _wanted(names)
-    inputs, flat = _inputs(
+    inputs, flat = checked_inputs(
         train_sequences, y_train, test_sequences, task, n_classes, valid_sequences, y_valid,
-        weights, groups, seed, embed, zero_shot,
+        weights, groups, seed, kind,
     )  # fmt: skip
+    inputs.embed, inputs.zero_shot = embed, zero_shot
+    if kind == MOLECULE:
+        inputs.tables = tables or MoleculeTables([*inputs.known, *inputs.test])
+    wanted = _wanted(names, kind)
     note = _censor_note(censor)
     results = []
     end = time.perf_counter() + (0.0 if limit is None else limit.seconds)
@@ -135,11 +117,13 @@ def fit_baselines(
         if progress is not None:
             progress(done, len(wanted), _label(name, inputs))
         start = time.perf_counter()
+        given, too_large = _in_memory(name, inputs)
         if limit is None:
-            fits, cut_short = _fit_one(name, inputs), ""
+            fits, cut_short = _fit_one(name, given), too_large
         else:
             share = SHARES.get(name, 1.0) * (end - start)
-            fits, cut_short = _fit_within(name, inputs, limit, share)
+            fits, cut_short = _fit_within(name, given, limit, share, inputs.n_train)
+            cut_short = cut_short or too_large
         seconds = time.perf_counter() - start
         if not isinstance(fits, str) and name != "mean":
             _note_constant(fits)
@@ -153,65 +137,14 @@ def fit_baselines(
     return results
 
 
-def _wanted(names: Sequence[str] | None) -> list[str]:
-    unknown = sorted(set(names or ()) - set(BASELINE_NAMES))
+def _wanted(names: Sequence[str] | None, kind: str) -> list[str]:
+    unknown = sorted(set(names or ()) - set(NAMES_OF[kind]))
     if unknown:
         raise ConfigError(
             f"unknown baseline {', '.join(map(repr, unknown))}; "
-            f"allowed: {', '.join(BASELINE_NAMES)}"
+            f"allowed: {', '.join(NAMES_OF[kind])}"
         )
-    return [name for name in BASELINE_NAMES if names is None or name in names]
-
-
-def _inputs(
-    train: Sequence[str],
-    y_train: npt.ArrayLike,
-    test: Sequence[str],
-    task: str,
-    n_classes: int | None,
-    valid: Sequence[str] | None,
-    y_valid: npt.ArrayLike | None,
-    weights: npt.ArrayLike | None,
-    groups: npt.ArrayLike | None,
-    seed: int,
-    embed: Embed | str | None,
-    zero_shot: Score | str | None,
-) -> tuple[_Inputs, bool]:
-    if task not in ("regression", "classification"):
-        raise ConfigError(f"task is {task!r}; allowed: 'regression', 'classification'")
-    if len(train) == 0:
-        raise DataError("baselines need at least one training row, got 0")
-    y = np.asarray(y_train, np.float64)
-    flat = y.ndim == 1
-    y = y.reshape(len(y), -1)
-    if len(y) != len(train):
-        raise DataError(f"y_train has {len(y)} rows for {len(train)} training sequences")
-    held = np.zeros((0, y.shape[1]))
-    if valid is not None and y_valid is not None:
-        held = np.asarray(y_valid, np.float64).reshape(len(valid), -1)
-        if held.shape[1] != y.shape[1]:
-            raise DataError(f"y_valid has {held.shape[1]} targets, y_train {y.shape[1]}")
-    labels = np.concatenate([y, held])
-    empty = [j for j in range(labels.shape[1]) if np.isnan(y[:, j]).all()]
-    if empty:
-        raise DataError(f"target {empty[0]} has no measured value among {len(y)} training rows")
-    if n_classes is None:
-        n_classes = 0 if task == "regression" else int(np.nanmax(labels)) + 1
-    weight = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
-    if weight.shape != (len(y),):
-        raise DataError(f"weights have shape {weight.shape}, expected ({len(y)},)")
-    weight = np.concatenate([weight / weight.mean(), np.ones(len(held))])
-    cluster = None
-    if groups is not None:
-        first = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-        cluster = np.concatenate([first, first.max() + 1 + np.arange(len(held))])
-    is_valid = np.arange(len(labels)) >= len(y)
-    problems = [
-        Problem(labels[:, j], weight, is_valid, cluster, task, n_classes, seed)
-        for j in range(labels.shape[1])
-    ]
-    known = [*train, *(valid if len(held) and valid is not None else [])]
-    return _Inputs(known, list(test), problems, len(held), embed, zero_shot), flat
+    return [name for name in NAMES_OF[kind] if names is None or name in names]
 
 
 def _censor_note(censor: npt.ArrayLike | None) -> str:
@@ -219,8 +152,8 @@ def _censor_note(censor: npt.ArrayLike | None) -> str:
     return f"; {count:,} censored labels taken at their bound" if count else ""
 
 
-def _label(name: str, inputs: _Inputs) -> str:
-    regression = inputs.problems[0].task == "regression"
+def _label(name: str, inputs: Inputs) -> str:
+    regression = inputs.task == "regression"
     ridge = "ridge" if regression else "logistic ridge"
     if name == "ridge":
         return f"{ridge} on {features_for(inputs.known, inputs.test).description}"
@@ -229,11 +162,16 @@ def _label(name: str, inputs: _Inputs) -> str:
         "ridge_embeddings": f"{ridge} on frozen embeddings",
         "nearest_neighbour": "nearest neighbour",
         "zero_shot": "zero-shot score",
+        "composition": f"{ridge} on GC content and length",
+        "ridge_kmers": f"{ridge} on k-mer frequencies",
+        "morgan_forest": "random forest on Morgan counts",
+        "morgan_boosting": "gradient boosting on Morgan counts",
+        "descriptors_ridge": f"{ridge} on RDKit descriptors",
     }
     return labels[name]
 
 
-def _fit_one(name: str, inputs: _Inputs) -> list[TargetFit] | str:
+def _fit_one(name: str, inputs: Inputs) -> list[TargetFit] | str:
     """A fit per target, or the reason why there is none."""
     if name == "mean":
         return [_mean(problem, len(inputs.test)) for problem in inputs.problems]
@@ -241,11 +179,18 @@ def _fit_one(name: str, inputs: _Inputs) -> list[TargetFit] | str:
         return _embeddings(inputs)
     if name == "zero_shot":
         return _zero_shot(inputs)
+    if name == "composition":
+        return nucleotides.fit_composition(inputs)
+    if name == "ridge_kmers":
+        return nucleotides.fit_frequencies(inputs)
+    if inputs.kind == MOLECULE:
+        return molecules.FITS[name](inputs)
     made, known, test = inputs.features
     if name == "nearest_neighbour":
         unit = "Hamming distance" if made.description == "one-hot" else "k-mer distance"
-        return [fit_neighbours(known, test, problem, unit) for problem in inputs.problems]
-    regression = inputs.problems[0].task == "regression"
+        metric = between_features(unit)
+        return [fit_neighbours(known, test, problem, metric) for problem in inputs.problems]
+    regression = inputs.task == "regression"
     penalties = SEQUENCE_PENALTIES if regression else LOGISTIC_PENALTIES
     columns = most_variable(known)
     text = f"; {made.n_variable_:,} columns"
@@ -260,18 +205,28 @@ def _fit_one(name: str, inputs: _Inputs) -> list[TargetFit] | str:
     return fits
 
 
+def _in_memory(name: str, inputs: Inputs) -> tuple[Inputs, str]:
+    """The inputs, or the sample that a baseline has memory for and a word on it."""
+    a_row = molecules.bytes_a_row(name, len(inputs.problems)) if inputs.kind == MOLECULE else 0
+    n = inputs.n_train
+    rows = rows_in_memory(n, inputs.n_valid, a_row)
+    if rows == n:
+        return inputs, ""
+    return inputs.sample(rows), f"{sampled(rows, n)}, for lack of memory"
+
+
 def _fit_within(
-    name: str, inputs: _Inputs, limit: TimeLimit, seconds: float
+    name: str, inputs: Inputs, limit: TimeLimit, seconds: float, whole: int
 ) -> tuple[list[TargetFit] | str, str]:
-    """`_fit_one` in about `seconds`, and what was cut short for it."""
+    """`_fit_one` in about `seconds`, and what was cut short for it, of `whole` training rows."""
 
     def fit(rows: int) -> list[TargetFit] | str:
         return _fit_one(name, inputs.sample(rows))
 
     n, others = inputs.n_train, inputs.n_valid + len(inputs.test)
-    if name in ("ridge", "nearest_neighbour"):
-        fits, rows = fit_within(seconds, n, fit)
-        return fits, sampled(rows, n)
+    if name not in ("mean", "ridge_embeddings", "zero_shot"):
+        fits, rows = fit_within(seconds, n, fit, FIRST_ROWS.get(name, USUAL_FIRST_ROWS))
+        return fits, sampled(rows, whole) if rows < n else ""
     passing = {"ridge_embeddings": inputs.embed, "zero_shot": inputs.zero_shot}.get(name)
     if not callable(passing):
         return fit(n), ""
@@ -300,7 +255,7 @@ def _mean(problem: Problem, n_test: int) -> TargetFit:
     return TargetFit(problem.constant(n_test, rows), valid, f"of {len(rows):,} labels")
 
 
-def _embeddings(inputs: _Inputs) -> list[TargetFit] | str:
+def _embeddings(inputs: Inputs) -> list[TargetFit] | str:
     embed = inputs.embed
     if embed is None or isinstance(embed, str):
         return embed or "no encoder was given"
@@ -311,7 +266,7 @@ def _embeddings(inputs: _Inputs) -> list[TargetFit] | str:
         raise DataError(f"embed returned shape {table.shape}, expected ({expected}, C)")
     centre, scale = table[:n_known].mean(axis=0), table[:n_known].std(axis=0)
     table = (table - centre) / np.where(scale > 1e-12, scale, 1.0)
-    regression = inputs.problems[0].task == "regression"
+    regression = inputs.task == "regression"
     penalties = EMBEDDING_PENALTIES if regression else LOGISTIC_PENALTIES * 10
     fits = [fit_linear(table[:n_known], table[n_known:], p, penalties) for p in inputs.problems]
     for fit in fits:
@@ -319,7 +274,7 @@ def _embeddings(inputs: _Inputs) -> list[TargetFit] | str:
     return fits
 
 
-def _zero_shot(inputs: _Inputs) -> list[TargetFit] | str:
+def _zero_shot(inputs: Inputs) -> list[TargetFit] | str:
     score = inputs.zero_shot
     if score is None or isinstance(score, str):
         return score or "needs a wild type and variants of its length"

@@ -11,12 +11,25 @@ from moltide.options import option
 
 Fit = TypeVar("Fit")
 
-# Rows of the first, small fit, and how many times more the next one may have.
-_FIRST_ROWS, _GROWTH = 1000, 4
+# Rows of the first, small fit, fewer where a row takes long, and how many times more the next one
+# may have.
+USUAL_FIRST_ROWS, _GROWTH = 1000, 4
+FIRST_ROWS = dict.fromkeys(("morgan_forest", "morgan_boosting", "descriptors_ridge"), 250)
 # Fewer training rows than this are not worth a pass of all the others.
 _FEWEST_PASSED = 50
 # Of the time left, what a baseline may take at most; the last may take all.
-SHARES = {"ridge": 0.2, "ridge_embeddings": 0.5, "nearest_neighbour": 0.25}
+SHARES = {
+    "composition": 0.1,
+    "ridge": 0.2,
+    "ridge_kmers": 0.2,
+    "ridge_embeddings": 0.5,
+    "nearest_neighbour": 0.25,
+    "morgan_forest": 0.25,
+    "morgan_boosting": 0.3,
+    "descriptors_ridge": 0.35,
+}
+# Of the memory that is free, what the table of a baseline may take.
+_MEMORY = 0.4
 
 
 @dataclass(frozen=True)
@@ -36,14 +49,16 @@ class TimeLimit:
         return int(max(0.0, seconds) / max(1e-9, self.a_pass))
 
 
-def fit_within(seconds: float, n: int, fit: Callable[[int], Fit]) -> tuple[Fit, int]:
+def fit_within(
+    seconds: float, n: int, fit: Callable[[int], Fit], first: int = USUAL_FIRST_ROWS
+) -> tuple[Fit, int]:
     """`fit(n)` if it ends in `seconds`, else the fit of as many rows as do; and their number.
 
     Smaller fits tell the time of larger ones, which grows no faster than the rows; the first is
     made whatever it takes.
     """
     end = time.perf_counter() + seconds
-    rows = min(n, _FIRST_ROWS)
+    rows = min(n, first)
     while True:
         start = time.perf_counter()
         found = fit(rows)
@@ -53,6 +68,16 @@ def fit_within(seconds: float, n: int, fit: Callable[[int], Fit]) -> tuple[Fit, 
         if rows == n or more < 2 * min(rows, n / 2):
             return found, rows
         rows = more
+
+
+def rows_in_memory(n: int, n_other: int, bytes_a_row: int) -> int:
+    """How many of `n` training rows fit into memory beside `n_other` rows that must."""
+    if not bytes_a_row:
+        return n
+    from moltide._engine import available_memory
+
+    fitting = int(_MEMORY * available_memory()) // bytes_a_row - n_other
+    return min(n, max(USUAL_FIRST_ROWS, fitting))
 
 
 def passable(limit: TimeLimit, seconds: float, n_train: int, n_other: int, what: str) -> int | str:

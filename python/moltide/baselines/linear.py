@@ -82,6 +82,11 @@ class Problem:
         for fit, check in splits:
             yield rows[fit], rows[check]
 
+    def rows_text(self) -> str:
+        """What the final fit is fitted to."""
+        count = f"{len(self.fit_rows):,} rows"
+        return f"train + validation ({count})" if len(self.valid_rows) else f"train ({count})"
+
     def loss(self, prediction: FloatArray, rows: IntArray) -> float:
         """Weighted squared error or log loss over `rows`; `prediction` is in the order of rows."""
         y, weights = self.y[rows], self.weights[rows]
@@ -189,7 +194,7 @@ def fit_linear(known: Any, test: Any, problem: Problem, penalties: FloatArray) -
         valid = next(iter(_path(known, problem, problem.train_rows, target, chosen, sums)))
     prediction = next(iter(_path(known, problem, problem.fit_rows, test, chosen, sums)))
     penalty = float(chosen[0])
-    note = f"penalty {penalty:.3g}, {how}; fitted on {_rows_text(problem)}"
+    note = f"penalty {penalty:.3g}, {how}; fitted on {problem.rows_text()}"
     return TargetFit(prediction, valid, note, {"penalty": penalty, "chosen": how})
 
 
@@ -226,11 +231,6 @@ def most_variable(known: Any) -> IntArray:
     square = np.asarray(known.multiply(known).mean(axis=0), np.float64).ravel()
     order = np.argsort(-(square - mean**2), kind="stable")
     return np.sort(order[:MAX_COLUMNS])
-
-
-def _rows_text(problem: Problem) -> str:
-    count = f"{len(problem.fit_rows):,} rows"
-    return f"train + validation ({count})" if len(problem.valid_rows) else f"train ({count})"
 
 
 def _path(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,20 @@ from moltide.baselines.result import FloatArray, TargetFit
 NEIGHBOURS = (1, 3, 10, 30)
 QUERIES = 2000
 _BLOCK = 16_000_000
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Attributes:
+    unit, weighted: the distance, and what neighbours weigh, in words.
+    blocks: (rows of the first table, their distances to all of the second, float32), in order.
+    weigh: weights above 0 of neighbours at these distances.
+    """
+
+    unit: str
+    weighted: str
+    blocks: Callable[[Any, Any], Iterator[tuple[slice, npt.NDArray[np.float32]]]]
+    weigh: Callable[[npt.NDArray[np.float32]], FloatArray]
 
 
 class Distances:
@@ -47,15 +62,46 @@ def _half_norms(rows: Any) -> npt.NDArray[np.float32]:
     return 0.5 * np.asarray(rows.multiply(rows).sum(axis=1), np.float32).ravel()
 
 
+def between_features(unit: str) -> Metric:
+    """Of CSR tables of sequence features."""
+    return Metric(
+        unit,
+        "1 / (distance + 0.5)",
+        lambda query, known: Distances(query, known).blocks(),
+        lambda near: 1.0 / (near.astype(np.float64) + 0.5),
+    )
+
+
+def between_molecules() -> Metric:
+    """Of packed fingerprints: 1 - Tanimoto similarity."""
+    from moltide.chem.fingerprints import similarity_blocks
+
+    def blocks(query: Any, known: Any) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        for rows, similarity in similarity_blocks(query, known):
+            yield rows, np.subtract(1, similarity, out=similarity)
+
+    # A neighbour like a tenth of the molecule says next to nothing, as one like half of it does.
+    return Metric(
+        "Tanimoto similarity",
+        "the fourth power of their similarity",
+        blocks,
+        lambda near: np.maximum(1.0 - near.astype(np.float64), 0.01) ** 4,
+    )
+
+
 def _average(
-    distance: npt.NDArray[np.float32], problem: Problem, rows: IntArray, sizes: tuple[int, ...]
+    distance: npt.NDArray[np.float32],
+    problem: Problem,
+    rows: IntArray,
+    sizes: tuple[int, ...],
+    metric: Metric,
 ) -> list[FloatArray]:
     """Predictions from `distance` (m, len(rows)) for each number of neighbours."""
     positions = [min(k, len(rows)) - 1 for k in sizes]
     nearest = np.partition(distance, sorted(set(positions)), axis=1)[:, positions]
     query, column = np.nonzero(distance <= nearest.max(axis=1, keepdims=True))
     near = distance[query, column]
-    weight = problem.weights[rows][column] / (near + 0.5)
+    weight = problem.weights[rows][column] * metric.weigh(near)
     label = problem.y[rows][column]
     out = []
     for index in range(len(sizes)):
@@ -74,7 +120,7 @@ def _average(
     return out
 
 
-def _choose(known: Any, problem: Problem) -> tuple[int, str]:
+def _choose(known: Any, problem: Problem, metric: Metric) -> tuple[int, str]:
     """The number of neighbours with the least error on validation or left-out rows."""
     generator = np.random.default_rng(problem.seed)
     if len(problem.valid_rows) >= 50 and len(problem.train_rows) > 1:
@@ -88,33 +134,35 @@ def _choose(known: Any, problem: Problem) -> tuple[int, str]:
     if len(queries) > QUERIES:
         queries = np.sort(generator.choice(queries, QUERIES, replace=False))
     losses = np.zeros(len(NEIGHBOURS))
-    for block, distance in Distances(known[queries], known[rows]).blocks():
+    for block, distance in metric.blocks(known[queries], known[rows]):
         asked = queries[block]
         if left_out:
             group = np.arange(len(problem.y)) if problem.groups is None else problem.groups
             same = group[asked][:, None] == group[rows][None, :]
             distance = np.where(same, np.float32(1e9), distance)
-        for index, prediction in enumerate(_average(distance, problem, rows, NEIGHBOURS)):
+        for index, prediction in enumerate(_average(distance, problem, rows, NEIGHBOURS, metric)):
             losses[index] += problem.loss(prediction, asked) * len(asked)
     return NEIGHBOURS[int(losses.argmin())], how
 
 
-def fit_neighbours(known: Any, test: Any, problem: Problem, unit: str) -> TargetFit:
-    """Nearest neighbours among the measured known rows; features are CSR tables."""
-    size, how = _choose(known, problem)
+def fit_neighbours(known: Any, test: Any, problem: Problem, metric: Metric) -> TargetFit:
+    """Nearest neighbours among the measured known rows; tables are what the metric takes."""
+    size, how = _choose(known, problem, metric)
     valid = None
     if problem.is_valid.any():
         queries = known[np.flatnonzero(problem.is_valid)]
-        valid = _predict(queries, known, problem, problem.train_rows, size)
-    prediction = _predict(test, known, problem, problem.fit_rows, size)
-    note = f"{size} nearest by {unit} (ties included), weighted by 1 / (distance + 0.5), {how}"
+        valid = _predict(queries, known, problem, problem.train_rows, size, metric)
+    prediction = _predict(test, known, problem, problem.fit_rows, size, metric)
+    note = f"{size} nearest by {metric.unit} (ties included), weighted by {metric.weighted}, {how}"
     return TargetFit(prediction, valid, note, {"neighbours": size, "chosen": how})
 
 
-def _predict(queries: Any, known: Any, problem: Problem, rows: IntArray, size: int) -> FloatArray:
+def _predict(
+    queries: Any, known: Any, problem: Problem, rows: IntArray, size: int, metric: Metric
+) -> FloatArray:
     if len(rows) == 0:
         return problem.constant(queries.shape[0], problem.fit_rows)
     out = np.zeros_like(problem.constant(queries.shape[0], rows))
-    for block, distance in Distances(queries, known[rows]).blocks():
-        out[block] = _average(distance, problem, rows, (size,))[0]
+    for block, distance in metric.blocks(queries, known[rows]):
+        out[block] = _average(distance, problem, rows, (size,), metric)[0]
     return out

@@ -8,11 +8,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.kinds import MOLECULE, PROTEIN, RNA
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Keys of the five baselines, in the order in which reports list them.
+#: Keys of the baselines of proteins, in the order in which reports list them.
 BASELINE_NAMES = ("mean", "ridge", "ridge_embeddings", "nearest_neighbour", "zero_shot")
+#: The same for each kind of sequence.
+NAMES_OF = {
+    PROTEIN: BASELINE_NAMES,
+    RNA: (
+        "mean",
+        "composition",
+        "ridge",
+        "ridge_kmers",
+        "ridge_embeddings",
+        "nearest_neighbour",
+        "zero_shot",
+    ),
+    MOLECULE: (
+        "mean",
+        "morgan_forest",
+        "morgan_boosting",
+        "descriptors_ridge",
+        "nearest_neighbour",
+        "ridge_embeddings",
+    ),
+}
+#: The baseline whose learning curve stands beside the model's: quick, and seldom far from the best.
+CURVE_BASELINE = {PROTEIN: "ridge", RNA: "ridge", MOLECULE: "morgan_forest"}
 
 
 @dataclass

@@ -13,8 +13,10 @@ import numpy as np
 
 from moltide.array_file import read_arrays, write_arrays
 from moltide.baselines import BaselineResult, TimeLimit, fit_baselines
+from moltide.baselines.row_tables import MoleculeTables
 from moltide.errors import CheckpointError
 from moltide.finetune.table import kinds_of, zero_shot
+from moltide.kinds import MOLECULE
 
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
@@ -71,6 +73,9 @@ def _fit_all(
     embed = _remembered(lambda texts: encoder.embed(texts), several)
     if not isinstance(scores, str):
         scores = _remembered(scores, several)
+    tables = None
+    if table.kind == MOLECULE:
+        tables = MoleculeTables([*sequences(train), *sequences(valid), *sequences(test)])
     groups: list[_Group] = []
     for kind, columns in kinds:
         classes = table.classes_of(columns[0])
@@ -92,6 +97,8 @@ def _fit_all(
             if limit is None
             else dataclasses.replace(limit, seconds=share * limit.seconds),
             progress=progress,
+            kind=table.kind,
+            tables=tables,
         )
         groups.append((columns, results))
     return groups

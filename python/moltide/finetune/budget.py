@@ -31,8 +31,8 @@ _FEWEST_ROWS = 100
 _OVERTIME, _LEAST_SECONDS = 1.15, 1.0
 # Passes: what a prediction takes with all that follows; two baselines take one each.
 _A_PREDICTION, _ALL_PASSES = 1.3, 3.3
-# A ridge of the learning curve is cross-validated, and so fitted more often than the baseline.
-CURVE_RIDGES = 6
+# The baseline of the learning curve is cross-validated, and so fitted more often than beside it.
+CURVE_FITS = 6
 
 
 class Budget:

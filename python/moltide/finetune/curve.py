@@ -1,4 +1,4 @@
-"""How the test metric grows with the number of training rows, for the model and for ridge."""
+"""How the test metric grows with the number of training rows, for the model and a baseline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from moltide.assay_model import ModelSpec, Prediction, fit_assay_model
 from moltide.baselines import fit_baselines
-from moltide.finetune.budget import CURVE_RIDGES, Budget
+from moltide.baselines.result import CURVE_BASELINE
+from moltide.finetune.budget import CURVE_FITS, Budget
 from moltide.finetune.results import headline, measure
 from moltide.finetune.table import kinds_of, rows_of
 from moltide.tasks import CLASSIFICATION, REGRESSION
@@ -33,7 +34,7 @@ _FEWEST_ROWS = 24
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The test metric of "model" or "ridge" fitted to `n_train` rows."""
+    """The test metric of "model", or of a baseline by its name, fitted to `n_train` rows."""
 
     method: str
     n_train: int
@@ -70,32 +71,32 @@ def learning_curve(
     voice: Voice,
     log: JsonLog,
     budget: Budget,
-    ridge_seconds: float,
+    baseline_seconds: float,
 ) -> tuple[list[CurvePoint], dict[str, list[int]]]:
     """Points at parts of the training rows, and by method the numbers of rows left out for lack of
     time.
 
     Both methods fit the same rows. The validation rows choose the model's epoch, and are not shown
-    to ridge, which at small sizes would have most of its rows from there.
+    to the baseline, which at small sizes would have most of its rows from there.
 
     Args:
         settings: the main run's, resolved. main: what it did.
         known: points that are there already: the model's on all training rows.
         fresh: gives an encoder as training starts from.
-        ridge_seconds: what the ridge baseline took for each of its rows.
+        baseline_seconds: what `CURVE_BASELINE` of the kind took for each of its rows.
     """
     test, train = split.index("test"), split.index("train")
     found = list(known)
     left_out: dict[str, list[int]] = {}
     a_step = main.seconds / max(1, main.steps)
 
-    def add_ridge(part: npt.NDArray[np.int64]) -> None:
-        if CURVE_RIDGES * ridge_seconds * len(part) > budget.left:
-            left_out.setdefault("ridge", []).append(len(part))
+    def add_baseline(part: npt.NDArray[np.int64]) -> None:
+        if CURVE_FITS * baseline_seconds * len(part) > budget.left:
+            left_out.setdefault(in_words(CURVE_BASELINE[table.kind]), []).append(len(part))
         else:
-            found.append(ridge_point(table, split, part, int(settings.seed)))
+            found.append(baseline_point(table, split, part, int(settings.seed)))
 
-    add_ridge(train)
+    add_baseline(train)
     for share in SHARES:
         part = nested_rows(train, share, int(settings.seed))
         if not _usable(table, part):
@@ -104,7 +105,7 @@ def learning_curve(
                 f"{_FEWEST_ROWS}, or a target does not vary in them)"
             )
             continue
-        add_ridge(part)
+        add_baseline(part)
         epochs = epochs_for(share, max(one.epoch for one in main.history))
         steps = math.ceil(len(part) / settings.batch_size) * epochs
         left = budget.left - budget.for_predicting
@@ -141,15 +142,21 @@ def _usable(table: AssayTable, part: npt.NDArray[np.int64]) -> bool:
     return len(part) >= _FEWEST_ROWS and varied
 
 
-def ridge_point(
+def in_words(method: str) -> str:
+    """A point's method for a sentence: "ridge", "morgan forest"."""
+    return method.replace("_", " ")
+
+
+def baseline_point(
     table: AssayTable, split: Split, part: npt.NDArray[np.int64], seed: int
 ) -> CurvePoint:
-    """Ridge fitted to the rows of `part` alone, its penalty chosen by cross-validation in them."""
-    test = split.index("test")
+    """`CURVE_BASELINE` fitted to the rows of `part` alone, its settings chosen by cross-validation
+    in them."""
+    test, name = split.index("test"), CURVE_BASELINE[table.kind]
     each = []
     for kind, columns in kinds_of(table):
         classes = table.classes_of(columns[0])
-        (ridge,) = fit_baselines(
+        (found,) = fit_baselines(
             [table.sequences[i] for i in part],
             table.targets[part][:, columns],
             [table.sequences[i] for i in test],
@@ -157,11 +164,12 @@ def ridge_point(
             n_classes=len(classes) if classes else None,
             groups=None if split.groups is None else split.groups[part],
             seed=seed,
-            names=["ridge"],
+            names=[name],
+            kind=table.kind,
         )
-        assert ridge.predictions is not None
-        each += [measure(table, test, j, ridge.predictions[:, at]) for at, j in enumerate(columns)]
-    return CurvePoint("ridge", len(part), headline(table.task, each))
+        assert found.predictions is not None
+        each += [measure(table, test, j, found.predictions[:, at]) for at, j in enumerate(columns)]
+    return CurvePoint(name, len(part), headline(table.task, each))
 
 
 def _value(

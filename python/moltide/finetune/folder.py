@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from moltide.assay_model.backbone import BACKBONE
 from moltide.assay_model.files import CONFIG, FORMAT, HEAD, MODEL
+from moltide.assay_model.molecule_domain import FILE as DOMAIN
 from moltide.atomic import atomic_write_text
 from moltide.errors import ConfigError
 from moltide.options import option
@@ -24,7 +25,7 @@ PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 _CHECKPOINT, _IDENTITY = "checkpoint", "run.json"
 _OURS = (
     *(CONFIG, HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LOG, REPORT, SPLIT, PREDICTIONS, METRICS),
-    *(MODEL, BACKBONE, _CHECKPOINT),
+    *(DOMAIN, MODEL, BACKBONE, _CHECKPOINT),
 )
 _SHOWN = 4
 # Names in the identity that are no options.

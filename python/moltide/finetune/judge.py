@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from moltide.kinds import MOLECULE
 from moltide.verdict import Verdict, make_verdict
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def judge(
     baselines; the best baseline is the one that is best on the validation rows."""
     test, valid = split.index("test"), split.index("valid")
     lengths = {len(one) for one in table.sequences}
+    unit = "variants" if table.wildtype or len(lengths) == 1 else "sequences"
     return make_verdict(
         table.targets[test, 0],
         prediction,
@@ -39,6 +41,6 @@ def judge(
         censor=table.censor[test, 0],
         censor_valid=table.censor[valid, 0] if len(valid) else None,
         groups=None if split.groups is None else split.groups[test],
-        unit="variants" if table.wildtype or len(lengths) == 1 else "sequences",
+        unit="molecules" if table.kind == MOLECULE else unit,
         seed=seed,
     )

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from moltide.training import FitResult
 
 _LABEL = "Fine-tuned model"
+_CURVES = {
+    "model": _LABEL,
+    "ridge": "Ridge on the sequence",
+    "morgan_forest": "Random forest on Morgan counts",
+}
 
 
 @dataclass
@@ -174,7 +179,7 @@ def _curve(run: PlannedRun, points: Sequence[CurvePoint]) -> LearningCurve | Non
     if not points:
         return None
     series = []
-    for method, label in (("model", _LABEL), ("ridge", "Ridge on the sequence")):
+    for method, label in _CURVES.items():
         own = [point for point in points if point.method == method]
         if own:
             sizes, values = [p.n_train for p in own], [[p.value] for p in own]

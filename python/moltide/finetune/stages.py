@@ -16,11 +16,12 @@ from moltide.assay_model.pace import seconds_a_pass
 from moltide.assay_model.uncertainty import INTERVAL
 from moltide.atomic import atomic_write_text
 from moltide.baselines import TimeLimit
+from moltide.baselines.result import CURVE_BASELINE
 from moltide.company import Comparison
 from moltide.finetune import folder as names
 from moltide.finetune.baseline_stage import run_baselines
 from moltide.finetune.budget import rows_in_time
-from moltide.finetune.curve import CurvePoint, learning_curve, primary_metric
+from moltide.finetune.curve import CurvePoint, in_words, learning_curve, primary_metric
 from moltide.finetune.environment import environment
 from moltide.finetune.estimate import strip
 from moltide.finetune.judge import judge
@@ -261,9 +262,10 @@ class Stages(PlannedRun):
         full = len(self.split.index("train"))
         reached = headline(self.table.task, [one.model for one in targets])
         known = [CurvePoint("model", full, reached)]
-        ridges = [one for own in baselines for one in own if one.name == "ridge"]
+        name = CURVE_BASELINE[self.table.kind]
+        beside = [one for own in baselines for one in own if one.name == name]
         # Targets of one kind were fitted together, and say the same time.
-        seconds = sum(ridges[columns[0]].fit_seconds for _, columns in kinds_of(self.table))
+        seconds = sum(beside[columns[0]].fit_seconds for _, columns in kinds_of(self.table))
         points, left_out = learning_curve(
             self.table,
             self.split,
@@ -276,7 +278,7 @@ class Stages(PlannedRun):
             voice=self.voice,
             log=log,
             budget=self.budget,
-            ridge_seconds=seconds / ridges[0].settings["rows"],
+            baseline_seconds=seconds / beside[0].settings["rows"],
         )
         for method, sizes in left_out.items():
             listed = ", ".join(f"{n:,}" for n in sizes)
@@ -284,13 +286,14 @@ class Stages(PlannedRun):
             self.voice.say(f"no time for {method} at {listed} rows ({option('max_minutes')})")
         for point in points:
             self.voice.say(
-                f"{point.method}, {point.n_train:,} rows: test {self.spec.metric} {point.value:.3f}"
+                f"{in_words(point.method)}, {point.n_train:,} rows: test {self.spec.metric} "
+                f"{point.value:.3f}"
             )
         held = len(self.split.index("valid"))
-        if held and any(point.method == "ridge" for point in points):
+        if held and any(point.method == name for point in points):
             self.voice.say(
-                f"(training rows alone; the baseline ridge is fitted to the {held:,} validation "
-                "rows too)"
+                f"(training rows alone; the baseline {in_words(name)} is fitted to the {held:,} "
+                "validation rows too)"
             )
         return points
 

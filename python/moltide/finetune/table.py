@@ -40,6 +40,7 @@ def rows_of(table: AssayTable, index: npt.ArrayLike) -> Rows:
         [table.sequences[i] for i in chosen],
         np.ascontiguousarray(table.targets[chosen], np.float64),
         censor if censor.any() else None,
+        names=[";".join(map(str, table.rows[i])) for i in chosen],
     )
 
 

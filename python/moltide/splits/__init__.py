@@ -10,14 +10,18 @@ import numpy.typing as npt
 from moltide.assay.options import SPLIT_METHODS
 from moltide.assay.table import AssayTable
 from moltide.errors import ConfigError, DataError
+from moltide.kinds import MOLECULE
 from moltide.options import option
+from moltide.splits.butina import cluster_by_similarity
 from moltide.splits.choose import candidates
 from moltide.splits.cluster import cluster_by_identity
-from moltide.splits.methods import split_by_method
-from moltide.splits.parts import PARTS, Labels, checked_fractions
+from moltide.splits.methods import METHODS, Dealing, split_by_method
+from moltide.splits.molecules import described
+from moltide.splits.parts import PARTS, Labels, checked_fractions, every_class_everywhere
+from moltide.splits.skeletons import Skeletons, skeletons
 from moltide.splits.split import Split
 
-__all__ = ["SPLIT_METHODS", "Split", "cluster_by_identity", "make_split"]
+__all__ = ["SPLIT_METHODS", "Split", "cluster_by_identity", "cluster_by_similarity", "make_split"]
 
 _RANK = {"": 0, "train": 1, "valid": 2, "test": 3}
 
@@ -27,17 +31,23 @@ def make_split(
     how: str = "auto",
     seed: int = 0,
     fractions: tuple[float, float, float] | None = None,
-    identity: float = 0.5,
+    identity: float | None = None,
+    similarity: float | None = None,
 ) -> Split:
     """Split a table; the same table, options and seed give the same parts.
 
     Args:
         table: the assay.
-        how: "auto" (see `splits.choose.candidates` for the reasoning), "random", "cluster",
-            "position", "mutations", "time", or the name of a split column of the table.
+        how: "auto" (see `splits.choose.candidates` for the reasoning), "random", "time"; of
+            proteins and RNA "cluster", "position", "mutations"; of molecules "scaffold" (largest
+            scaffolds to train, as MoleculeNet does, whatever the seed), "scaffold_balanced"
+            (scaffolds dealt out at random), "butina" (clusters of similar molecules); or the name
+            of a split column of the table. Stereoisomers of a molecule are never divided, except
+            by a column.
         seed: for every random draw.
         fractions: shares of train, valid and test; 0.8/0.1/0.1, below 100 sequences 0.6/0.2/0.2.
-        identity: threshold of "cluster", see `cluster_by_identity`.
+        identity: threshold of "cluster", see `cluster_by_identity`; 0.5, of RNA 0.8.
+        similarity: threshold of "butina", see `cluster_by_similarity`; 0.4.
 
     Raises:
         DataError: too few sequences, several split columns and none named, or a split that this
@@ -51,12 +61,16 @@ def make_split(
     # Kept repeats are split as one: only distinct sequences are dealt out.
     whole = len(sequences) == len(table)
     distinct = table if whole else _distinct(table, first, of_row)
-    split = _split(distinct, how, seed, shares, identity)
+    forms = skeletons(distinct.sequences) if table.kind == MOLECULE else None
+    dealing = Dealing(seed, shares, np.random.default_rng(seed), identity, similarity)
+    split = _split(distinct, how, dealing, forms)
+    if forms is not None:
+        split = described(distinct, split, forms)
     if whole:
         return split
     back = np.argsort(np.argsort(first))[of_row]
     groups = None if split.groups is None else split.groups[back]
-    return Split(split.labels[back], split.method, split.reason, seed, split.notes, groups)
+    return replace(split, labels=split.labels[back], groups=groups)
 
 
 def _distinct(
@@ -85,24 +99,19 @@ def _earliest(times: npt.NDArray[np.float64]) -> float:
     return float(known.min()) if len(known) else float("nan")
 
 
-def _split(
-    table: AssayTable,
-    how: str,
-    seed: int,
-    shares: tuple[float, float, float],
-    identity: float,
-) -> Split:
-    rng = np.random.default_rng(seed)
+def _split(table: AssayTable, how: str, dealing: Dealing, forms: Skeletons | None) -> Split:
     if how == "auto":
         if table.split is None and table.groups is None and len(table.split_columns) > 1:
             listed = ", ".join(map(repr, table.split_columns))
             raise DataError(
                 f"{table.summary.source}: several split columns: {listed}; name one "
-                f"({option('split')}), or a method ({', '.join(SPLIT_METHODS)})"
+                f"({option('split')}), or a method ({', '.join(METHODS[table.kind])})"
             )
         refused: list[str] = []
-        for choice in candidates(table, shares):
-            found = split_by_method(table, choice.method, seed, shares, identity, rng)
+        for choice in candidates(table, dealing.shares):
+            found = split_by_method(table, choice.method, dealing, forms)
+            if isinstance(found, Split) and choice.method == "scaffold":
+                found = _of_every_class(table, found)
             if isinstance(found, Split):
                 notes = found.notes + [f"not possible {why}" for why in refused]
                 return _checked(table, found, choice.reason, notes)
@@ -121,10 +130,18 @@ def _split(
             f"split {how!r}: expected auto, {', '.join(SPLIT_METHODS)}, or a split column of the "
             f"table (found: {columns})"
         )
-    found = split_by_method(table, method, seed, shares, identity, rng)
+    found = split_by_method(table, method, dealing, forms)
     if isinstance(found, str):
         raise DataError(f"{table.summary.source}: no split {found}")
     return _checked(table, found, reason, found.notes)
+
+
+def _of_every_class(table: AssayTable, split: Split) -> Split | str:
+    """Refuse what cannot be judged where another way of dealing out may do."""
+    classes = table.targets[:, 0] if table.task == "classification" else None
+    if classes is None or every_class_everywhere(split.labels, classes):
+        return split
+    return f"by {split.method}: a part would lack a class"
 
 
 def _checked(table: AssayTable, split: Split, reason: str, notes: list[str]) -> Split:
@@ -145,4 +162,4 @@ def _checked(table: AssayTable, split: Split, reason: str, notes: list[str]) -> 
                 notes.append(f"{part} holds a single class")
     if counts["test"] < 20:
         notes.append(f"test has only {counts['test']} sequences: its metrics are rough")
-    return Split(split.labels, split.method, reason, split.seed, notes, split.groups)
+    return replace(split, reason=reason, notes=notes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from moltide.assay.table import AssayTable
+from moltide.kinds import MOLECULE
 from moltide.splits.variants import mutation_threshold
 
 
@@ -31,6 +32,9 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
       its substitutions with training variants, while a designer asks about variants further out.
       Training sees few substitutions, test more. Where the numbers do not vary enough, positions
       are held out if that leaves enough to train on.
+    - Molecules: a random test molecule has analogues of its own series in training, while a
+      project asks about the next series. Whole scaffolds are held out, and where scaffolds cannot
+      be dealt out, clusters of similar molecules.
     - A family of different sequences: near-identical relatives would straddle. Clusters by
       identity are held out.
     - A library over a few sites, or nothing known: random, with a warning.
@@ -43,7 +47,9 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
     found: list[Choice] = []
     if table.time is not None:
         found.append(Choice("time", "the model will be used on what is measured later"))
-    if table.substitutions is not None:
+    if table.kind == MOLECULE:
+        found += _for_molecules()
+    elif table.substitutions is not None:
         found += _for_variants(table, fractions)
     else:
         found.append(
@@ -57,7 +63,22 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
         "nothing in the table allows a harder test; near-identical sequences stand in train and "
         "test, so expect less on new positions or new families"
     )
+    if table.kind == MOLECULE:
+        warning = (
+            "nothing in the table allows a harder test; analogues of test molecules stand in "
+            "train, so expect less on new series"
+        )
     return [*found, Choice("random", warning)]
+
+
+def _for_molecules() -> list[Choice]:
+    leak = "similar molecules of a test molecule in training would flatter the model"
+    unseen = "molecules of one scaffold are made as a series, and the next series will be another"
+    return [
+        Choice("scaffold", f"{unseen}; largest scaffolds train, as in MoleculeNet"),
+        Choice("scaffold_balanced", f"{unseen}; scaffolds are dealt out at random"),
+        Choice("butina", leak),
+    ]
 
 
 def _for_variants(table: AssayTable, fractions: tuple[float, float, float]) -> list[Choice]:

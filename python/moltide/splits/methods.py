@@ -2,49 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from moltide.assay.table import AssayTable
+from moltide.kinds import MOLECULE, PROTEIN, RNA
 from moltide.options import option
 from moltide.splits.cluster import cluster_by_identity
+from moltide.splits.molecules import at_random, by_structure, earliest
 from moltide.splits.parts import PARTS, fill_at_random, fill_by_group
+from moltide.splits.skeletons import Skeletons
 from moltide.splits.split import Split
 from moltide.splits.variants import VariantSplit, split_by_mutations, split_by_position
 
+_OF_RESIDUES = ("random", "cluster", "position", "mutations", "time")
+#: The methods for each kind of sequence.
+METHODS = {
+    PROTEIN: _OF_RESIDUES,
+    RNA: _OF_RESIDUES,
+    MOLECULE: ("random", "scaffold", "scaffold_balanced", "butina", "time"),
+}
+# Unrelated sequences of four letters are already alike in half of them.
+IDENTITY = {PROTEIN: 0.5, RNA: 0.8}
+SIMILARITY = 0.4
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """Attributes:
+    shares: of train, valid and test. rng: for draws of groups.
+    identity: of "cluster"; similarity: of "butina"; None: as usual for the kind.
+    """
+
+    seed: int
+    shares: tuple[float, float, float]
+    rng: np.random.Generator
+    identity: float | None = None
+    similarity: float | None = None
+
 
 def split_by_method(
-    table: AssayTable,
-    method: str,
-    seed: int,
-    shares: tuple[float, float, float],
-    identity: float,
-    rng: np.random.Generator,
+    table: AssayTable, method: str, how: Dealing, forms: Skeletons | None
 ) -> Split | str:
-    """The split, or a sentence on why the table does not allow it."""
+    """The split, or a sentence on why the table does not allow it; `forms` are those of molecules.
+
+    Raises:
+        ConfigError: an identity or similarity outside its range.
+    """
+    seed, shares = how.seed, how.shares
     classes = table.targets[:, 0] if table.task == "classification" else None
     if method == "column":
         return _by_column(table, seed, shares, classes)
+    if method != "groups" and method not in METHODS[table.kind]:
+        return (
+            f"by {method}: this table holds sequences of kind {table.kind!r}; what suits them: "
+            f"{', '.join(METHODS[table.kind])}"
+        )
     if method == "random":
+        if forms is not None:
+            return Split(at_random(forms, shares, seed, classes), method, "", seed)
         return Split(fill_at_random(len(table), shares, seed, classes), method, "", seed)
     if method == "time":
-        return _by_time(table, seed, shares)
+        return _by_time(table, seed, shares, forms)
+    if forms is not None and method != "groups":
+        similarity = SIMILARITY if how.similarity is None else how.similarity
+        return by_structure(method, forms, shares, seed, similarity, how.rng, classes)
     if method in ("cluster", "groups"):
         if method == "cluster":
-            groups = cluster_by_identity(table.sequences, identity)
+            identity = IDENTITY[table.kind] if how.identity is None else how.identity
+            groups = cluster_by_identity(table.sequences, identity, table.kind)
         elif table.groups is None:
             return "by groups: no column of groups"
         else:
             groups = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
-        labels = fill_by_group(groups, shares, rng, classes)
+        labels = fill_by_group(groups, shares, how.rng, classes)
         sizes = np.bincount(groups)
-        what = f"clusters at {identity:.0%} identity" if method == "cluster" else "groups"
+        what = "groups"
+        if method == "cluster":
+            what = f"clusters at {identity:.0%} identity"
         note = f"{what}: {len(sizes):,}, the largest with {sizes.max():,} sequences"
         if labels is None:
             return f"by {method}: {note} of {len(table):,}, too few or too large to deal out"
         dealt = ", ".join(f"{part} {len(np.unique(groups[labels == part])):,}" for part in PARTS)
         return Split(labels, method, "", seed, [f"{note}; in {dealt}"], groups)
-    return _by_substitutions(table, method, seed, shares, rng)
+    return _by_substitutions(table, method, seed, shares, how.rng)
 
 
 def _by_substitutions(
@@ -123,9 +166,14 @@ def _by_column(
     return Split(labels, "column", "", seed, notes)
 
 
-def _by_time(table: AssayTable, seed: int, shares: tuple[float, float, float]) -> Split | str:
+def _by_time(
+    table: AssayTable, seed: int, shares: tuple[float, float, float], forms: Skeletons | None
+) -> Split | str:
     if table.time is None:
         return f"by time: it needs a column of times ({option('time')})"
+    if forms is not None:
+        table = earliest(table, forms)
+    assert table.time is not None
     known = np.flatnonzero(~np.isnan(table.time))
     moments, counts = np.unique(table.time[known], return_counts=True)
     if len(moments) < 3:

@@ -54,7 +54,7 @@ def fill_by_group(
         labels = _draw(groups, sizes, fractions, rng)
         if labels is None:
             return best
-        if classes is None or _every_class_everywhere(labels, classes):
+        if classes is None or every_class_everywhere(labels, classes):
             return labels
         best = labels if best is None else best
     return best
@@ -90,7 +90,30 @@ def _draw(
     return labels
 
 
-def _every_class_everywhere(labels: Labels, classes: npt.NDArray[np.float64]) -> bool:
+def fill_largest_first(
+    groups: npt.NDArray[np.int64], fractions: tuple[float, float, float]
+) -> Labels:
+    """Labels by the convention of MoleculeNet (Wu 2018): groups from the largest to the smallest
+    (of two alike, the one that appears later) go to train while they fit in, then to valid, and
+    all others to test. The same whatever the seed; a part may stay empty."""
+    n = len(groups)
+    sizes = np.bincount(groups)
+    first = np.full(len(sizes), n)
+    np.minimum.at(first, groups, np.arange(n))
+    train = valid = 0
+    part_of = np.full(len(sizes), "test", dtype="<U5")
+    for group in np.lexsort((-first, -sizes)).tolist():
+        size = int(sizes[group])
+        if train + size <= fractions[0] * n:
+            part_of[group] = "train"
+            train += size
+        elif train + valid + size <= (fractions[0] + fractions[1]) * n:
+            part_of[group] = "valid"
+            valid += size
+    return part_of[groups]
+
+
+def every_class_everywhere(labels: Labels, classes: npt.NDArray[np.float64]) -> bool:
     known = np.unique(classes[~np.isnan(classes)])
     return all(
         len(np.unique(classes[(labels == part) & ~np.isnan(classes)])) == len(known)

@@ -20,10 +20,11 @@ class Split:
     Attributes:
         labels: (n,) of "train", "valid", "test"; "" for sequences that a column, time or
             another length leaves without a part.
-        method: "column", "groups", "random", "cluster", "position", "mutations" or "time".
+        method: "column", "groups", or one of `SPLIT_METHODS`.
         reason: one sentence on why this split is the honest one (or was asked for).
         notes: what else a reader should know.
         groups: (n,) cluster or group numbers, where the method has them.
+        facts: what the notes say of molecules, as numbers (see `splits.molecules.described`).
     """
 
     labels: Labels
@@ -32,6 +33,7 @@ class Split:
     seed: int
     notes: list[str] = field(default_factory=list)
     groups: npt.NDArray[np.int64] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     def index(self, part: str) -> npt.NDArray[np.int64]:
         """Positions of the sequences of "train", "valid" or "test"."""
@@ -49,11 +51,12 @@ class Split:
         return [f"split by {self.method}: {self.reason}", sizes, *self.notes]
 
     def to_dict(self) -> dict[str, Any]:
-        """Method, reason, sizes and notes as plain JSON types (without the labels)."""
+        """Method, reason, sizes, notes and facts as plain JSON types (without the labels)."""
         return {
             "method": self.method,
             "reason": self.reason,
             "seed": self.seed,
             "counts": self.counts(),
             "notes": list(self.notes),
+            **self.facts,
         }

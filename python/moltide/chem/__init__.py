@@ -1,0 +1,1 @@
+"""Molecules: what RDKit knows about them (extra `[chem]`)."""
