@@ -1,0 +1,1 @@
+"""Molecules: standard forms, fingerprints and what is told of them."""
