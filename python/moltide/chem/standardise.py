@@ -163,8 +163,6 @@ def _part(texts: list[str], options: ChemistryOptions) -> dict[str, Standardised
 def _tools() -> Any:
     from rdkit.Chem.MolStandardize import rdMolStandardize
 
-    parameters = rdMolStandardize.CleanupParameters()
-    parameters.largestFragmentChooserUseAtomCount = True
     chooser = rdMolStandardize.LargestFragmentChooser(True)
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetMaxTransforms(200)
@@ -186,7 +184,7 @@ def _standardise(text: str, options: ChemistryOptions) -> Standardised:
         return Standardised(reason="no atom")
     if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
         return Standardised(reason="a dummy atom (*) stands in it")
-    done: dict[str, bool] = {}
+    done: dict[str, Any] = {}
     disconnect, chooser, uncharger, enumerator = _tools()
     plain = "." not in text and not re.search(r"[+-]\d*\]|[A-Z][a-z]?\d*[+-]", text)
     if not plain or _has_metal(molecule):
@@ -207,7 +205,7 @@ def _standardise(text: str, options: ChemistryOptions) -> Standardised:
 def _parent(
     molecule: Any,
     options: ChemistryOptions,
-    done: dict[str, bool],
+    done: dict[str, Any],
     disconnect: Any,
     chooser: Any,
     uncharger: Any,
