@@ -12,16 +12,22 @@ from moltide.assay.labels import LABEL_NAMES, is_yes_no
 from moltide.assay.profile import (
     MUTATION_NAMES,
     SEQUENCE_NAMES,
+    SMILES_NAMES,
     Profile,
     mostly,
     profile_table,
 )
 from moltide.assay.source import Source
 from moltide.errors import DataError
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import option
 
 #: As a target: every measured column.
 ALL = "all"
+
+
+# Kind of a column -> kind of the table whose sequences it holds.
+_KIND_OF_COLUMN = {"smiles": MOLECULE, "residues": PROTEIN}
 
 
 @dataclass
@@ -47,6 +53,7 @@ class Roles:
     time: str | None = None
     said: list[str] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
+    kind: str = PROTEIN
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Wanted:
     split: str | None = None
     time: str | None = None
     record_id: str | None = None
+    kind: str = "auto"
     # Columns of an earlier table of the same kind: taken if they are there and may hold it.
     usual_sequence: str | None = None
     usual_mutations: str | None = None
@@ -139,6 +147,44 @@ def _find_record_id(
 
 
 def _find_sequences(source: Source, wanted: Wanted, roles: Roles) -> None:
+    roles.kind = _kind_of(wanted, roles)
+    if roles.kind == MOLECULE:
+        _find_molecules(source, wanted, roles)
+    else:
+        _find_residues(source, wanted, roles)
+
+
+def _kind_of(wanted: Wanted, roles: Roles) -> str:
+    """What the table holds: as asked for, else by the column named, else by the columns there are;
+    residues or mutations of them beside SMILES are what the table is about."""
+    if wanted.kind != "auto":
+        return wanted.kind
+    kinds = {name: profile.kind for name, profile in roles.profiles.items()}
+    if wanted.sequence in kinds:
+        return _KIND_OF_COLUMN.get(kinds[wanted.sequence], PROTEIN)
+    usual = kinds.get(wanted.usual_sequence or "")
+    if usual in _KIND_OF_COLUMN:
+        return _KIND_OF_COLUMN[usual]
+    found = set(kinds.values())
+    return MOLECULE if "smiles" in found and not found & {"residues", "mutations"} else PROTEIN
+
+
+def _find_molecules(source: Source, wanted: Wanted, roles: Roles) -> None:
+    if wanted.sequence is not None:
+        roles.sequence = require_column(source, wanted.sequence, "the molecules")
+        roles.said.append(f"SMILES column: {roles.sequence!r} (named)")
+        return
+    roles.sequence = _usual(wanted.usual_sequence, "smiles", roles) or _pick(
+        source, roles, "smiles", SMILES_NAMES, "SMILES"
+    )
+    if roles.sequence is None:
+        raise source.fail(
+            f"no column of SMILES found; name it ({option('sequence')}). Columns: "
+            f"{', '.join(source.columns)}"
+        )
+
+
+def _find_residues(source: Source, wanted: Wanted, roles: Roles) -> None:
     profiles = roles.profiles
     if wanted.mutations is not None:
         roles.mutations = require_column(source, wanted.mutations, "the mutations")
@@ -174,7 +220,7 @@ def _usual(name: str | None, kind: str, roles: Roles) -> str | None:
     profile = roles.profiles.get(name or "")
     if profile is None or profile.kind not in (kind, "text"):
         return None
-    word = "sequence" if kind == "residues" else "mutation"
+    word = {"residues": "sequence", "smiles": "SMILES"}.get(kind, "mutation")
     roles.said.append(f"{word} column: {profile.name!r} (as in the training table)")
     return profile.name
 
@@ -214,7 +260,7 @@ def _pick(
         listed = ", ".join(map(repr, candidates))
         raise source.fail(
             f"several columns could be the {word} column: {listed}; "
-            f"name one ({option('sequence' if kind == 'residues' else 'mutations')})"
+            f"name one ({option('mutations' if kind == 'mutations' else 'sequence')})"
         )
     profile = candidates[chosen[0]]
     matching = round(profile.share * profile.filled)

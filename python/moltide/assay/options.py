@@ -6,7 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from moltide.chem.standardise import CHARGES, SALTS, STEREO
 from moltide.errors import ConfigError
+from moltide.kinds import KINDS
 from moltide.options import check_choice, option
 
 # Fewer cannot be dealt out to train, valid and test.
@@ -20,6 +22,10 @@ _CHOICES = {
     "on_conflict": ("report", "set_aside", "error"),
     "stops": ("set_aside", "truncate", "error"),
     "on_bad_row": ("error", "set_aside"),
+    "kind": ("auto", *KINDS),
+    "salts": SALTS,
+    "charges": CHARGES,
+    "stereo": STEREO,
 }
 
 
@@ -42,6 +48,11 @@ class ReadOptions:
     on_bad_row: str = "error"
     fasta: str | os.PathLike[str] | None = None
     id: str | None = None
+    kind: str = "auto"
+    salts: str = "strip"
+    charges: str = "neutralise"
+    stereo: str = "keep"
+    tautomers: bool = False
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():

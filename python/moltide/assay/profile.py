@@ -1,4 +1,4 @@
-"""What a column holds, told from its cells: residues, mutations, numbers, a split, or text."""
+"""What a column holds, told from its cells: residues, SMILES, mutations, numbers, a split, text."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ SEQUENCE_NAMES = frozenset([
     "variantsequence", "variantseq", "fullsequence", "peptide", "peptidesequence", "primary",
     "residues",
 ])  # fmt: skip
+SMILES_NAMES = frozenset([
+    "smiles", "canonicalsmiles", "isomericsmiles", "smilescanonical", "rdkitsmiles",
+    "standardsmiles", "standardizedsmiles", "standardisedsmiles", "molsmiles", "drug", "mol",
+    "molecule", "compound", "structure", "ligand", "ligandsmiles", "compoundsmiles",
+])  # fmt: skip
 MUTATION_NAMES = frozenset([
     "mutant", "mutants", "mutation", "mutations", "variant", "variants", "substitution",
     "substitutions", "aasubstitutions", "aamutations", "aachange", "hgvspro", "mutationstring",
@@ -31,6 +36,9 @@ MUTATION_NAMES = frozenset([
 ])  # fmt: skip
 _RESIDUES = re.compile(rf"[{PROTEIN.letters}{PROTEIN.ambiguous}\s*.-]+", re.IGNORECASE)
 _SAMPLE = 2000
+_SMILES = re.compile(r"[A-Za-z0-9@+\-\[\]()=#$%/\\.:~*<>]+")
+# What SMILES have and residues do not: bonds, branches, rings, brackets, aromatic atoms.
+_CHEMICAL = re.compile(r"[()=#\[\]0-9]|[cnos]")
 # Mean length from which words in upper case pass for residues, by themselves or with a name.
 _SHORTEST, _SHORTEST_NAMED = 7, 2
 
@@ -40,7 +48,7 @@ class Profile:
     """One column: `kind` is what `share` of its `filled` cells (of `rows`) hold."""
 
     name: str
-    kind: str  # residues nucleotides structure mutations number split relation text empty
+    kind: str  # residues smiles nucleotides structure mutations number split relation text empty
     share: float
     rows: int
     filled: int
@@ -81,6 +89,8 @@ def profile_column(source: Source, column: str) -> Profile:
     # "7" and "12,5" are numbers, "A40P" is not; a label column with a few numbers stays text.
     if 1 - len(parse_numbers(sample).bad) / len(sample) >= 0.8:
         return found("number", 1 - len(parse_numbers(filled).bad) / len(filled))
+    if _holds_smiles(sample, column):
+        return found("smiles", _share_of(filled, _is_smiles))
     if _share_of(sample, _is_residues) >= 0.95 and _sequence_like(sample, len(filled)):
         return found(_alphabet_kind(sample), _share_of(filled, _is_residues))
     return found("text")
@@ -116,6 +126,30 @@ def _is_mutation(text: str) -> bool:
 
 def _is_residues(text: str) -> bool:
     return _RESIDUES.fullmatch(text) is not None
+
+
+def _is_smiles(text: str) -> bool:
+    return _SMILES.fullmatch(text) is not None
+
+
+def _holds_smiles(sample: Sequence[str], column: str) -> bool:
+    """A telling name and mostly fitting cells, or nearly all cells with signs of chemistry: "CCO"
+    alone could be a peptide, a whole column of molecules never is."""
+    fitting = [text for text in sample if _is_smiles(text)]
+    if not fitting:
+        return False
+    share = len(fitting) / len(sample)
+    name = plain_name(column)
+    if name in SMILES_NAMES and share >= 0.5 and any(map(_CHEMICAL.search, fitting)):
+        return "smiles" in name or _share_of(fitting, _chemical) >= 0.5
+    if share < 0.95 or all(text == text.upper() and text.isalpha() for text in fitting):
+        return False
+    bonded = sum(bool(re.search(r"[A-Za-z\])][(=#]|[cnos]\d", text)) for text in fitting)
+    return bonded >= 0.5 * len(fitting)
+
+
+def _chemical(text: str) -> bool:
+    return _CHEMICAL.search(text) is not None
 
 
 def _sequence_like(sample: Sequence[str], filled: int, shortest: int = _SHORTEST) -> bool:

@@ -26,6 +26,7 @@ from moltide.assay.variants import find_variants
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
+from moltide.kinds import MOLECULE
 from moltide.options import option
 from moltide.tasks import MIXED
 
@@ -49,6 +50,11 @@ def read_assay(
     fasta: str | os.PathLike[str] | None = None,
     id: str | None = None,
     sheet: str | int | None = None,
+    kind: str = "auto",
+    salts: str = "strip",
+    charges: str = "neutralise",
+    stereo: str = "keep",
+    tautomers: bool = False,
 ) -> AssayTable:
     """Read an assay table: sequences (or mutations of a wild type) and what was measured.
 
@@ -57,7 +63,7 @@ def read_assay(
 
     Args:
         path: CSV, TSV (plain or gz, bz2, xz, zip), Parquet or XLSX.
-        sequence: column of residues.
+        sequence: column of residues or SMILES.
         mutations: column of mutations such as `A40P/E61Y`; needs `wildtype`.
         wildtype: residues, or a FASTA file with one record; inferred where the table allows.
         numbering: "auto", or the number of the first residue (1, 0, 24, ...).
@@ -76,6 +82,8 @@ def read_assay(
         fasta: FASTA file of the sequences, named by the table's `id` column.
         id: the column that names FASTA records.
         sheet: XLSX sheet, by name or 0-based number.
+        kind: "protein", "molecule", or "auto": told from the columns.
+        salts, charges, stereo, tautomers: of molecules; see `ChemistryOptions`.
 
     Raises:
         DataError: one message with file, rows and values for anything that cannot be used.
@@ -99,6 +107,11 @@ def read_assay(
         on_bad_row=on_bad_row,
         fasta=fasta,
         id=id,
+        kind=kind,
+        salts=salts,
+        charges=charges,
+        stereo=stereo,
+        tautomers=tautomers,
     )
     return _build(read_source(path, sheet), options)
 
@@ -137,6 +150,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         split,
         options.time,
         options.id,
+        options.kind,
     )
     roles = find_roles(source, wanted, frozenset(records))
     parent = read_wildtype(options.wildtype) if options.wildtype is not None else None
@@ -215,6 +229,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         merged_rows=int(ledger.alive.sum()) - len(sequences),
         replicates=options.replicates,
         split_counts=None if in_use is None else _counts(in_use),
+        kind=roles.kind,
         sequence_column=roles.sequence,
         mutations_column=roles.mutations,
         wildtype=variants.wildtype,
@@ -243,6 +258,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         groups=groups,
         time=None if times is None else times.first,
         dates=times is not None and times.dates,
+        kind=roles.kind,
         target_classes=own_classes if classes is None and any(own_classes) else [],
     )
 
@@ -274,6 +290,10 @@ def _sequences(
     if roles.sequence is not None:
         texts = source.texts(roles.sequence)
         where = f"column {roles.sequence!r}"
+        if roles.kind == MOLECULE:
+            from moltide.assay.molecule_texts import molecules_from_column
+
+            return molecules_from_column(source, texts, where, options, ledger)
         return sequences_from_column(source, texts, where, options, ledger)
     if parent is None:
         raise source.fail(

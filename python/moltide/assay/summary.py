@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moltide.assay.ledger import rows_text
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.wording import plural
 
 # Sequences with several readings from which their noise is that of the table.
@@ -118,6 +119,7 @@ class DataSummary:
     merged_rows: int = 0
     replicates: str = "mean"
     split_counts: dict[str, int] | None = None
+    kind: str = PROTEIN
     sequence_column: str | None = None
     mutations_column: str | None = None
     wildtype: str | None = None
@@ -132,7 +134,8 @@ class DataSummary:
         facts: list[tuple[str, str]] = [("read", rows)]
         facts += [("", sentence) for sentence in self.said]
         if self.max_length:
-            facts.append(("sequences", self._sequence_text()))
+            label = "molecules" if self.kind == MOLECULE else "sequences"
+            facts.append((label, self._sequence_text()))
         if self.mutation_counts is not None:
             facts.append(("mutations", self._mutation_text()))
         for target in self.targets:
@@ -153,11 +156,12 @@ class DataSummary:
         text = f"{self.n_sequences:,} distinct"
         if self.replicates == "keep":
             text = f"{self.n_sequences:,} (repeats kept apart)"
+        unit = "characters of SMILES" if self.kind == MOLECULE else "residues"
         if self.min_length == self.max_length:
-            text += f", {self.min_length} residues each"
+            text += f", {self.min_length} {unit} each"
         else:
             text += (
-                f", {self.min_length} to {self.max_length} residues (median {self.median_length:g})"
+                f", {self.min_length} to {self.max_length} {unit} (median {self.median_length:g})"
             )
         if self.merged_rows:
             how = self.replicates

@@ -1,1 +1,1 @@
-"""Molecules: what RDKit knows about them (extra `[chem]`)."""
+"""Molecules: standard forms, fingerprints, and what RDKit knows about them (extra `[chem]`)."""
