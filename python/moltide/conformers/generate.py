@@ -139,29 +139,29 @@ def _reason(raw: Any) -> str:
 
 def _generated(mol: Any, seed: int, effort: str) -> Conformer:
     from rdkit import Chem
-    from rdkit.Chem import AllChem
+    from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
     with quiet():
         mol = Chem.AddHs(mol)
         note = ""
         try:
             # The defaults are those that published models were trained with.
-            done = AllChem.EmbedMolecule(mol, randomSeed=seed)
+            done = rdDistGeom.EmbedMolecule(mol, randomSeed=seed)
             if done != 0 and effort == "heavy":
-                done = AllChem.EmbedMolecule(mol, maxAttempts=_HEAVY_ATTEMPTS, randomSeed=seed)
+                done = rdDistGeom.EmbedMolecule(mol, maxAttempts=_HEAVY_ATTEMPTS, randomSeed=seed)
             if done != 0:
                 note = "RDKit found no conformer that fits its distances"
         except (RuntimeError, ValueError) as error:
             done, note = -1, f"RDKit could not embed it: {_first_line(error)}"
         if done == 0:
             try:
-                if AllChem.MMFFOptimizeMolecule(mol) < 0:
+                if rdForceFieldHelpers.MMFFOptimizeMolecule(mol) < 0:
                     note = "MMFF94 has no parameters for it: not relaxed"
             except (RuntimeError, ValueError) as error:
                 note = f"not relaxed: {_first_line(error)}"
             return _found(mol, mol.GetConformer().GetPositions(), EMBEDDED, note)
         try:
-            AllChem.Compute2DCoords(mol)
+            rdDepictor.Compute2DCoords(mol)
             positions = mol.GetConformer().GetPositions()
         except (RuntimeError, ValueError) as error:
             raise DataError(f"{note}, nor can it be drawn: {_first_line(error)}") from None

@@ -62,7 +62,7 @@ def tokenize(
         tokens.append(part)
         lengths.append(np.diff(cu_seqlens).astype(np.int64))
     joined = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
-    places = [coordinates_of(part) for part in tokens]
-    if places and places[0] is not None:
+    places = [at for part in tokens if (at := coordinates_of(part)) is not None]
+    if places:
         joined = placed(joined, np.concatenate(places))
     return joined, np.cumsum(np.concatenate(lengths))
