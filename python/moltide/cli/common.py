@@ -59,7 +59,9 @@ DtypeOption = Annotated[
 ]
 SequenceColumn = Annotated[
     str | None,
-    typer.Option(help="Column of residues.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
+    typer.Option(
+        help="Column of residues or SMILES.", metavar="COLUMN", rich_help_panel=TABLE_PANEL
+    ),
 ]
 MutationsColumn = Annotated[
     str | None,

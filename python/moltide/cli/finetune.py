@@ -11,7 +11,7 @@ import typer
 from moltide.cli import common
 from moltide.cli.common import OUTPUT_PANEL, TABLE_PANEL, TRAIN_PANEL
 
-HELP = """Fine-tune a protein model on an assay table, and say whether it was worth it.
+HELP = """Fine-tune a model of proteins or molecules on an assay table, and say whether it was worth it.
 
 Reads ASSAY (CSV, TSV, Parquet, XLSX), splits it so that the test is honest, fits five baselines,
 fine-tunes, and writes RUN/: the model, predictions.csv, metrics.json, report.html, log.jsonl.
@@ -26,6 +26,8 @@ EPILOG = """Examples:
   moltide finetune panel.csv --targets all --compare-single --out runs/panel
 
   moltide finetune a.xlsx --backbone facebook/esm2_t12_35M_UR50D --max-minutes 30 --out runs/a
+
+  moltide finetune solubility.csv --backbone molecules/ --split scaffold --out runs/solubility
 
   moltide finetune assay.csv --out runs/a --dry-run
 """
@@ -139,6 +141,46 @@ def finetune(
             rich_help_panel=TABLE_PANEL,
         ),
     ] = "error",
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="What the table holds; by default told from its columns.",
+            metavar="auto|protein|molecule",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "auto",
+    salts: Annotated[
+        str,
+        typer.Option(
+            help="Molecules: strip to the largest organic part, or keep mixtures.",
+            metavar="strip|keep",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "strip",
+    charges: Annotated[
+        str,
+        typer.Option(
+            help="Molecules: neutralise charges where possible, or keep them.",
+            metavar="neutralise|keep",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "neutralise",
+    stereo: Annotated[
+        str,
+        typer.Option(
+            help="Molecules: keep stereo centres and double bonds, or drop them.",
+            metavar="keep|drop",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = "keep",
+    tautomers: Annotated[
+        bool,
+        typer.Option(
+            "--tautomers",
+            help="Molecules: RDKit's canonical tautomer (slow).",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = False,
     on_conflict: Annotated[
         str,
         typer.Option(
@@ -282,6 +324,11 @@ def finetune(
         "time": time,
         "task": task.value,
         "on_conflict": on_conflict,
+        "kind": kind,
+        "salts": salts,
+        "charges": charges,
+        "stereo": stereo,
+        "tautomers": tautomers,
         "on_bad_row": on_bad_row,
         "fasta": str(fasta) if fasta is not None else None,
         "id": id,

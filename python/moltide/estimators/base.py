@@ -17,6 +17,7 @@ from moltide.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from moltide.assay_model import AssayModel, ModelSpec, Rows
+    from moltide.encoder import Encoder
 
 
 class AssayEstimator(BaseEstimator):  # type: ignore[misc]
@@ -113,8 +114,15 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
             )
         return settings
 
+    def _open(self) -> Encoder:
+        """The backbone, a copy of its own."""
+        from moltide.assay_model.backbone import open_backbone
+
+        return open_backbone(self.backbone, self.device, self.dtype)
+
     def _fit(
         self,
+        encoder: Encoder,
         rows: Rows,
         spec: ModelSpec,
         settings: TrainSettings,
@@ -122,14 +130,13 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         labels: npt.NDArray[np.float64] | None = None,
     ) -> None:
         from moltide.assay_model import fit_assay_model
-        from moltide.assay_model.backbone import open_backbone
         from moltide.training.progress import default_view
 
         train, valid = validation_rows(
             len(rows), float(self.validation_fraction), int(self.seed), groups, labels
         )
         self.model_, result = fit_assay_model(
-            open_backbone(self.backbone, self.device, self.dtype),
+            encoder,
             rows.take(train),
             rows.take(valid),
             spec,
@@ -144,7 +151,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _sequences(self, X: Any) -> list[str]:
         check_is_fitted(self, "model_")
-        return as_sequences(X)
+        return as_sequences(X, self.model_.encoder.tokenizer.kind)
 
     def in_domain(self, X: Any) -> npt.NDArray[np.bool_]:
         """(n,) True where a sequence resembles the training sequences; `domain_notes` says why

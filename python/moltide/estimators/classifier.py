@@ -53,7 +53,8 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         from moltide.assay_model import Rows
 
         settings = self._settings()
-        sequences = as_sequences(X)
+        encoder = self._open()
+        sequences = as_sequences(X, encoder.tokenizer.kind)
         weights = as_weights(sample_weight, len(sequences))
         targets: Any
         stratify = None
@@ -74,7 +75,8 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         self._flat_ = flat
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
         spec = _spec(self.level, names, [tuple(map(str, one.tolist())) for one in listed])
-        self._fit(Rows(sequences, targets, None, weights), spec, settings, groups, stratify)
+        rows = Rows(sequences, targets, None, weights)
+        self._fit(encoder, rows, spec, settings, groups, stratify)
         return self
 
     def predict_proba(self, X: Any) -> Any:

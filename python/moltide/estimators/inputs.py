@@ -10,17 +10,19 @@ import numpy.typing as npt
 
 from moltide.assay.residues import clean_sequences
 from moltide.errors import DataError
+from moltide.kinds import MOLECULE, PROTEIN
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def as_sequences(X: Any) -> list[str]:
+def as_sequences(X: Any, kind: str = PROTEIN) -> list[str]:
     """Residue strings of a list, array, column, or a table of one column; white space and gaps
-    removed, upper case.
+    removed, upper case. Molecules as their standard SMILES, other kinds as they are.
 
     Raises:
         DataError: not a collection of text, or an empty, missing or illegal sequence (its index,
-            the character and its place).
+            the character and its place), or a molecule that cannot be read.
+        MissingDependencyError: molecules without RDKit.
     """
     from moltide.sequences import as_texts
 
@@ -41,6 +43,10 @@ def as_sequences(X: Any) -> list[str]:
     for index, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(f"sequence {index} is {text!r} ({type(text).__name__}), expected text")
+    if kind == MOLECULE:
+        return _molecules(texts)
+    if kind != PROTEIN:
+        return texts
     cleaned = clean_sequences([str(text) for text in texts])
     if cleaned.illegal:
         index, character, place = cleaned.illegal[0]
@@ -52,6 +58,16 @@ def as_sequences(X: Any) -> list[str]:
         place = cleaned.sequences[index].index("*") + 1
         raise DataError(f"sequence {index}, position {place}: a stop (*) inside the sequence")
     return cleaned.sequences
+
+
+def _molecules(texts: list[str]) -> list[str]:
+    from moltide.chem.standardise import standardise_all
+
+    found = standardise_all(texts).molecules
+    for index, one in enumerate(found):
+        if one.reason:
+            raise DataError(f"molecule {index}: {one.reason}")
+    return [one.smiles for one in found]
 
 
 def as_targets(y: Any, n: int) -> tuple[FloatArray, bool]:

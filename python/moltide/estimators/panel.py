@@ -49,7 +49,9 @@ class AssayPanel:
             DataError: an empty or illegal sequence.
             ConfigError: `return_std` of a model fitted without validation rows.
         """
-        found = self.model_.predict(as_sequences(X), std=return_std)
+        found = self.model_.predict(
+            as_sequences(X, self.model_.encoder.tokenizer.kind), std=return_std
+        )
         values = found.values.copy()
         assert found.probabilities is not None
         for j in self.model_.spec.of_classes:
@@ -62,7 +64,9 @@ class AssayPanel:
         Raises:
             DataError: as `predict`.
         """
-        found = self.model_.predict(as_sequences(X)).probabilities
+        found = self.model_.predict(
+            as_sequences(X, self.model_.encoder.tokenizer.kind)
+        ).probabilities
         assert found is not None
         return [None if one is None else found[:, j] for j, one in enumerate(self.classes_)]
 
@@ -72,7 +76,9 @@ class AssayPanel:
         Raises:
             DataError, ConfigError: as `predict`.
         """
-        found = self.model_.predict(as_sequences(X), interval=coverage)
+        found = self.model_.predict(
+            as_sequences(X, self.model_.encoder.tokenizer.kind), interval=coverage
+        )
         assert found.low is not None
         assert found.high is not None
         return found.low, found.high
@@ -85,7 +91,7 @@ class AssayPanel:
         """For each sequence "", or what sets it apart from the training sequences."""
         if self.model_.domain is None:
             raise ConfigError("this model keeps no training sequences to compare with")
-        return list(self.model_.domain.check(as_sequences(X)))
+        return list(self.model_.domain.check(as_sequences(X, self.model_.encoder.tokenizer.kind)))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model; `moltide.load_assay_model(folder)` reads it back.

@@ -25,7 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
     """Fine-tune an encoder to predict measured values; a scikit-learn regressor.
 
-    X is a list, array or column of residue strings (or a table of one column). Fine-tuning stops
+    X is a list, array or column of residue strings, or of SMILES for an encoder of molecules (or a
+    table of one column). Fine-tuning stops
     at the epoch with the best rank correlation on validation rows, which are taken from the data
     (`validation_fraction`; groups stay together) and give `predict` its uncertainty.
 
@@ -75,7 +76,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         from moltide.assay_model import ModelSpec, Rows
 
         settings = self._settings()
-        sequences = as_sequences(X)
+        encoder = self._open()
+        sequences = as_sequences(X, encoder.tokenizer.kind)
         weights = as_weights(sample_weight, len(sequences))
         targets: Any
         if self.level == "residue":
@@ -95,7 +97,9 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
         spec = ModelSpec("regression", self.level, names)
         labels = strata(targets, False) if self.level == "sequence" else None
-        self._fit(Rows(sequences, targets, bounds, weights), spec, settings, groups, labels)
+        self._fit(
+            encoder, Rows(sequences, targets, bounds, weights), spec, settings, groups, labels
+        )
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moltide.errors import MoltideError
+from moltide.errors import ConfigError, MoltideError
 from moltide.finetune import folder as names
 from moltide.finetune.budget import Budget
 from moltide.finetune.folder import RunFolder
@@ -89,6 +89,12 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     with voice.busy("loading the backbone"):
         encoder = open_backbone(options.backbone, options.device, options.dtype)
         reference = backbone_reference(encoder)
+    if encoder.tokenizer.kind != table.kind:
+        raise ConfigError(
+            f"{table.summary.source} holds {table.kind}s, {options.backbone} reads "
+            f"{encoder.tokenizer.kind}s; give a backbone of {table.kind}s ({option('backbone')}), "
+            f"or say what the table holds ({option('kind')})"
+        )
     folder = RunFolder(options.out, _identity(options, table, split, reference))
     if options.dry_run:
         folder.check(options.overwrite)
