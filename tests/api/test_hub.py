@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hub_server import Hub
 from published import TINY, same, tiny_tensors, write_sharded, write_tiny
+from torch_file_cases import write_zip
 
 from moltide.errors import CheckpointError
 from moltide.pretrained.checkpoint import read_checkpoint
@@ -209,12 +210,13 @@ def test_server_error(hub: Hub, folder: Path, cache: Path) -> None:
         load(cache_dir=cache)
 
 
-def test_only_pickles_on_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
+def test_only_a_pytorch_file_on_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
+    want = local(folder)
     (folder / "model.safetensors").unlink()
+    write_zip(folder / "pytorch_model.bin", tiny_tensors())
     hub.add(NAME, folder)
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin: not a PyTorch file"):
-        load(cache_dir=cache)
-    assert "pytorch_model.bin" not in hub.asked_for()
+    assert same(load(cache_dir=cache), want)
+    assert "pytorch_model.bin" in hub.asked_for()
 
 
 def test_encoder_and_adapter_from_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
@@ -270,7 +272,7 @@ def test_a_folder_without_a_model_is_not_looked_up(
 def test_a_file_in_place_of_a_folder(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"give the folder"):
         load(str(folder / "model.safetensors"))
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin is a file; give the folder"):
+    with pytest.raises(CheckpointError, match=r"give the folder"):
         load(str(folder / "pytorch_model.bin"))
     with pytest.raises(CheckpointError, match=r"is empty"):
         load("")
