@@ -342,6 +342,14 @@ def test_integer_weights_are_refused(tmp_path: Path) -> None:
         read(write_tiny(tmp_path, tensors))
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt"])
+def test_what_only_bears_the_name_of_a_pytorch_file_is_refused(tmp_path: Path, name: str) -> None:
+    write_tiny(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / name)
+    with pytest.raises(CheckpointError, match=rf"{name}: not a PyTorch file: it starts with b'"):
+        read(tmp_path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config.json"):
         read(tmp_path)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from torch_file_cases import write_zip
 from transformers_models import SEQUENCES, make, need_transformers, run
 
 import moltide as mt
@@ -138,19 +137,6 @@ def test_adapters_with_heads_of_their_own(tmp_path: Path) -> None:
 )
 def test_target_modules(targets: tuple[str, ...], want: Any) -> None:
     assert target_modules(esm.NAMES, targets) == want
-
-
-def test_an_adapter_as_a_pytorch_file(tmp_path: Path) -> None:
-    """What PEFT wrote before it knew safetensors."""
-    encoder = mt.load(TINY)
-    encoder.load_adapter(GOLDEN, "new")
-    folder = golden_with(tmp_path / "a")
-    weights = folder / "adapter_model.safetensors"
-    write_zip(folder / "adapter_model.bin", load_file(weights))
-    weights.unlink()
-    encoder.load_adapter(folder, "old")
-    one, two = (encoder.hidden_states(["MKT"], adapter=name)[0] for name in ("new", "old"))
-    assert np.array_equal(one, two)
 
 
 # ---- PEFT itself --------------------------------------------------------------------------------
@@ -353,8 +339,11 @@ def test_files_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-7])
     with pytest.raises(CheckpointError, match=r"truncated"):
         encoder.load_adapter(folder)
-    weights.unlink()
-    with pytest.raises(CheckpointError, match=r"no adapter_model.safetensors, and no"):
+    weights.rename(folder / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match=r"adapter_model.bin: not a PyTorch file"):
+        encoder.load_adapter(folder)
+    (folder / "adapter_model.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"no adapter_model.safetensors"):
         encoder.load_adapter(folder)
     with pytest.raises(CheckpointError, match=r"this is an adapter .*load its base"):
         mt.load(GOLDEN)
