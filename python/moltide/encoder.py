@@ -53,6 +53,8 @@ class Encoder(PackedModel):
             model.set_head(checkpoint.head, 0)
         for path, tensors in checkpoint.by_file().items():
             model.load_parameters(path, tensors)
+        for parameter, values in checkpoint.strided():
+            model.set_parameter(parameter, values)
         return cls(
             model,
             tokenizer,

@@ -146,7 +146,9 @@ def test_a_missing_column_names_the_closest(tmp_path: Path) -> None:
     for option in ("sequence", "split", "time", "relation", "mutations"):
         with pytest.raises(DataError, match=r"no column 'zzz'.*Columns: sequence, fitness"):
             read(tmp_path, columns, **{option: "zzz"})
-    with pytest.raises(DataError, match=r"no such method \(auto, random, .*time\)"):
+    with pytest.raises(
+        DataError, match=r"no such method \(auto, random, .*time, scaffold, .*butina\)"
+    ):
         read(tmp_path, columns, split="zzz")
 
 

@@ -18,7 +18,7 @@ from moltide import _engine
 ROOT = Path(__file__).resolve().parents[2]
 SEQUENCES = ["MQYKLILNGKTLKGETTTEAVDAATAEKVF", "MKV", "ACDEFGHIKLMNPQRSTVWY" * 9]
 # What an op's tests are called where they are not called after its folder.
-NAMES = {"loss": "losses", "layernorm_quantize": "quantize"}
+NAMES = {"loss": "losses", "layernorm_quantize": "quantize", "pair_planes": "pairs"}
 
 
 def command(isa: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -80,5 +80,5 @@ def test_refusals():
     x, y = np.zeros((2, 3), np.float32), np.zeros((2, 4), np.float32)
     with pytest.raises(ValueError, match=r"destination is float32 \(2, 3\), expected \(2, 4\)"):
         ops.residual_add(x, y)
-    with pytest.raises(ValueError, match="dtype 'float16', allowed float32, bf16"):
+    with pytest.raises(ValueError, match="dtype: got 'float16', allowed: float32, bf16"):
         ops.residual_add(x, x, dtype="float16")

@@ -83,6 +83,21 @@ def predict_file(
     chunk: list[InputRow] = []
     most = int(os.environ.get(_LIMIT) or _MOST)
     size, held = min(_FIRST, most), 0
+    told = first is None
+
+    def finish_chunk() -> float:
+        """Seconds that its predictions took."""
+        nonlocal told
+        sequences = [row.sequence for row in chunk if row.sequence is not None]
+        if first is not None and not told and sequences:
+            first(sequences)
+            told = True
+        started = time.perf_counter()
+        partial.add(_predicted(columns, chunk))
+        seconds = time.perf_counter() - started
+        counter.advance(len(chunk))
+        return seconds
+
     for row in paired(watched(), batches):
         if row.number <= partial.done:
             counter.advance(1, computed=False)
@@ -90,18 +105,10 @@ def predict_file(
         chunk.append(row)
         held += row.sequence is not None
         if held >= size or len(chunk) >= most:
-            if first is not None:
-                first([one.sequence for one in chunk if one.sequence is not None])
-                first = None
-            started = time.perf_counter()
-            partial.add(_predicted(columns, chunk))
-            seconds = time.perf_counter() - started
-            counter.advance(len(chunk))
-            fitting = int(_CHUNK_SECONDS * len(chunk) / max(1e-6, seconds))
+            fitting = int(_CHUNK_SECONDS * len(chunk) / max(1e-6, finish_chunk()))
             size = max(1, min(most, 4 * size, fitting))
             chunk, held = [], 0
-    partial.add(_predicted(columns, chunk))
-    counter.advance(len(chunk))
+    finish_chunk()
     partial.rank()
     return Outcome(partial.counts())
 

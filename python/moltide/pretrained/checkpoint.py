@@ -43,12 +43,21 @@ class Checkpoint:
             yield name, stored.read_finite()
 
     def by_file(self) -> dict[str, list[tuple[str, str, str, int]]]:
-        """File -> (canonical name, name there, dtype, first byte) of each tensor, in file order."""
+        """File -> (canonical name, name there, dtype, first byte) of each tensor that lies there
+        row by row, in file order."""
         found: dict[str, list[tuple[str, str, str, int]]] = {}
         for name, stored in sorted(self.tensors.items(), key=lambda item: item[1].start):
+            if stored.strides is not None:
+                continue
             entry = (name, stored.name, stored.dtype, stored.start)
             found.setdefault(str(stored.path), []).append(entry)
         return found
+
+    def strided(self) -> Iterator[tuple[str, np.ndarray]]:
+        """(canonical name, values) of the other tensors: views that a PyTorch file holds."""
+        for name, stored in self.tensors.items():
+            if stored.strides is not None:
+                yield name, stored.read_finite()
 
 
 def read_checkpoint(files: Files) -> Checkpoint:
