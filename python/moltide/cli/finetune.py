@@ -11,7 +11,7 @@ import typer
 from moltide.cli import common
 from moltide.cli.common import OUTPUT_PANEL, TABLE_PANEL, TRAIN_PANEL
 
-HELP = """Fine-tune a model of proteins or molecules on an assay table, and say whether it was worth it.
+HELP = """Fine-tune a model of proteins or molecules on an assay table; say if it was worth it.
 
 Reads ASSAY (CSV, TSV, Parquet, XLSX), splits it so that the test is honest, fits five baselines,
 fine-tunes, and writes RUN/: the model, predictions.csv, metrics.json, report.html, log.jsonl.
