@@ -14,6 +14,7 @@ TOLERANCES: dict[str, dict[str, tuple[float, float]]] = {
     "cross_entropy": {"float32": (2e-6, 5e-7), "bf16": (4e-3, 5e-7)},
     "embedding": {"float32": (3e-7, 5e-7)},
     "linear_attention": {"float32": (1e-5, 1e-4), "bf16": (8e-3, 2e-2)},
+    "gate": {"float32": (1e-6, 2e-7), "bf16": (4e-3, 2e-7)},
     "gaussian_basis": {"float32": (2e-5, 2e-7), "bf16": (4e-3, 2e-7)},
     "layernorm_bwd": {"float32": (5e-6, 5e-6)},
     "layernorm_fwd": {"float32": (5e-7, 1e-6), "bf16": (4e-3, 1e-6)},
@@ -25,5 +26,6 @@ TOLERANCES: dict[str, dict[str, tuple[float, float]]] = {
     "rmsnorm_bwd": {"float32": (5e-6, 5e-6)},
     "rmsnorm_fwd": {"float32": (5e-7, 5e-7), "bf16": (4e-3, 5e-7)},
     "rope": {"float32": (5e-7, 2e-7), "bf16": (4e-3, 2e-7)},
+    "triangle_product": {"float32": (1e-5, 1e-5)},
     "tobit": {"float32": (1e-6, 1e-7)},
 }

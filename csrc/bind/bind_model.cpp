@@ -237,7 +237,9 @@ void bind_model(pybind11::module_& module) {
   py::class_<Model>(module, "Model",
                     "An encoder with its adapters and task head. Arrays are float32; tokens (T) "
                     "int32 and cu_seqlens (B + 1) int32 describe a packed batch; a model that sees "
-                    "distances needs coordinates (T, 3) too.")
+                    "distances needs coordinates (T, 3) too; one with a stream of pairs a tuple of "
+                    "them and int16 categories, -1 for none: of tokens (T, 10), and of pairs "
+                    "(sum L^2, 5), pair (query i, key j) of a sequence at its row j * L + i.")
       .def(py::init(&make_model), py::arg("config"), py::arg("dtype") = "float32")
       .def_property_readonly("config",
                              [](const Model& m) { return encoder_config_dict(m.config()); })

@@ -79,8 +79,18 @@ void set_dataset(Trainer& trainer, const IntArray& tokens, const LongArray& offs
     data.weights = to_vector<float>(array);
     data.weight_columns = array.ndim() == 2 ? array.shape(1) : 1;
   }
-  if (coordinate_values(coordinates, tokens.size()))
-    data.coordinates = to_vector<float>(*coordinates);
+  for (size_t i = 1; i < data.offsets.size(); ++i) {
+    const int64_t length = data.offsets[i] - data.offsets[i - 1];
+    data.pair_starts.push_back(data.pair_starts.back() + length * length);
+  }
+  const int64_t pairs = data.pair_starts.back();
+  const SequenceExtras extras = extras_of(coordinates, tokens.size(), pairs);
+  if (extras.coordinates)
+    data.coordinates.assign(extras.coordinates, extras.coordinates + 3 * tokens.size());
+  if (extras.token_ids) {
+    data.token_ids.assign(extras.token_ids, extras.token_ids + kTokenCategories * tokens.size());
+    data.pair_ids.assign(extras.pair_ids, extras.pair_ids + kPairCategories * pairs);
+  }
   trainer.set_dataset(std::move(data));
 }
 
@@ -188,7 +198,8 @@ void bind_trainer(pybind11::module_& module) {
           py::arg("weights") = py::none(), py::arg("coordinates") = py::none(),
           "tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) "
           "float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed "
-          "(N, k), float32; coordinates (sum L, 3) float32 for a model that sees distances.")
+          "(N, k), float32; coordinates (sum L, 3) float32 for a model that sees distances, with "
+          "what Model says where it has a stream of pairs.")
       .def("step", &step, py::arg("rows"),
            "One update on these dataset rows: loss, grad_norm, lr, tokens, sequences, step.")
       .def("gradients", &gradients, py::arg("rows"),

@@ -1,5 +1,7 @@
 #include "bind/convert.h"
 
+#include <algorithm>
+
 namespace moltide {
 namespace {
 
@@ -35,6 +37,10 @@ void visit(Visitor& f, EncoderConfig& c) {
             {"softmax_pair_bias", AttentionKind::softmax_pair_bias},
             {"linear", AttentionKind::linear}});
   f.read("pair_basis", c.pair_basis);
+  f.read("pair_width", c.pair_width);
+  f.read("pair_hidden", c.pair_hidden);
+  f.read("pair_dropout", c.pair_dropout);
+  f.read("qkv_bias", c.qkv_bias);
   f.read("attn_bias", c.attn_bias);
   f.read("mlp_bias", c.mlp_bias);
   f.read("residual_scale", c.residual_scale);
@@ -50,6 +56,7 @@ void visit(Visitor& f, EncoderConfig& c) {
   f.read("tie_lm_head", c.tie_lm_head);
   f.read("contact_head", c.contact_head);
   f.read("lm_bias", c.lm_bias);
+  f.read("lm_norm_eps", c.lm_norm_eps);
   f.read("features", c.features);
   f.read("linear_eps", c.linear_eps);
   f.read("pool_specials", c.pool_specials);
@@ -137,9 +144,14 @@ PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int
   MOLTIDE_CHECK(tokens.ndim() == 1 && cu_seqlens.ndim() == 1,
                 "tokens (T) and cu_seqlens (B + 1) have one dimension each, got ", tokens.ndim(),
                 " and ", cu_seqlens.ndim());
+  int64_t pairs = 0;
+  for (int64_t b = 1; b < cu_seqlens.size(); ++b) {
+    const int64_t length = int64_t{cu_seqlens.data()[b]} - cu_seqlens.data()[b - 1];
+    pairs += length * length;
+  }
   PackedBatch batch;
   batch.assign(tokens.data(), tokens.size(), cu_seqlens.data(), cu_seqlens.size() - 1, vocab,
-               coordinate_values(coordinates, tokens.size()));
+               extras_of(coordinates, tokens.size(), pairs));
   return batch;
 }
 
@@ -149,17 +161,35 @@ BatchShape batch_shape(const std::vector<int64_t>& lengths) {
   for (int64_t l : lengths) {
     shape.tokens += l;
     shape.pairs += l * l;
+    shape.longest = std::max(shape.longest, l);
   }
   return shape;
 }
 
-const float* coordinate_values(const MaybeCoordinates& coordinates, int64_t tokens) {
-  if (!coordinates) return nullptr;
-  const FloatArray& a = *coordinates;
-  MOLTIDE_CHECK(a.ndim() == 2 && a.shape(0) == tokens && a.shape(1) == 3, "coordinates have shape ",
-                py::str(a.attr("shape")).cast<std::string>(), ", expected (", tokens,
-                ", 3): one row a token");
+namespace {
+
+template <class Array>
+const auto* rows_of(const char* what, const Array& a, int64_t rows, int64_t cols,
+                    const char* each) {
+  MOLTIDE_CHECK(a.ndim() == 2 && a.shape(0) == rows && a.shape(1) == cols, what, " have shape ",
+                py::str(a.attr("shape")).template cast<std::string>(), ", expected (", rows, ", ",
+                cols, "): one row a ", each);
   return a.data();
+}
+
+}  // namespace
+
+SequenceExtras extras_of(const MaybeCoordinates& coordinates, int64_t tokens, int64_t pairs) {
+  SequenceExtras e;
+  if (!coordinates) return e;
+  const auto* all = std::get_if<Described>(&*coordinates);
+  const FloatArray& where = all ? std::get<0>(*all) : std::get<FloatArray>(*coordinates);
+  e.coordinates = rows_of("coordinates", where, tokens, 3, "token");
+  if (!all) return e;
+  e.token_ids =
+      rows_of("categories of tokens", std::get<1>(*all), tokens, kTokenCategories, "token");
+  e.pair_ids = rows_of("categories of pairs", std::get<2>(*all), pairs, kPairCategories, "pair");
+  return e;
 }
 
 std::vector<py::ssize_t> numpy_shape(const std::vector<int64_t>& shape) {

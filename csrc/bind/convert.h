@@ -6,7 +6,9 @@
 
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/check.h"
@@ -20,8 +22,11 @@ namespace py = pybind11;
 using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
 using IntArray = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 using LongArray = py::array_t<int64_t, py::array::c_style | py::array::forcecast>;
-// (T, 3): where each token is in space, for models that see distances.
-using MaybeCoordinates = std::optional<FloatArray>;
+using ShortArray = py::array_t<int16_t, py::array::c_style | py::array::forcecast>;
+// Where each token is in space (T, 3), for models that see distances; for those with a stream of
+// pairs also the categories of tokens and of pairs (data/packer.h).
+using Described = std::tuple<FloatArray, ShortArray, ShortArray>;
+using MaybeCoordinates = std::optional<std::variant<FloatArray, Described>>;
 using ByteArray = py::array_t<int8_t, py::array::c_style | py::array::forcecast>;
 
 // Reads a dictionary field by field; `finish` refuses fields nobody asked for.
@@ -82,8 +87,8 @@ DType parse_dtype(const std::string& name);
 TermLoss parse_term_loss(const std::string& name);
 
 BatchShape batch_shape(const std::vector<int64_t>& lengths);
-// Null where there are none.
-const float* coordinate_values(const MaybeCoordinates& coordinates, int64_t tokens);
+// Throws for arrays of another shape than these sequences need; pairs: the sum of L^2.
+SequenceExtras extras_of(const MaybeCoordinates& coordinates, int64_t tokens, int64_t pairs);
 PackedBatch packed_batch(const IntArray& tokens, const IntArray& cu_seqlens, int64_t vocab,
                          const MaybeCoordinates& coordinates);
 std::vector<py::ssize_t> numpy_shape(const std::vector<int64_t>& shape);

@@ -7,6 +7,7 @@
 
 #include "attention/attention.h"
 #include "bind/op_buffer.h"
+#include "core/philox.h"
 #include "core/timing.h"
 #include "linear_attention/linear_attention.h"
 #include "linear_attention/random_features.h"
@@ -85,7 +86,7 @@ Floats draw_orthogonal_features_op(uint64_t seed, uint64_t stream, int64_t head_
   return w;
 }
 
-// `tokens` normal rows as sequences of `length`, the last one shorter where it does not fit.
+// `tokens` random rows as sequences of `length`, the last one shorter where it does not fit.
 class TimedAttention {
  public:
   TimedAttention(int64_t tokens, int64_t length, int64_t heads, int64_t head_dim, DType dtype) {
@@ -96,9 +97,10 @@ class TimedAttention {
     cu_seqlens_.push_back(static_cast<int32_t>(tokens));
     Floats values({tokens, heads * head_dim});
     for (uint64_t i = 0; i < kBuffers; ++i) {
-      for (int64_t t = 0; t < tokens; ++t)
-        draw_orthogonal_features(i, static_cast<uint64_t>(t), 1, heads * head_dim,
-                                 values.mutable_data(t, 0));
+      for (int64_t at = 0; at < values.size(); ++at) {
+        const PhiloxBlock draw = philox4x32(0, static_cast<uint64_t>(at), i);
+        values.mutable_data()[at] = 2.0f * philox_uniform(draw.v[0]) - 1.0f;
+      }
       buffers_.emplace_back(values, dtype, 0);
     }
   }

@@ -6,9 +6,12 @@
 
 #include "attention_pair_bias/attention_pair_bias.h"
 #include "bind/op_buffer.h"
+#include "embedding_sum/embedding_sum.h"
+#include "gate/gate.h"
 #include "gaussian_basis/gaussian_basis.h"
 #include "pair_distance/pair_distance.h"
 #include "pair_planes/pair_planes.h"
+#include "triangle_product/triangle_product.h"
 
 namespace py = pybind11;
 using namespace moltide;
@@ -194,6 +197,84 @@ py::tuple pair_distance_op(const Floats& coordinates, const Ints& tokens, const 
   return py::make_tuple(distances, edges);
 }
 
+void same_planes(const char* name, const Floats& x, const Floats& a) {
+  MOLTIDE_CHECK(x.ndim() == 3 && x.shape(1) == x.shape(2), name, ": expected shape (C, L, L)");
+  MOLTIDE_CHECK(x.shape(0) == a.shape(0) && x.shape(1) == a.shape(1), name,
+                ": expected the shape of a");
+}
+
+Floats triangle_product_fwd_op(const Floats& a, const Floats& b) {
+  same_planes("a", a, a);
+  same_planes("b", b, a);
+  Floats x({a.shape(0), a.shape(1), a.shape(1)});
+  triangle_product_fwd(a.data(), b.data(), a.shape(0), a.shape(1), x.mutable_data());
+  return x;
+}
+
+py::tuple triangle_product_bwd_op(const Floats& dx, const Floats& a, const Floats& b,
+                                  bool in_place) {
+  same_planes("a", a, a);
+  same_planes("b", b, a);
+  same_planes("dx", dx, a);
+  Floats da(a.request()), db(b.request());
+  const float* from_a = in_place ? da.data() : a.data();
+  const float* from_b = in_place ? db.data() : b.data();
+  triangle_product_bwd(dx.data(), from_a, from_b, a.shape(0), a.shape(1), da.mutable_data(),
+                       db.mutable_data());
+  return py::make_tuple(da, db);
+}
+
+Gate gate_kind(const std::string& kind) {
+  MOLTIDE_CHECK(kind == "sigmoid" || kind == "linear", "kind: got '", kind,
+                "', allowed: sigmoid, linear");
+  return kind == "sigmoid" ? Gate::sigmoid : Gate::linear;
+}
+
+Floats gate_fwd_op(const Floats& x, const Floats& g, const std::string& kind, float scale,
+                   const std::string& dtype, int64_t pad) {
+  OpBuffer in(x, DType::f32, pad), gates(g, DType::f32, pad);
+  OpBuffer y(in.tensor().rows, in.tensor().cols, op_dtype(dtype), pad);
+  Tensor by = gates.tensor();
+  if (by.rows == 1 && in.tensor().rows != 1) by.ld = 0;
+  gate_fwd(gate_kind(kind), in.tensor(), by, scale, y.tensor());
+  return y.numpy();
+}
+
+py::tuple gate_bwd_op(const Floats& dy, const Floats& x, const Floats& g, const std::string& kind,
+                      float scale, const std::string& dtype, int64_t pad) {
+  OpBuffer d(dy, DType::f32, pad), in(x, DType::f32, pad), gates(g, DType::f32, pad);
+  const int64_t rows = in.tensor().rows, cols = in.tensor().cols;
+  OpBuffer dx(rows, cols, op_dtype(dtype), pad), dg(rows, cols, op_dtype(dtype), pad);
+  gate_bwd(gate_kind(kind), d.tensor(), in.tensor(), gates.tensor(), scale, dx.tensor(),
+           dg.tensor());
+  return py::make_tuple(dx.numpy(), dg.numpy());
+}
+
+using Shorts = py::array_t<int16_t, py::array::c_style>;
+
+CategoryIds categories(const Shorts& ids) {
+  MOLTIDE_CHECK(ids.ndim() == 2, "ids: expected 2 dimensions, got ", ids.ndim());
+  return {ids.data(), ids.shape(1), ids.shape(1)};
+}
+
+Floats embedding_sum_fwd_op(const Shorts& ids, float scale, const Floats& table, const Floats& x,
+                            int64_t pad) {
+  OpBuffer rows(table, DType::f32, pad), out(x, DType::f32, pad);
+  MOLTIDE_CHECK(ids.ndim() == 2 && ids.shape(0) == out.tensor().rows, "ids: expected ",
+                out.tensor().rows, " rows");
+  embedding_sum_fwd(categories(ids), scale, rows.tensor(), out.tensor());
+  return out.numpy();
+}
+
+Floats embedding_sum_bwd_op(const Shorts& ids, float scale, const Floats& dx, const Floats& dtable,
+                            int64_t pad) {
+  OpBuffer d(dx, DType::f32, pad), out(dtable, DType::f32, pad);
+  MOLTIDE_CHECK(ids.ndim() == 2 && ids.shape(0) == d.tensor().rows, "ids: expected ",
+                d.tensor().rows, " rows");
+  embedding_sum_bwd(categories(ids), scale, d.tensor(), out.tensor());
+  return out.numpy();
+}
+
 }  // namespace
 
 void bind_ops_pairs(py::module_& ops) {
@@ -227,4 +308,17 @@ void bind_ops_pairs(py::module_& ops) {
   ops.def("pair_distance", &pair_distance_op, arg("coordinates"), arg("tokens"), arg("cu_seqlens"),
           arg("pair_starts"), arg("vocabulary"), arg("first"), arg("count"),
           "-> distances (N) float32, edge types (N) int32");
+  ops.def("triangle_product_fwd", &triangle_product_fwd_op, arg("a"), arg("b"),
+          "a, b (C, L, L) -> x (C, L, L)");
+  ops.def("triangle_product_bwd", &triangle_product_bwd_op, arg("dx"), arg("a"), arg("b"),
+          arg("in_place") = false, "-> da, db (C, L, L)");
+  ops.def("gate_fwd", &gate_fwd_op, arg("x"), arg("g"), arg("kind") = "sigmoid",
+          arg("scale") = 1.0f, arg("dtype") = "float32", arg("pad") = 0,
+          "x (N, C), g (N, C) or one row for all -> (N, C)");
+  ops.def("gate_bwd", &gate_bwd_op, arg("dy"), arg("x"), arg("g"), arg("kind") = "sigmoid",
+          arg("scale") = 1.0f, arg("dtype") = "float32", arg("pad") = 0, "-> dx, dg (N, C)");
+  ops.def("embedding_sum_fwd", &embedding_sum_fwd_op, arg("ids"), arg("scale"), arg("table"),
+          arg("x"), arg("pad") = 0, "x (N, C) and what ids (N, F) add to it");
+  ops.def("embedding_sum_bwd", &embedding_sum_bwd_op, arg("ids"), arg("scale"), arg("dx"),
+          arg("dtable"), arg("pad") = 0, "dtable (V, C) and what dx (N, C) adds to it");
 }

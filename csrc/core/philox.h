@@ -46,6 +46,9 @@ enum class RandomSite : uint32_t {
   initialisation = 18,
   shuffle = 19,
   random_features = 20,
+  pair_outer_dropout = 21,
+  pair_triangle_dropout = 22,
+  pair_mlp_dropout = 23,
 };
 
 static inline uint64_t random_stream(uint64_t step, uint32_t layer, uint32_t site) {

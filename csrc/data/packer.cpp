@@ -12,22 +12,29 @@ void PackedBatch::clear() {
   cu_seqlens.assign(1, 0);
   pair_starts.assign(1, 0);
   coordinates.clear();
+  token_ids.clear();
+  pair_ids.clear();
   longest = 0;
 }
 
-void PackedBatch::append(const int32_t* sequence, int64_t length, const float* where) {
+void PackedBatch::append(const int32_t* sequence, int64_t length, const SequenceExtras& extras) {
   MOLTIDE_CHECK(count() + length < (int64_t{1} << 31), "a packed batch of ", count() + length,
                 " tokens, allowed up to 2^31-1");
   tokens.insert(tokens.end(), sequence, sequence + length);
   for (int64_t i = 0; i < length; ++i) position.push_back(static_cast<int32_t>(i));
   cu_seqlens.push_back(static_cast<int32_t>(tokens.size()));
   pair_starts.push_back(pair_starts.back() + length * length);
-  if (where) coordinates.insert(coordinates.end(), where, where + 3 * length);
+  const auto add = [](auto& to, const auto* from, int64_t n) {
+    if (from) to.insert(to.end(), from, from + n);
+  };
+  add(coordinates, extras.coordinates, 3 * length);
+  add(token_ids, extras.token_ids, kTokenCategories * length);
+  add(pair_ids, extras.pair_ids, kPairCategories * length * length);
   longest = std::max(longest, static_cast<int32_t>(length));
 }
 
 void PackedBatch::assign(const int32_t* new_tokens, int64_t new_count, const int32_t* offsets,
-                         int64_t new_batch, int64_t vocab, const float* where) {
+                         int64_t new_batch, int64_t vocab, const SequenceExtras& extras) {
   MOLTIDE_CHECK(new_batch >= 0, "cu_seqlens is empty; it holds 0 and the end of each sequence");
   MOLTIDE_CHECK(offsets[0] == 0, "cu_seqlens[0] = ", offsets[0], ", must be 0");
   MOLTIDE_CHECK(offsets[new_batch] == new_count, "cu_seqlens ends at ", offsets[new_batch],
@@ -41,7 +48,7 @@ void PackedBatch::assign(const int32_t* new_tokens, int64_t new_count, const int
   clear();
   for (int64_t b = 0; b < new_batch; ++b)
     append(new_tokens + offsets[b], offsets[b + 1] - offsets[b],
-           where ? where + 3 * offsets[b] : nullptr);
+           extras.from(offsets[b], pair_starts.back()));
 }
 
 void micro_batches(const int64_t* order, int64_t n, const int64_t* offsets, int64_t max_tokens,

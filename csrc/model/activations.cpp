@@ -4,6 +4,7 @@
 
 #include "attention/attention.h"
 #include "model/pair_bias.h"
+#include "model/pair_stream.h"
 
 namespace moltide {
 namespace {
@@ -152,6 +153,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
   p = {};
   p.shape = s;
   p.pairs = plan_pairs(c, s, at);
+  p.stream = plan_pair_stream(c, s, at);
   p.token_scale = c.token_dropout ? at.floats(t) : nullptr;
   auto stream = [&] { return at.tensor(t, c.width, DType::f32); };
   auto plan_embedding = [&] {
@@ -202,7 +204,7 @@ void plan_pass(const EncoderConfig& c, const PassShape& s, Cursor& at, PassActiv
       if (!next_first) x.push_back(stream());
     }
   } else {
-    if (!s.train && c.position != Position::learned)
+    if (!s.train && c.position != Position::learned && c.pair_width == 0)
       p.kinds = {at.ints(t), at.ints(c.vocab), at.ints(c.vocab)};
     x.assign(static_cast<size_t>(c.layers) + 1, stream());
     p.ws = plan_workspace(c, s, at);

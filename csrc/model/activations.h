@@ -92,6 +92,7 @@ struct PassActivations {
   float* token_scale = nullptr;  // (T)
   TokenKinds kinds;              // inference
   PairActivations pairs;         // pair bias
+  PairStream stream;             // of pairs
   Tensor x_embed;                // (T, C) f32 before the embedding norm
   float *mean_embed = nullptr, *rstd_embed = nullptr;
   // (T, C) f32 what the blocks give: x's end, or its norm with post-norm (where y lies, if that is

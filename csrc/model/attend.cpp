@@ -45,8 +45,8 @@ void rotate(const PassContext& pass, const Tensor& x, bool inverse) {
 void prepare(const PassContext& pass, int64_t layer, const LayerActivations& a) {
   if (pass.config.qk_norm) {
     const LayerWeights& w = pass.weights.layers[layer];
-    norm_forward(pass, w.q_norm, a.q_raw, a.q, a.mean_q, a.rstd_q);
-    norm_forward(pass, w.k_norm, a.k_raw, a.k, a.mean_k, a.rstd_k);
+    norm_forward(w.q_norm, a.q_raw, a.q, a.mean_q, a.rstd_q);
+    norm_forward(w.k_norm, a.k_raw, a.k, a.mean_k, a.rstd_k);
   }
   rotate(pass, a.q, false);
   rotate(pass, a.k, false);
@@ -96,7 +96,7 @@ void attend_backward(const PassContext& pass, int64_t layer, const LayerActivati
       // Nobody reads the last layer's scores.
       attention_pair_bias_bwd(pair_params(pass, layer), ws.dctx, a.q, a.k, a.v,
                               a.pairs.scores(layer), a.lse, ws.dq, ws.dk, ws.dv, ws.dplanes,
-                              layer + 1 < pass.config.layers);
+                              !a.pairs.apart && layer + 1 < pass.config.layers);
       break;
     case AttentionKind::linear:
       linear_attention_bwd(linear_params(pass), ws.dctx, a.q, a.k, a.v, layer_features(pass, layer),

@@ -29,6 +29,8 @@ void EncoderConfig::validate() const {
   MOLTIDE_CHECK(heads * head_dim <= (int64_t{1} << 20),
                 "config: heads * head_dim = ", heads * head_dim, ", allowed up to 2^20");
   MOLTIDE_CHECK(norm_eps > 0 && norm_eps < 1, "config: norm_eps = ", norm_eps, ", allowed (0, 1)");
+  MOLTIDE_CHECK(lm_norm_eps >= 0 && lm_norm_eps < 1, "config: lm_norm_eps = ", lm_norm_eps,
+                ", allowed [0, 1)");
   MOLTIDE_CHECK(position != Position::learned || max_positions > position_offset,
                 "config: learned positions need max_positions > position_offset, got ",
                 max_positions, " and ", position_offset);
@@ -37,6 +39,9 @@ void EncoderConfig::validate() const {
   probability("hidden_dropout", hidden_dropout);
   probability("attention_dropout", attention_dropout);
   probability("mask_ratio_train", mask_ratio_train);
+  probability("pair_dropout", pair_dropout);
+  MOLTIDE_CHECK(attention == AttentionKind::softmax_pair_bias || pair_width == 0,
+                "config: pair_width = ", pair_width, ", allowed 0 without a pair bias");
   MOLTIDE_CHECK(rope_inv_freq.empty() || static_cast<int64_t>(rope_inv_freq.size()) == head_dim / 2,
                 "config: rope_inv_freq has ", rope_inv_freq.size(),
                 " values, allowed none or head_dim / 2 = ", head_dim / 2);
@@ -59,6 +64,9 @@ void EncoderConfig::validate() const {
   if (attention == AttentionKind::softmax_pair_bias) {
     MOLTIDE_CHECK(pair_basis >= 1 && pair_basis <= 4096, "config: pair_basis = ", pair_basis,
                   ", allowed 1 .. 4096 with a pair bias");
+    MOLTIDE_CHECK((pair_width > 0) == (pair_hidden > 0) && pair_width >= 0 && pair_hidden >= 0,
+                  "config: pair_width = ", pair_width, " and pair_hidden = ", pair_hidden,
+                  ", allowed both 0, or both above it");
     MOLTIDE_CHECK(vocab <= kMaxPairVocab, "config: vocab = ", vocab, ", allowed 1 .. ",
                   kMaxPairVocab, " with a pair bias, which has a type for each pair of tokens");
   }

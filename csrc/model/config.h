@@ -28,7 +28,11 @@ struct EncoderConfig {
   Activation activation = Activation::gelu;
   bool swiglu_beta = false;  // SwiGLU's slope is learned
   AttentionKind attention = AttentionKind::softmax;
-  int64_t pair_basis = 0;  // pair bias: Gaussians of a distance
+  int64_t pair_width = 0;     // of a stream of pairs that updates the bias layer by layer; 0: none
+  int64_t pair_hidden = 0;    // pair stream: of its outer and triangle products
+  double pair_dropout = 0.0;  // of the triangle products, the same for all queries of a key
+  bool qkv_bias = true;       // attn_bias is for the output alone where this is false
+  int64_t pair_basis = 0;     // pair bias: Gaussians of a distance
   bool attn_bias = true, mlp_bias = true;
   double residual_scale =
       1.0;  // a branch is multiplied by this before it joins the residual stream
@@ -39,6 +43,7 @@ struct EncoderConfig {
   double hidden_dropout = 0.0, attention_dropout = 0.0;
   bool lm_head = false, tie_lm_head = true, contact_head = false;
   bool lm_bias = true;         // of the masked-LM decoder
+  double lm_norm_eps = 0.0;    // of the masked-LM head's norm; 0: norm_eps
   int64_t features = 0;        // linear attention: random features a head
   double linear_eps = 1e-6;    // linear attention: least normaliser
   bool pool_specials = false;  // the mean over a sequence counts <cls> and <eos>

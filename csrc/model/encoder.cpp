@@ -1,5 +1,7 @@
 #include "model/encoder.h"
 
+#include <cstring>
+
 #include "core/philox.h"
 #include "dropout/dropout.h"
 #include "embedding/embedding.h"
@@ -7,6 +9,7 @@
 #include "model/int8.h"
 #include "model/norms.h"
 #include "model/pair_bias.h"
+#include "model/pair_stream.h"
 #include "residual/residual.h"
 
 namespace moltide {
@@ -34,7 +37,8 @@ void embed(const PassContext& pass, const PassActivations& p) {
   embedding_fwd(batch.tokens.data(), p.token_scale, batch.position.data(), c.position_offset,
                 table_of(w.tokens, w.tokens->value),
                 w.positions ? table_of(w.positions, w.positions->value) : Tensor{}, x);
-  if (c.embed_norm) norm_forward(pass, w.embed_norm, x, p.x[0], p.mean_embed, p.rstd_embed);
+  if (c.pair_width > 0) describe_tokens(pass, x);
+  if (c.embed_norm) norm_forward(w.embed_norm, x, p.x[0], p.mean_embed, p.rstd_embed);
   embed_dropout(pass, p.x[0]);
 }
 
@@ -51,6 +55,7 @@ void embed_backward(const PassContext& pass, const PassActivations& p) {
   embedding_bwd(pass.batch.tokens.data(), p.token_scale, pass.batch.position.data(),
                 c.position_offset, p.dx, table_of(w.tokens, w.tokens->grad),
                 w.positions ? table_of(w.positions, w.positions->grad) : Tensor{});
+  if (c.pair_width > 0) describe_tokens_backward(pass, p.dx);
 }
 
 const LayerActivations& layer_of(const PassActivations& p, int64_t layer) {
@@ -64,7 +69,7 @@ void show_stream(const PassContext& pass, const PassActivations& p, int64_t i,
   const HalfNorm norm = block_norms(pass.config, pass.weights, i).attention;
   if (pass.config.norm_place == NormPlace::pre || !norm.weights) return sinks.stream(i, p.x[i]);
   // Nobody else writes the encoder's output yet.
-  norm_forward(pass, *norm.weights, p.x[i], p.y);
+  norm_forward(*norm.weights, p.x[i], p.y);
   sinks.stream(i, p.y);
 }
 
@@ -72,22 +77,29 @@ void show_stream(const PassContext& pass, const PassActivations& p, int64_t i,
 
 void encoder_forward(const PassContext& pass, const PassActivations& p, const EncoderSinks& sinks) {
   const EncoderConfig& c = pass.config;
-  if (c.attention == AttentionKind::softmax_pair_bias) pair_bias_forward(pass, p.pairs);
+  const bool stream = c.pair_width > 0;
+  if (stream)
+    pair_stream_embed(pass, p.stream);
+  else if (c.attention == AttentionKind::softmax_pair_bias)
+    pair_bias_forward(pass, p.pairs);
   embed(pass, p);
   show_stream(pass, p, 0, sinks);
   BlockPart part = project_by_token(pass, p) ? BlockPart::after_qkv : BlockPart::whole;
   for (int64_t i = 0; i < c.layers; ++i, part = BlockPart::whole) {
     if (i > 0) show_stream(pass, p, i, sinks);
+    if (stream) pair_stream_bias(pass, i, p.stream, p.pairs.planes);
     if (pass.int8)
       block_forward_int8(pass, i, p.x[i], layer_of(p, i), p.ws, part);
     else
       block_forward(pass, i, p.x[i], p.x[i + 1], layer_of(p, i), p.ws, part);
     if (sinks.layer) sinks.layer(i, layer_of(p, i));
+    // Nobody reads the pairs behind the last layer.
+    if (stream && i + 1 < c.layers) pair_stream_update(pass, i, p.stream, p.x[i + 1]);
   }
   if (const NormWeights* closing = closing_norm(c, pass.weights))
-    norm_forward(pass, *closing, p.x[c.layers], p.x_end, p.mean_closing, p.rstd_closing);
+    norm_forward(*closing, p.x[c.layers], p.x_end, p.mean_closing, p.rstd_closing);
   if (c.final_norm)
-    norm_forward(pass, pass.weights.final_norm, p.x_end, p.y, p.mean_final, p.rstd_final);
+    norm_forward(pass.weights.final_norm, p.x_end, p.y, p.mean_final, p.rstd_final);
   else if (p.x_end.data != p.y.data)
     copy_cast(p.x_end, p.y);
 }
@@ -99,16 +111,23 @@ void encoder_backward(const PassContext& pass, const PassActivations& p, const H
     norm_backward(pass.weights.final_norm, p.dy, p.x_end, p.mean_final, p.rstd_final, p.dx, false);
   if (const NormWeights* closing = closing_norm(c, pass.weights))
     norm_backward(*closing, p.dx, p.x[c.layers], p.mean_closing, p.rstd_closing, p.dx, false);
-  const bool embedding = embedding_trained(pass.weights);
+  const bool embedding = embedding_trained(pass.weights), stream = c.pair_width > 0;
+  if (stream) std::memset(p.stream.dz, 0, static_cast<size_t>(p.shape.pairs * p.stream.width) * 4);
   for (int64_t i = c.layers - 1; i >= 0; --i) {
     const LayerActivations& a = layer_of(p, i);
+    if (stream && i + 1 < c.layers)
+      pair_stream_update_backward(pass, i, p.stream, p.x[i + 1], p.dx);
     // What the last block of the forward pass left is still there.
-    if (p.shape.recompute == Recompute::blocks && i + 1 < c.layers)
+    if (p.shape.recompute == Recompute::blocks && i + 1 < c.layers) {
+      if (stream) pair_stream_bias(pass, i, p.stream, p.pairs.planes);
       block_forward(pass, i, p.x[i], Tensor{}, a, p.ws, BlockPart::inner);
+    }
     block_backward(pass, i, p.x[i], p.dx, a, p.ws, i == 0 && !embedding, before);
+    if (stream) pair_stream_bias_backward(pass, i, p.stream, p.pairs.dplanes);
   }
   if (embedding) embed_backward(pass, p);
   if (pair_bias_trained(pass.weights)) pair_bias_backward(pass, p.pairs);
+  if (stream) pair_stream_embed_backward(pass, p.stream);
 }
 
 void lm_head_forward(const PassContext& pass, const PassActivations& p) {
@@ -117,7 +136,7 @@ void lm_head_forward(const PassContext& pass, const PassActivations& p) {
   if (p.y_act.data != p.y.data) copy_cast(p.y, p.y_act);
   matmul(p.y_act, w.lm_dense.forward.get(*w.lm_dense.weight, false, 1.0f, pass.act),
          w.lm_dense.bias_value(), p.lm_g, Epilogue::gelu, p.lm_u ? &p.lm_u : nullptr);
-  norm_forward(pass, w.lm_norm, p.lm_g, p.lm_h, p.mean_lm, p.rstd_lm);
+  norm_forward(w.lm_norm, p.lm_g, p.lm_h, p.mean_lm, p.rstd_lm);
   matmul(p.lm_h, w.lm_decoder.forward.get(*w.lm_decoder.weight, false, 1.0f, pass.act),
          w.lm_decoder.bias_value(), p.logits);
 }

@@ -46,9 +46,9 @@ bool project_by_token(const PassContext& pass, const PassActivations& p) {
     const int64_t t = p.kinds.place[kind];
     const Tensor x = p.x[0].slice_rows(t, t + 1);
     if (pass.int8)
-      norm_quantize(pass, norm, x, a.h8.slice_rows(kind, kind + 1));
+      norm_quantize(norm, x, a.h8.slice_rows(kind, kind + 1));
     else if (norm)
-      norm_forward(pass, *norm, x, a.h1.slice_rows(kind, kind + 1));
+      norm_forward(*norm, x, a.h1.slice_rows(kind, kind + 1));
     else
       copy_cast(x, a.h1.slice_rows(kind, kind + 1));
   }

@@ -25,11 +25,11 @@ Tensor open_half_int8(const PassContext& pass, int64_t layer, const HalfNorm& no
   bool adapted = false;
   for (Projection p : sites) adapted = adapted || has_adapter(pass, {layer, p});
   if (!norm.joins) {
-    norm_quantize(pass, norm.weights, x, codes);
-    if (adapted) norm_forward(pass, *norm.weights, x, h);
+    norm_quantize(norm.weights, x, codes);
+    if (adapted) norm_forward(*norm.weights, x, h);
     return h;
   }
-  if (norm.weights) norm_forward(pass, *norm.weights, x, x);
+  if (norm.weights) norm_forward(*norm.weights, x, x);
   quantize(x, codes);
   if (pass.act == DType::f32) return x;
   if (adapted) copy_cast(x, h);
@@ -99,11 +99,9 @@ void mlp_inner(const PassContext& pass, int64_t layer, const Tensor& h, const La
 
 }  // namespace
 
-void norm_quantize(const PassContext& pass, const NormWeights* norm, const Tensor& x,
-                   const Int8Rows& codes) {
+void norm_quantize(const NormWeights* norm, const Tensor& x, const Int8Rows& codes) {
   if (!norm) return quantize(x, codes);
-  layernorm_quantize(x, norm->weight->value, norm->bias->value,
-                     static_cast<float>(pass.config.norm_eps), codes);
+  layernorm_quantize(x, norm->weight->value, norm->bias->value, norm->eps, codes);
 }
 
 void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
@@ -138,7 +136,7 @@ void lm_head_forward_int8(const PassContext& pass, const PassActivations& p) {
   EncoderWeights& w = pass.weights;
   quantize(p.y, p.y8);
   multiply(w.lm_dense, p.y8, p.lm_g, Int8Epilogue::gelu);
-  norm_quantize(pass, &w.lm_norm, p.lm_g, p.y8);
+  norm_quantize(&w.lm_norm, p.lm_g, p.y8);
   multiply(w.lm_decoder, p.y8, p.logits);
 }
 

@@ -12,8 +12,7 @@ void block_forward_int8(const PassContext& pass, int64_t layer, const Tensor& x,
                         const LayerActivations& a, const Workspace& ws, BlockPart part);
 
 // codes = quantize(norm(x)), null: no norm.
-void norm_quantize(const PassContext& pass, const NormWeights* norm, const Tensor& x,
-                   const Int8Rows& codes);
+void norm_quantize(const NormWeights* norm, const Tensor& x, const Int8Rows& codes);
 
 // Masked-LM head: p.logits (T, V) f32 from p.y.
 void lm_head_forward_int8(const PassContext& pass, const PassActivations& p);

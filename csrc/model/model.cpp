@@ -9,6 +9,7 @@
 #include "core/expect.h"
 #include "model/attend.h"
 #include "model/pair_bias.h"
+#include "model/pair_stream.h"
 #include "residual/residual.h"
 #include "rope/rope.h"
 
@@ -93,6 +94,8 @@ void Model::load(const Sources& sources) {
   };
   for (LayerWeights& l : weights_.layers)
     for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) pack(*linear);
+  for (PairStreamLayer& l : weights_.pair_layers)
+    for (Linear* linear : l.packed()) pack(*linear);
   pack(weights_.lm_dense);
   pack(weights_.lm_decoder);
 }
@@ -109,6 +112,8 @@ void Model::unpack(std::span<Param* const> params) {
   };
   for (LayerWeights& l : weights_.layers)
     for (Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.gate, &l.up, &l.down}) release(*linear);
+  for (PairStreamLayer& l : weights_.pair_layers)
+    for (Linear* linear : l.packed()) release(*linear);
   release(weights_.lm_dense);
   release(weights_.lm_decoder);
 }
@@ -195,10 +200,11 @@ PassContext Model::context(const PackedBatch& batch, Segments segments) {
   const PassContext pass{config_,          weights_,         batch, segments, act_,
                          rope_cos_.data(), rope_sin_.data(), int8_};
   check_pairs(pass);
+  check_pair_stream(pass);
   return pass;
 }
 
-int64_t Model::packed_bytes_total(bool backward) const {
+int64_t Model::packed_bytes_total(bool backward) {
   int64_t bytes = 0, passing = 0;
   auto add = [&](const Linear& l) {
     if (!l.weight) return;
@@ -212,6 +218,14 @@ int64_t Model::packed_bytes_total(bool backward) const {
   };
   for (const LayerWeights& l : weights_.layers)
     for (const Linear* linear : {&l.q, &l.k, &l.v, &l.out, &l.up, &l.down, &l.gate}) add(*linear);
+  // Of pairs: kept, trained or not.
+  const auto pack = [&](int64_t n, int64_t k, DType type) {
+    bytes += packed_bytes(n, k, type) + (backward ? packed_bytes(k, n, type) : 0);
+  };
+  for (PairStreamLayer& l : weights_.pair_layers) {
+    for (const Linear* linear : l.packed()) pack(linear->out(), linear->in(), act_);
+    pack(config_.pair_width * config_.pair_hidden, config_.pair_hidden, DType::f32);
+  }
   return bytes + passing;
 }
 

@@ -74,7 +74,7 @@ class Model {
 
   // Bytes of inference over a batch of this shape (training: Trainer::plan).
   MemoryPlan plan(const BatchShape& batch, bool lm_head);
-  int64_t packed_bytes_total(bool backward) const;
+  int64_t packed_bytes_total(bool backward);
 
   ForkMutex& mutex() { return mutex_; }
 

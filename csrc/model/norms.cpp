@@ -24,10 +24,9 @@ NormWeights* closing_norm(const EncoderConfig& c, EncoderWeights& weights) {
   return c.norm_place == NormPlace::post ? &weights.layers.back().mlp_norm : nullptr;
 }
 
-void norm_forward(const PassContext& pass, const NormWeights& norm, const Tensor& x,
-                  const Tensor& y, float* mean, float* rstd) {
-  layernorm_fwd(x, norm.weight->value, bias_of(norm), static_cast<float>(pass.config.norm_eps), y,
-                mean, rstd);
+void norm_forward(const NormWeights& norm, const Tensor& x, const Tensor& y, float* mean,
+                  float* rstd) {
+  layernorm_fwd(x, norm.weight->value, bias_of(norm), norm.eps, y, mean, rstd);
 }
 
 void norm_backward(const NormWeights& norm, const Tensor& dy, const Tensor& x, const float* mean,
@@ -43,11 +42,11 @@ bool trained(const NormWeights* norm) {
 Tensor open_half(const PassContext& pass, const HalfNorm& norm, const Tensor& x,
                  const Tensor& stream, const Tensor& to, float* mean, float* rstd) {
   if (!norm.joins || !stream) {
-    norm_forward(pass, *norm.weights, x, to, mean, rstd);
+    norm_forward(*norm.weights, x, to, mean, rstd);
     return to;
   }
   if (norm.weights)
-    norm_forward(pass, *norm.weights, x, stream, mean, rstd);
+    norm_forward(*norm.weights, x, stream, mean, rstd);
   else if (stream.data != x.data)
     copy_cast(x, stream);
   if (pass.act == DType::f32) return stream;
@@ -58,7 +57,7 @@ Tensor open_half(const PassContext& pass, const HalfNorm& norm, const Tensor& x,
 Tensor open_half_again(const PassContext& pass, const HalfNorm& norm, const Tensor& x,
                        const Tensor& to) {
   if (norm.weights) {
-    norm_forward(pass, *norm.weights, x, to);
+    norm_forward(*norm.weights, x, to);
     return to;
   }
   if (pass.act == DType::f32) return x;

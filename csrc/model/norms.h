@@ -24,8 +24,8 @@ BlockNorms block_norms(const EncoderConfig& config, EncoderWeights& weights, int
 // The norm behind the last block's sum that belongs to the blocks: null but for post-norm.
 NormWeights* closing_norm(const EncoderConfig& config, EncoderWeights& weights);
 
-void norm_forward(const PassContext& pass, const NormWeights& norm, const Tensor& x,
-                  const Tensor& y, float* mean = nullptr, float* rstd = nullptr);
+void norm_forward(const NormWeights& norm, const Tensor& x, const Tensor& y, float* mean = nullptr,
+                  float* rstd = nullptr);
 void norm_backward(const NormWeights& norm, const Tensor& dy, const Tensor& x, const float* mean,
                    const float* rstd, const Tensor& dx, bool accumulate);
 bool trained(const NormWeights* norm);

@@ -62,6 +62,8 @@ PairActivations plan_pairs(const EncoderConfig& c, const PassShape& s, Cursor& a
   p.planes.step = backward ? c.heads * s.pairs : 0;
   p.planes.first = at.floats(backward ? p.planes.step * (c.layers + 1) : c.heads * s.pairs);
   if (backward) p.dplanes = at.floats(c.heads * s.pairs);
+  p.planes.apart = c.pair_width > 0;
+  if (c.pair_width > 0) return p;
   // Read before the first block's forward and after its backward.
   const int64_t mark = at.mark();
   p.distances = at.floats(p.chunk);

@@ -132,6 +132,7 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   auto norm = [&](NormWeights& n, const std::string& name, int64_t size, bool bias = true) {
     n.weight = table.add(name + ".weight", {size}, false);
     if (bias) n.bias = table.add(name + ".bias", {size}, false);
+    n.eps = static_cast<float>(c.norm_eps);
   };
   auto linear = [&](Linear& l, const std::string& name, int64_t in, int64_t out, bool bias) {
     l.weight = table.add(name + ".weight", {out, in}, true);
@@ -142,23 +143,42 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
   if (c.position == Position::learned)
     positions = table.add("embed.positions.weight", {c.max_positions, width}, true);
   if (c.embed_norm) norm(embed_norm, "embed.norm", width);
-  if (c.attention == AttentionKind::softmax_pair_bias) {
+  const int64_t pair = c.pair_width, hidden = c.pair_hidden;
+  if (pair > 0) {
+    PairStreamWeights& p = pair_stream;
+    p.atoms = table.add("embed.atoms.weight", {512, width}, true);
+    p.degrees = table.add("embed.degrees.weight", {128, width}, true);
+    p.virtual_token = table.add("embed.virtual.weight", {1, width}, true);
+    p.paths = table.add("pair.paths.weight", {512, pair}, true);
+    p.bonds = table.add("pair.bonds.weight", {64, pair}, true);
+    p.virtual_pair = table.add("pair.virtual.weight", {1, pair}, true);
+    p.mul = table.add("pair.mul.weight", {512, 1}, false);
+    p.bias = table.add("pair.bias.weight", {512, 1}, false);
+    p.means = table.add("pair.means", {c.pair_basis}, false);
+    p.means->buffer = true;
+    linear(p.hidden, "pair.hidden", c.pair_basis, c.pair_basis, true);
+    linear(p.out, "pair.out", c.pair_basis, pair, true);
+    p.hidden.weight->packed_only = p.out.weight->packed_only = false;
+    norm(p.norm, "pair.norm", pair);
+  } else if (c.attention == AttentionKind::softmax_pair_bias) {
     const int64_t types = c.vocab * c.vocab, basis = c.pair_basis;
-    pair.mul = table.add("pair.mul.weight", {types, 1}, false);
-    pair.bias = table.add("pair.bias.weight", {types, 1}, false);
-    pair.means = table.add("pair.means.weight", {1, basis}, false);
-    pair.stds = table.add("pair.stds.weight", {1, basis}, false);
-    linear(pair.hidden, "pair.hidden", basis, basis, true);
-    linear(pair.heads, "pair.heads", basis, c.heads, true);
-    pair.hidden.weight->packed_only = pair.heads.weight->packed_only = false;
+    PairWeights& p = this->pair;
+    p.mul = table.add("pair.mul.weight", {types, 1}, false);
+    p.bias = table.add("pair.bias.weight", {types, 1}, false);
+    p.means = table.add("pair.means.weight", {1, basis}, false);
+    p.stds = table.add("pair.stds.weight", {1, basis}, false);
+    linear(p.hidden, "pair.hidden", basis, basis, true);
+    linear(p.heads, "pair.heads", basis, c.heads, true);
+    p.hidden.weight->packed_only = p.heads.weight->packed_only = false;
   }
   for (int64_t i = 0; i < c.layers; ++i) {
     LayerWeights& l = layers.emplace_back();
     const std::string at = "layers." + std::to_string(i) + ".";
     norm(l.attn_norm, at + "attn_norm", width);
-    linear(l.q, at + "attn.q", width, inner, c.attn_bias);
-    linear(l.k, at + "attn.k", width, inner, c.attn_bias);
-    linear(l.v, at + "attn.v", width, inner, c.attn_bias);
+    const bool qkv_bias = c.attn_bias && c.qkv_bias;
+    linear(l.q, at + "attn.q", width, inner, qkv_bias);
+    linear(l.k, at + "attn.k", width, inner, qkv_bias);
+    linear(l.v, at + "attn.v", width, inner, qkv_bias);
     linear(l.out, at + "attn.out", inner, width, c.attn_bias);
     if (c.qk_norm) {
       norm(l.q_norm, at + "attn.q_norm", inner, false);
@@ -174,11 +194,34 @@ EncoderWeights::EncoderWeights(const EncoderConfig& c) {
     if (c.swiglu_beta) l.beta = table.add(at + "mlp.beta", {1}, false);
     linear(l.up, at + "mlp.up", width, c.ffn_width, c.mlp_bias);
     linear(l.down, at + "mlp.down", c.ffn_width, width, c.mlp_bias);
+    if (pair == 0) continue;
+    PairStreamLayer& p = pair_layers.emplace_back();
+    linear(p.bias, at + "attn.pair", pair, c.heads, true);
+    // Nobody reads what the last layer makes of its pairs: not decayed, it stays as it is.
+    const bool read = i + 1 < c.layers;
+    norm(p.outer_norm, at + "outer_norm", width);
+    linear(p.outer_in, at + "outer.in", width, 2 * hidden, true);
+    linear(p.outer_out, at + "outer.out", hidden * hidden, pair, true);
+    p.outer_out.weight->packed_only = false;
+    p.outer_rows.shape = {pair * hidden, hidden};
+    norm(p.triangle_norm, at + "triangle_norm", pair);
+    linear(p.triangle_ab, at + "triangle.ab", pair, 2 * hidden, true);
+    linear(p.triangle_ab_gate, at + "triangle.ab_gate", pair, 2 * hidden, true);
+    linear(p.triangle_gate, at + "triangle.gate", pair, pair, true);
+    norm(p.triangle_out_norm, at + "triangle.out_norm", hidden);
+    linear(p.triangle_out, at + "triangle.out", hidden, pair, true);
+    norm(p.mlp_norm, at + "pair_mlp_norm", pair);
+    linear(p.up, at + "pair_mlp.up", pair, pair, true);
+    linear(p.down, at + "pair_mlp.down", pair, pair, true);
+    for (Linear* m : {&p.outer_in, &p.outer_out, &p.triangle_ab, &p.triangle_ab_gate,
+                      &p.triangle_gate, &p.triangle_out, &p.up, &p.down})
+      m->weight->decay = read;
   }
   if (c.final_norm) norm(final_norm, "final_norm", width, c.final_norm_bias);
   if (c.lm_head) {
     linear(lm_dense, "lm_head.dense", width, width, true);
     norm(lm_norm, "lm_head.norm", width);
+    if (c.lm_norm_eps > 0) lm_norm.eps = static_cast<float>(c.lm_norm_eps);
     if (c.tie_lm_head) {
       lm_decoder.weight = tokens;
     } else {

@@ -1,5 +1,6 @@
 // Weights: float32 master parameters by name, and their packed copies for the matmuls.
 #pragma once
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -104,6 +105,7 @@ struct Linear {
 struct NormWeights {
   Param* weight = nullptr;
   Param* bias = nullptr;  // null: none
+  float eps = 0;
 };
 
 struct LayerWeights {
@@ -122,6 +124,36 @@ struct PairWeights {
   Linear hidden, heads;                     // K -> K -> H
 };
 
+// Of a stream of pairs (pair_stream.h), Dp wide: what describes its pairs and their tokens, and the
+// Gaussians of a distance, whose edge types are those of two tokens, and an MLP K -> K -> Dp.
+struct PairStreamWeights {
+  Param *atoms = nullptr, *degrees = nullptr, *virtual_token = nullptr;  // (512, C) (128, C) (1, C)
+  Param *paths = nullptr, *bonds = nullptr, *virtual_pair = nullptr;  // (512, Dp) (64, Dp) (1, Dp)
+  Param *mul = nullptr, *bias = nullptr;                              // (512, 1)
+  Param* means = nullptr;                                             // (K)
+  Linear hidden, out;
+  NormWeights norm;
+};
+
+struct PairStreamLayer {
+  Linear bias;                 // Dp -> H
+  NormWeights outer_norm;      // (C)
+  Linear outer_in, outer_out;  // C -> 2h, h*h -> Dp
+  Param outer_rows;            // outer_out as (Dp*h, h): its values, packed so
+  Packed outer_view, outer_view_back;
+  NormWeights triangle_norm, triangle_out_norm;  // (Dp), (h)
+  Linear triangle_ab, triangle_ab_gate;          // Dp -> 2h
+  Linear triangle_gate, triangle_out;            // Dp -> Dp, h -> Dp
+  NormWeights mlp_norm;                          // (Dp)
+  Linear up, down;                               // Dp -> Dp
+
+  // All but outer_out, which is packed as `outer_view`.
+  std::array<Linear*, 8> packed() {
+    return {&bias,          &outer_in,     &triangle_ab, &triangle_ab_gate,
+            &triangle_gate, &triangle_out, &up,          &down};
+  }
+};
+
 struct EncoderWeights {
   explicit EncoderWeights(const EncoderConfig& config);
 
@@ -129,7 +161,9 @@ struct EncoderWeights {
   Param* tokens = nullptr;
   Param* positions = nullptr;
   NormWeights embed_norm, final_norm;
-  PairWeights pair;  // softmax_pair_bias alone
+  PairWeights pair;  // softmax_pair_bias without a stream of pairs
+  PairStreamWeights pair_stream;
+  std::deque<PairStreamLayer> pair_layers;
   std::deque<LayerWeights> layers;
   Linear lm_dense, lm_decoder;
   NormWeights lm_norm;

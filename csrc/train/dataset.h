@@ -10,8 +10,11 @@ namespace moltide {
 
 struct Dataset {
   std::vector<int32_t> tokens;
-  std::vector<int64_t> offsets;    // (N + 1)
-  std::vector<float> coordinates;  // (tokens, 3), or empty
+  std::vector<int64_t> offsets;  // (N + 1)
+  // Each empty where it is not known: (tokens, 3); packer.h's categories
+  std::vector<float> coordinates;
+  std::vector<int16_t> token_ids, pair_ids;
+  std::vector<int64_t> pair_starts = {0};  // (N + 1), sums of squared lengths
   std::vector<float> targets;  // (N, columns), or (tokens, columns) when per_residue; NaN = missing
   std::vector<int8_t> censor;  // like targets, or empty: -1 below, 0 exact, +1 above
   std::vector<float> weights;  // (N, weight_columns), or empty

@@ -9,6 +9,7 @@
 #include "core/philox.h"
 #include "model/feature_draws.h"
 #include "model/norms.h"
+#include "model/pair_stream.h"
 #include "norm_clip/norm_clip.h"
 #include "residual/residual.h"
 
@@ -167,6 +168,20 @@ void Trainer::set_dataset(Dataset data) {
   MOLTIDE_CHECK(data.coordinates.size() == (paired ? 3 * data.tokens.size() : 0),
                 "dataset: ", data.coordinates.size(), " coordinates for ", data.tokens.size(),
                 " tokens, ", paired ? "3 for each are needed" : "the model has no use for any");
+  const bool described = model_.config().pair_width > 0;
+  MOLTIDE_CHECK(data.token_ids.empty() != described, "dataset: ",
+                described ? "no categories of tokens and pairs, which the model needs"
+                          : "the model has no use for categories of tokens and pairs");
+  if (described) {
+    const size_t pairs = static_cast<size_t>(data.pair_starts.back());
+    MOLTIDE_CHECK(data.pair_starts.size() == data.offsets.size() &&
+                      data.token_ids.size() == data.tokens.size() * kTokenCategories &&
+                      data.pair_ids.size() == pairs * kPairCategories,
+                  "dataset: ", data.token_ids.size(), " and ", data.pair_ids.size(),
+                  " categories of ", data.tokens.size(), " tokens and ", pairs, " pairs, ",
+                  kTokenCategories, " and ", kPairCategories, " for each are needed");
+    check_categories(data.token_ids.data(), data.tokens.size());
+  }
   if (trains_head()) {
     const HeadConfig& head = model_.head()->config;
     data.per_residue = head.pool == HeadConfig::Input::residue;

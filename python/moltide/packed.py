@@ -43,6 +43,7 @@ class PackedModel:
         *,
         family: str = "esm",
         published: Mapping[str, Any] | None = None,
+        kept: Mapping[str, np.ndarray] | None = None,
         name: str = "",
         notes: Iterable[str] = (),
     ) -> None:
@@ -53,6 +54,7 @@ class PackedModel:
         self.notes = list(notes)
         self._family = family
         self._published = dict(published or {})
+        self._kept = dict(kept or {})
         self._adapters: dict[str, AdapterSettings] = {}
         self._adapter_heads: dict[str, tuple[dict[str, Any], dict[str, np.ndarray]]] = {}
 
@@ -123,7 +125,7 @@ class PackedModel:
             raise ConfigError(f"{len(adapter)} adapter names for {total} sequences")
         done = 0
         with Progress(progress, total, what) as bar:
-            for pack in packs(texts, checked_batch(batch_tokens), FRAME):
+            for pack in packs(texts, checked_batch(batch_tokens), self.tokenizer.cost):
                 tokens, cu_seqlens = self.tokenizer.encode(pack, on_illegal, done)
                 self._check_lengths(cu_seqlens, done)
                 use = adapter
@@ -140,16 +142,26 @@ class PackedModel:
             if name is not None and name not in known:
                 raise ConfigError(f"no adapter {name!r}; loaded: {', '.join(known) or 'none'}")
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens that a sequence may have, its frame included; None: any number."""
+        config = self._config
+        if config["position"] != "learned":
+            return None
+        return int(config["max_positions"]) - int(config.get("position_offset", 0))
+
+    def refusals(self, sequences: Sequence[Any]) -> dict[int, str]:
+        """Which of the sequences (clean, of the tokenizer's kind) the model cannot take, by index,
+        and why: more tokens than it has learned positions for, more atoms than it was made for."""
+        return self.tokenizer.refusals(sequences, self.longest)
+
     def _check_lengths(self, cu_seqlens: np.ndarray, first: int) -> None:
         """Empty sequences are refused, and those that outrun a learned position table."""
         lengths = np.diff(cu_seqlens)
-        if lengths.size and lengths.min() <= FRAME:
+        if lengths.size and lengths.min() <= 1 + self.tokenizer.trail:
             raise DataError(f"sequence {first + int(lengths.argmin())} is empty")
-        config = self._config
-        if config["position"] != "learned":
-            return
-        limit = config["max_positions"] - config.get("position_offset", 0)
-        if lengths.max() > limit:
+        limit = self.longest
+        if limit is not None and lengths.max() > limit:
             index = int(lengths.argmax())
             raise DataError(
                 f"sequence {first + index} has {lengths[index] - FRAME} residues; {self.name} has "

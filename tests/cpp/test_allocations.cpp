@@ -74,6 +74,12 @@ EncoderConfig small() {
   return c;
 }
 
+std::vector<EncoderConfig> all_kinds() {
+  std::vector<EncoderConfig> kinds = other_kinds(4, 8);
+  kinds.push_back(small());
+  return kinds;
+}
+
 class Allocations : public ::testing::TestWithParam<DType> {
  protected:
   // Which thread computes what varies from call to call, and with it whose scratch has grown.
@@ -90,19 +96,21 @@ TEST(AllocationsCounted, NewAndAligned) {
 }
 
 TEST_P(Allocations, PassMakesNone) {
-  Model model(small(), GetParam());
-  HeadConfig head;
-  head.hidden = 6;
-  model.set_head(head, 1);
-  model.add_adapter("a", 3, 6.0, 0.0, {"attn.q", "mlp.up"}, 5);
-  const PackedBatch batch = tiny_batch({4, 140, 11});
-  const auto segments = model.segments({"", "a", "a"}, batch);
-  std::vector<float> out(static_cast<size_t>(batch.count() * 33));
-  EXPECT_EQ(allocations_of([&] { model.pooled(batch, segments, Pool::mean, out.data()); }), 0);
-  EXPECT_EQ(allocations_of([&] { model.hidden(batch, {}, false, out.data()); }), 0);
-  EXPECT_EQ(allocations_of([&] { model.logits(batch, segments, out.data()); }), 0);
-  const Tensor predicted = f32_tensor(out.data(), batch.batch(), 1);
-  EXPECT_EQ(allocations_of([&] { model.predict(batch, segments, predicted); }), 0);
+  for (const EncoderConfig& kind : all_kinds()) {
+    Model model(kind, GetParam());
+    HeadConfig head;
+    head.hidden = 6;
+    model.set_head(head, 1);
+    model.add_adapter("a", 3, 6.0, 0.0, {"attn.q", "mlp.up"}, 5);
+    const PackedBatch batch = tiny_batch({4, 140, 11});
+    const auto segments = model.segments({"", "a", "a"}, batch);
+    std::vector<float> out(static_cast<size_t>(batch.count() * 33));
+    EXPECT_EQ(allocations_of([&] { model.pooled(batch, segments, Pool::mean, out.data()); }), 0);
+    EXPECT_EQ(allocations_of([&] { model.hidden(batch, {}, false, out.data()); }), 0);
+    EXPECT_EQ(allocations_of([&] { model.logits(batch, segments, out.data()); }), 0);
+    const Tensor predicted = f32_tensor(out.data(), batch.batch(), 1);
+    EXPECT_EQ(allocations_of([&] { model.predict(batch, segments, predicted); }), 0);
+  }
 }
 
 TEST_P(Allocations, StepMakesNone) {
@@ -132,6 +140,22 @@ TEST_P(Allocations, StepMakesNone) {
         EXPECT_EQ(allocations_of([&] { trainer.step(rows); }), 0)
             << "mode " << static_cast<int>(mode) << ", " << objective_name(objective) << ", "
             << rows.size() << " rows";
+    }
+}
+
+TEST_P(Allocations, StepOfAnyKindOfEncoderMakesNone) {
+  for (const EncoderConfig& kind : other_kinds(4, 8))
+    for (const Recompute recompute : {Recompute::none, Recompute::mlp, Recompute::blocks}) {
+      Model model(kind, GetParam());
+      TrainConfig config;
+      config.objective = Objective::mlm;
+      config.recompute = recompute;
+      config.max_tokens = 40;
+      config.masking.residues = {4, 11, 18};
+      Trainer trainer(model, config);
+      trainer.set_dataset(tiny_dataset({5, 17, 8, 33}, Objective::mlm, 1));
+      for (const std::vector<int64_t>& rows : {std::vector<int64_t>{0, 3}, {0, 1, 2, 3}})
+        EXPECT_EQ(allocations_of([&] { trainer.step(rows); }), 0);
     }
 }
 

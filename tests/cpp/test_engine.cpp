@@ -84,6 +84,50 @@ TEST(Engine, TrainsInEveryModeAndObjective) {
         }
 }
 
+TEST(Engine, TrainsAndInfersEveryKindOfEncoder) {
+  for (EncoderConfig kind : other_kinds(3, 8))
+    for (const Recompute recompute : {Recompute::none, Recompute::mlp, Recompute::blocks})
+      for (const DType act : {DType::f32, DType::bf16})
+        for (const TrainMode mode : {TrainMode::full, TrainMode::lora})
+          for (const Objective objective : {Objective::mse, Objective::mlm}) {
+            kind.embed_dropout = kind.hidden_dropout = mode == TrainMode::full ? 0.1 : 0.0;
+            Model model(kind, act);
+            model.set_head({}, 3);
+            model.add_adapter("a", 3, 6.0, 0.1, {"attn.k", "attn.out", "mlp.up"}, 5);
+            randomise(model, 0.4f);
+            TrainConfig config;
+            config.mode = mode;
+            config.adapter = "a";
+            config.objective = objective;
+            config.recompute = recompute;
+            config.masking.residues = {4, 11, 18};
+            Trainer trainer(model, config);
+            trainer.set_dataset(data_for(objective, 1));
+            // One micro-batch, whose gradients take the place of activations, then several.
+            ASSERT_TRUE(std::isfinite(trainer.step({0, 2}).loss));
+            ASSERT_TRUE(std::isfinite(trainer.step({0, 1, 2, 3, 4}).loss));
+            const PackedBatch batch = tiny_batch({2, 50, 31});
+            std::vector<float> hidden(3 * 83 * 24);
+            model.hidden(batch, model.segments({"", "a", ""}, batch), true, hidden.data());
+            for (float h : hidden) ASSERT_TRUE(std::isfinite(h));
+          }
+}
+
+TEST(Engine, InfersEveryKindOfEncoderOnEightBits) {
+  for (const EncoderConfig& kind : other_kinds(3, 8))
+    for (const DType act : {DType::f32, DType::bf16}) {
+      Model model(kind, act, true);
+      model.add_adapter("a", 3, 6.0, 0.0, {"attn.q", "mlp.up", "mlp.down"}, 5);
+      randomise(model, 0.4f);
+      const PackedBatch batch = tiny_batch({2, 50, 31});
+      std::vector<float> hidden(3 * 83 * 24), logits(83 * 33);
+      model.hidden(batch, model.segments({"", "a", ""}, batch), true, hidden.data());
+      model.logits(batch, {}, logits.data());
+      for (float h : hidden) ASSERT_TRUE(std::isfinite(h));
+      for (float l : logits) ASSERT_TRUE(std::isfinite(l));
+    }
+}
+
 // What another thread may do between the parts of a call.
 TEST(Engine, AdapterAndHeadMayGoBeforeThePass) {
   const auto owner = adapted();

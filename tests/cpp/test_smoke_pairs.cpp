@@ -1,9 +1,12 @@
 // Ops on pairs of tokens on exactly sized, strided buffers.
 #include "attention_pair_bias/attention_pair_bias.h"
+#include "embedding_sum/embedding_sum.h"
+#include "gate/gate.h"
 #include "gaussian_basis/gaussian_basis.h"
 #include "heap.h"
 #include "pair_distance/pair_distance.h"
 #include "pair_planes/pair_planes.h"
+#include "triangle_product/triangle_product.h"
 
 namespace moltide::test {
 namespace {
@@ -101,6 +104,53 @@ TEST_P(SmokePairs, PlanesAndDistances) {
       pair_distance(t, 0, pairs, distances.f32(), edges.get());
       distances.expect_sound("distances");
       for (int64_t i = 0; i < pairs; ++i) ASSERT_EQ(edges[static_cast<size_t>(i)], 8);
+    }
+}
+
+TEST_P(SmokePairs, TriangleProducts) {
+  for (int64_t channels : {0, 1, 5})
+    for (int64_t length : {1, 3, 16, 33}) {
+      const int64_t size = channels * length * length;
+      const Rows a(1, size), b(1, size, DType::f32, 0, 2), dx(1, size, DType::f32, 0, 3);
+      const Rows x(1, size), da(1, size), db(1, size);
+      triangle_product_fwd(a.f32(), b.f32(), channels, length, x.f32());
+      triangle_product_bwd(dx.f32(), a.f32(), b.f32(), channels, length, da.f32(), db.f32());
+      triangle_product_bwd(dx.f32(), a.f32(), b.f32(), channels, length, a.f32(), b.f32());
+      for (const Rows* rows : {&x, &da, &db, &a, &b}) rows->expect_sound("triangle_product");
+    }
+}
+
+TEST_P(SmokePairs, Gates) {
+  for (int64_t n : {0, 1, 19})
+    for (int64_t cols : {1, 16, 37})
+      for (Gate kind : {Gate::sigmoid, Gate::linear}) {
+        const Rows x(n, cols, DType::f32, 3), g(n, cols, DType::f32, 1, 2);
+        const Rows dy(n, cols, DType::f32, 2, 3), row(1, cols, DType::f32, 0, 4);
+        const Rows y(n, cols, dtype(), 5), dx(n, cols, dtype(), 1), dg(n, cols, DType::f32, 4);
+        gate_fwd(kind, x, g, 0.5f, y);
+        gate_bwd(kind, dy, x, g, 0.5f, dx, dg);
+        for (const Rows* rows : {&y, &dx, &dg}) rows->expect_sound("gate");
+        Tensor all = row;
+        all.rows = n;
+        all.ld = 0;
+        gate_fwd(kind, x, all, 0.5f, y);
+        y.expect_sound("gate by one row");
+      }
+}
+
+TEST_P(SmokePairs, SumsOfEmbeddings) {
+  for (int64_t n : {0, 1, 40})
+    for (int64_t cols : {1, 33, 130}) {
+      constexpr int64_t kRows = 7, kStride = 5, kCount = 3;
+      std::vector<int16_t> values;
+      for (int64_t i = 0; i < n * kStride; ++i) values.push_back(static_cast<int16_t>(i % 8 - 1));
+      const auto ids = exactly(values);
+      const Rows table(kRows, cols, DType::f32, 2), x(n, cols, DType::f32, 1, 2);
+      const CategoryIds some{ids.get(), kStride, kCount};
+      embedding_sum_fwd(some, 0.5f, table, x);
+      x.expect_sound("embedding_sum");
+      embedding_sum_bwd(some, 0.5f, x, table);
+      table.expect_sound("embedding_sum gradient");
     }
 }
 

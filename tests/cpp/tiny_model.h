@@ -23,14 +23,39 @@ inline EncoderConfig tiny_config(int64_t heads, int64_t head_dim) {
   return c;
 }
 
-// Values within `spread` of each other: around 1 for the weights of norms, else around 0.
+// What other published encoders have beyond the above, in as few configs as go together.
+inline std::vector<EncoderConfig> other_kinds(int64_t heads, int64_t head_dim) {
+  EncoderConfig roberta = tiny_config(heads, head_dim);
+  roberta.position = Position::learned;
+  roberta.max_positions = 300;
+  roberta.position_offset = 2;
+  roberta.norm_place = NormPlace::post;
+  roberta.embed_norm = true;
+  roberta.final_norm = false;
+  EncoderConfig esmc = tiny_config(heads, head_dim);
+  esmc.qk_norm = true;
+  esmc.activation = Activation::swiglu;
+  esmc.attn_bias = esmc.mlp_bias = esmc.final_norm_bias = false;
+  esmc.residual_scale = 1.3;
+  EncoderConfig rinalmo = tiny_config(heads, head_dim);
+  rinalmo.activation = Activation::swiglu;
+  rinalmo.swiglu_beta = rinalmo.attn_residual_normed = rinalmo.token_dropout = true;
+  EncoderConfig mixed = tiny_config(heads, head_dim);
+  mixed.norm_place = NormPlace::post;
+  mixed.qk_norm = true;
+  return {roberta, esmc, rinalmo, mixed};
+}
+
+// Values within `spread` of each other: around 1 for the weights of norms and slopes, else around
+// 0.
 inline void randomise(Model& model, float spread) {
   uint64_t stream = 0;
   for (Param* p : model.params()) {
     ++stream;
     for (int64_t i = 0; i < p->size(); ++i) {
       const float u = philox_uniform(philox4x32(1, static_cast<uint64_t>(i), stream).v[0]);
-      p->value[i] = spread * (u - 0.5f) + (p->name.ends_with("norm.weight") ? 1.0f : 0.0f);
+      const bool one = p->name.ends_with("norm.weight") || p->name.ends_with(".beta");
+      p->value[i] = spread * (u - 0.5f) + (one ? 1.0f : 0.0f);
     }
     ++p->version;
   }

@@ -46,6 +46,16 @@ ENCODERS = {
         "attn_residual_normed": True,
         "tie_lm_head": False,
     },
+    # Ross et al. 2022, doi:10.1038/s42256-022-00580-7.
+    "molformer": {
+        "token_dropout": False,
+        "norm_place": "post",
+        "attention": "linear",
+        "features": 12,
+        "contact_head": False,
+        "tie_lm_head": False,
+        "lm_bias": False,
+    },
     # No published model: what the others leave out, together.
     "mixed": {
         "token_dropout": False,

@@ -18,7 +18,14 @@ from moltide import _engine
 ROOT = Path(__file__).resolve().parents[2]
 SEQUENCES = ["MQYKLILNGKTLKGETTTEAVDAATAEKVF", "MKV", "ACDEFGHIKLMNPQRSTVWY" * 9]
 # What an op's tests are called where they are not called after its folder.
-NAMES = {"loss": "losses", "layernorm_quantize": "quantize", "pair_planes": "pairs"}
+NAMES = {
+    "loss": "losses",
+    "layernorm_quantize": "quantize",
+    "pair_planes": "pairs",
+    "embedding_sum": "pair_stream",
+    "gate": "pair_stream",
+    "triangle_product": "pair_stream",
+}
 
 
 def command(isa: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tiny_training import RECOMPUTE
+
 from molformer_models import (
     engine_model,
     packed,
@@ -13,8 +15,6 @@ from molformer_models import (
     random_tensors,
     sequences,
 )
-from tiny_training import RECOMPUTE
-
 from moltide import _engine
 from moltide.pretrained import molformer
 from reference import losses

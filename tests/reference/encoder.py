@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference import attention, layernorm, mlp_act, rope
+from reference import attention, layernorm, linear_attention, mlp_act, rope
 from reference.dropout import dropout
 from reference.embedding import fwd as embed
 from reference.embedding import token_dropout_scale
@@ -20,7 +20,7 @@ from reference.embedding import token_dropout_scale
 Array = NDArray[np.float64]
 Ints = NDArray[np.int32]
 # RandomSite and PassContext::stream of the engine: what a stream of draws is for.
-EMBEDDING, ATTENTION_BRANCH, MLP_BRANCH, ATTENTION = 1, 2, 3, 4
+EMBEDDING, ATTENTION_BRANCH, MLP_BRANCH, ATTENTION, FEATURES = 1, 2, 3, 4, 20
 
 
 class Encoder:
@@ -53,13 +53,28 @@ class Encoder:
         if c["position"] == "rotary":
             table = rope.table(int(position.max()) + 1, c["head_dim"], c["rope_base"])
             q, k = (rope.rotate(x, position, c["heads"], *table) for x in (q, k))
-        keep = None
+        if c["attention"] == "linear":
+            w = self.features(at, layer)
+            o = linear_attention.forward(q, k, v, w, cu, c["heads"], c["linear_eps"])
+        else:
+            o = self.softmax(q, k, v, layer, cu)
+        return self.drop(self.linear(o, at + "attn.out"), "hidden_dropout", layer, ATTENTION_BRANCH)
+
+    def softmax(self, q: Array, k: Array, v: Array, layer: int, cu: Ints) -> Array:
+        c, keep = self.c, None
         if self.seed is not None and c["attention_dropout"] > 0:
             keep = attention.dropout_mask(
                 cu, c["heads"], c["attention_dropout"], self.seed, (layer << 8) | ATTENTION
             )
-        o, _ = attention.forward(q, k, v, cu, c["heads"], c["head_dim"] ** -0.5, keep)
-        return self.drop(self.linear(o, at + "attn.out"), "hidden_dropout", layer, ATTENTION_BRANCH)
+        return attention.forward(q, k, v, cu, c["heads"], c["head_dim"] ** -0.5, keep)[0]
+
+    def features(self, at: str, layer: int) -> Array:
+        """The stored ones, in training those drawn for the first step."""
+        stored = self.values[at + "attn.features"]
+        if self.seed is None:
+            return stored
+        stream = (layer << 8) | FEATURES
+        return linear_attention.orthogonal_features(self.seed, stream, *stored.shape)
 
     def mlp(self, h: Array, at: str, layer: int) -> Array:
         u = self.linear(h, at + "mlp.up")

@@ -24,7 +24,7 @@ __all__: list[str] = [
 
 class Model:
     """
-    An encoder with its adapters and task head. Arrays are float32; tokens (T) int32 and cu_seqlens (B + 1) int32 describe a packed batch; a model that sees distances needs coordinates (T, 3) too.
+    An encoder with its adapters and task head. Arrays are float32; tokens (T) int32 and cu_seqlens (B + 1) int32 describe a packed batch; a model that sees distances needs coordinates (T, 3) too; one with a stream of pairs a tuple of them and int16 categories, -1 for none: of tokens (T, 10), and of pairs (sum L^2, 5), pair (query i, key j) of a sequence at its row j * L + i.
     """
     def __init__(self, config: dict, dtype: str = "float32") -> None: ...
     def adapter_config(self, name: str) -> dict: ...
@@ -44,7 +44,13 @@ class Model:
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         layer: typing.SupportsInt | typing.SupportsIndex,
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> list:
         """
         One (H, L, L) array a sequence.
@@ -54,7 +60,13 @@ class Model:
         tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> list:
         """
         One (l, l) array of contact probabilities a sequence.
@@ -70,7 +82,13 @@ class Model:
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         adapter: typing.Any = None,
         all_layers: bool = False,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> numpy.typing.NDArray[numpy.float32]:
         """
         (T, C), or (layers + 1, T, C) from the embedding output to the final norm's output.
@@ -90,7 +108,13 @@ class Model:
         tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> numpy.typing.NDArray[numpy.float32]:
         """
         (T, V) of the masked-LM head.
@@ -117,7 +141,13 @@ class Model:
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         pool: str = "mean",
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> numpy.typing.NDArray[numpy.float32]:
         """
         (B, C): mean over residues, or the <cls> position.
@@ -127,7 +157,13 @@ class Model:
         tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> numpy.typing.NDArray[numpy.float32]:
         """
         (B, outputs) of the task head, or (T, outputs).
@@ -137,7 +173,13 @@ class Model:
         tokens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         cu_seqlens: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
         adapter: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> tuple[numpy.typing.NDArray[numpy.float32], numpy.typing.NDArray[numpy.float32]]:
         """
         predict, and what the head reads: (B, C) pooled as the head pools, or (T, C).
@@ -186,10 +228,16 @@ class Trainer:
         targets: typing.Any = None,
         censor: typing.Any = None,
         weights: typing.Any = None,
-        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32] | None = None,
+        coordinates: typing.Annotated[numpy.typing.ArrayLike, numpy.float32]
+        | tuple[
+            typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+            typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+        ]
+        | None = None,
     ) -> None:
         """
-        tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed (N, k), float32; coordinates (sum L, 3) float32 for a model that sees distances.
+        tokens (sum L) int32, offsets (N + 1) int64, targets (N, k) or per residue (sum L, k) float32 with NaN = missing, censor (N, k) int8, weights (N), or for the objective mixed (N, k), float32; coordinates (sum L, 3) float32 for a model that sees distances, with what Model says where it has a stream of pairs.
         """
     def state(self) -> dict:
         """

@@ -29,6 +29,10 @@ __all__: list[str] = [
     "dropout",
     "embedding_bwd",
     "embedding_fwd",
+    "embedding_sum_bwd",
+    "embedding_sum_fwd",
+    "gate_bwd",
+    "gate_fwd",
     "gather_rows",
     "gaussian_basis_bwd",
     "gaussian_basis_fwd",
@@ -70,6 +74,8 @@ __all__: list[str] = [
     "time_matmul_i8",
     "tobit",
     "token_dropout_scale",
+    "triangle_product_bwd",
+    "triangle_product_fwd",
 ]
 
 def accumulate(
@@ -294,6 +300,53 @@ def embedding_fwd(
     position_offset: typing.SupportsInt | typing.SupportsIndex = 0,
     pad: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
+def embedding_sum_bwd(
+    ids: typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    dx: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    dtable: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    dtable (V, C) and what dx (N, C) adds to it
+    """
+
+def embedding_sum_fwd(
+    ids: typing.Annotated[numpy.typing.ArrayLike, numpy.int16],
+    scale: typing.SupportsFloat | typing.SupportsIndex,
+    table: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    x (N, C) and what ids (N, F) add to it
+    """
+
+def gate_bwd(
+    dy: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    g: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    kind: str = "sigmoid",
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> tuple:
+    """
+    -> dx, dg (N, C)
+    """
+
+def gate_fwd(
+    x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    g: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    kind: str = "sigmoid",
+    scale: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+    dtype: str = "float32",
+    pad: typing.SupportsInt | typing.SupportsIndex = 0,
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    x (N, C), g (N, C) or one row for all -> (N, C)
+    """
+
 def gather_rows(
     x: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
     row: typing.Annotated[numpy.typing.ArrayLike, numpy.int32],
@@ -704,3 +757,20 @@ def token_dropout_scale(
     mask_token: typing.SupportsInt | typing.SupportsIndex,
     mask_ratio_train: typing.SupportsFloat | typing.SupportsIndex,
 ) -> numpy.typing.NDArray[numpy.float32]: ...
+def triangle_product_bwd(
+    dx: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    a: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    in_place: bool = False,
+) -> tuple:
+    """
+    -> da, db (C, L, L)
+    """
+
+def triangle_product_fwd(
+    a: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+    b: typing.Annotated[numpy.typing.ArrayLike, numpy.float32],
+) -> numpy.typing.NDArray[numpy.float32]:
+    """
+    a, b (C, L, L) -> x (C, L, L)
+    """
