@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from moltide.conformers.generate import EMBEDDED, FLAT, GIVEN, Conformer, conformer
 from moltide.conformers.many import ConformerCache, conformers
-from moltide.conformers.places import PlacedTokens, coordinates_of, placed
+from moltide.conformers.places import PlacedTokens, coordinates_of, joined, placed
 
 __all__ = [
     "EMBEDDED",
@@ -20,5 +20,6 @@ __all__ = [
     "conformer",
     "conformers",
     "coordinates_of",
+    "joined",
     "placed",
 ]

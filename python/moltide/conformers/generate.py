@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from moltide.conformers.graph import Graph, graph_of, without_hydrogens
 from moltide.errors import ConfigError, DataError, MissingDependencyError
 
 # How a conformer came about.
@@ -20,6 +21,7 @@ GIVEN, EMBEDDED, FLAT = "given", "embedded", "flat"
 EFFORTS = ("fast", "heavy")
 # Attempts of the second try, which "heavy" makes where the first finds no conformer.
 _HEAVY_ATTEMPTS = 5000
+MOST_ATOMS = 510  # of Uni-Mol's 512 tokens
 _SHOWN = 60
 
 
@@ -30,6 +32,7 @@ class Conformer:
     Attributes:
         symbols: element of each atom.
         coordinates: float32 (atoms, 3), in ångström.
+        graph: what atoms and bonds are like, where that was asked for; then of heavy atoms alone.
         how: "given" (by the user), "embedded" (by RDKit) or "flat" (a drawing in the plane).
         note: why it is flat, or why it was not relaxed; else empty.
     """
@@ -38,6 +41,7 @@ class Conformer:
     coordinates: np.ndarray
     how: str
     note: str = ""
+    graph: Graph | None = None
 
     def without_hydrogens(self) -> Conformer:
         """The heavy atoms alone; hydrogen itself stays as it is."""
@@ -48,7 +52,13 @@ class Conformer:
         return Conformer(symbols, self.coordinates[heavy], self.how, self.note)
 
 
-def conformer(molecule: Any, seed: int = 42, effort: str = "fast") -> Conformer:
+def conformer(
+    molecule: Any,
+    seed: int = 42,
+    effort: str = "fast",
+    most: int = MOST_ATOMS,
+    graph: bool = False,
+) -> Conformer:
     """Atoms and coordinates of one molecule.
 
     Args:
@@ -57,9 +67,11 @@ def conformer(molecule: Any, seed: int = 42, effort: str = "fast") -> Conformer:
             conformer is made as for SMILES.
         seed: of the embedding.
         effort: "heavy" tries 5,000 times where the first embedding fails, "fast" draws at once.
+        most: atoms, hydrogens included, of the largest molecule that is taken.
+        graph: leave hydrogens out behind the embedding, and say what the rest is like.
 
     Raises:
-        DataError: no molecule: what cannot be read, and why.
+        DataError: no molecule: what cannot be read, and why; or more atoms than `most`.
         ConfigError: another `effort`.
         MissingDependencyError: RDKit is not installed.
     """
@@ -71,8 +83,25 @@ def conformer(molecule: Any, seed: int = 42, effort: str = "fast") -> Conformer:
             positions = present.GetPositions()
             if not np.isfinite(positions).all():
                 raise DataError("its conformer has coordinates that are no finite numbers")
-            return _found(mol, positions, GIVEN)
-    return _generated(mol, seed, effort)
+            _check_size(mol, most)
+            return _found(mol, positions, GIVEN, "", graph)
+    return _generated(mol, seed, effort, most, graph)
+
+
+def refusal(molecule: Any, most: int = MOST_ATOMS, graph: bool = False) -> str:
+    """Why `conformer` would take no time over a molecule but refuse it; "" where it would not."""
+    try:
+        mol = _molecule(molecule)
+        with quiet():
+            from rdkit import Chem
+
+            mol = Chem.AddHs(mol)
+            _check_size(mol, most)
+            if graph:
+                without_hydrogens(mol)
+    except DataError as error:
+        return str(error)
+    return ""
 
 
 def quiet() -> Any:
@@ -137,12 +166,21 @@ def _reason(raw: Any) -> str:
     return "; ".join(problems[:2])
 
 
-def _generated(mol: Any, seed: int, effort: str) -> Conformer:
+def _check_size(mol: Any, most: int) -> None:
+    """Before the minutes that thousands of atoms would take to embed."""
+    if mol.GetNumAtoms() > most:
+        raise DataError(
+            f"it has {mol.GetNumAtoms():,} atoms, hydrogens included; at most {most:,} are allowed"
+        )
+
+
+def _generated(mol: Any, seed: int, effort: str, most: int, graph: bool) -> Conformer:
     from rdkit import Chem
     from rdkit.Chem import rdDepictor, rdDistGeom, rdForceFieldHelpers
 
     with quiet():
         mol = Chem.AddHs(mol)
+        _check_size(mol, most)
         note = ""
         try:
             # The defaults are those that published models were trained with.
@@ -159,7 +197,7 @@ def _generated(mol: Any, seed: int, effort: str) -> Conformer:
                     note = "MMFF94 has no parameters for it: not relaxed"
             except (RuntimeError, ValueError) as error:
                 note = f"not relaxed: {_first_line(error)}"
-            return _found(mol, mol.GetConformer().GetPositions(), EMBEDDED, note)
+            return _found(mol, mol.GetConformer().GetPositions(), EMBEDDED, note, graph)
         try:
             rdDepictor.Compute2DCoords(mol)
             positions = mol.GetConformer().GetPositions()
@@ -167,7 +205,7 @@ def _generated(mol: Any, seed: int, effort: str) -> Conformer:
             raise DataError(f"{note}, nor can it be drawn: {_first_line(error)}") from None
     if not np.isfinite(positions).all():
         raise DataError(f"{note}, nor can it be drawn")
-    return _found(mol, positions, FLAT, note)
+    return _found(mol, positions, FLAT, note, graph)
 
 
 def _first_line(error: Exception) -> str:
@@ -175,6 +213,12 @@ def _first_line(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
-def _found(mol: Any, positions: Any, how: str, note: str = "") -> Conformer:
+def _found(mol: Any, positions: Any, how: str, note: str, graph: bool) -> Conformer:
+    described = None
+    if graph:
+        positions = positions[[atom.GetAtomicNum() != 1 for atom in mol.GetAtoms()]]
+        with quiet():
+            mol = without_hydrogens(mol)
+            described = graph_of(mol)
     symbols = tuple(atom.GetSymbol() for atom in mol.GetAtoms())
-    return Conformer(symbols, np.asarray(positions, dtype=np.float32), how, note)
+    return Conformer(symbols, np.asarray(positions, dtype=np.float32), how, note, described)
