@@ -258,7 +258,10 @@ def predict(
         if not per_residue:
             return values
         bounds = cu.tolist()
-        return [values[a + 1 : b - 1].copy() for a, b in itertools.pairwise(bounds)]
+        return [
+            values[a + 1 : b - encoder.tokenizer.trail].copy()
+            for a, b in itertools.pairwise(bounds)
+        ]
 
     rows = list(
         encoder._run(sequences, outputs, adapter, batch_tokens, on_illegal, progress, "predict")
@@ -350,6 +353,7 @@ def state_of(encoder: PackedModel) -> dict[str, Any]:
         "tokenizer": encoder.tokenizer,
         "family": encoder._family,
         "published": encoder._published,
+        "kept": encoder._kept,
         "name": encoder.name,
         "notes": encoder.notes,
     }
@@ -370,6 +374,7 @@ def restore(encoder: PackedModel, state: dict[str, Any]) -> None:
         state["tokenizer"],
         family=state["family"],
         published=state["published"],
+        kept=state["kept"],
         name=state["name"],
         notes=state["notes"],
     )

@@ -53,13 +53,14 @@ class Encoder(PackedModel):
             model.set_head(checkpoint.head, 0)
         for path, tensors in checkpoint.by_file().items():
             model.load_parameters(path, tensors)
-        for parameter, values in checkpoint.strided():
+        for parameter, values in checkpoint.loose():
             model.set_parameter(parameter, values)
         return cls(
             model,
             tokenizer,
             family=str(checkpoint.published["model_type"]),
             published=checkpoint.published,
+            kept=checkpoint.kept,
             name=name,
             notes=checkpoint.notes,
         )
@@ -115,9 +116,11 @@ class Encoder(PackedModel):
         if pool not in ("mean", "cls", None):
             raise ConfigError(f"pool is {pool!r}; allowed: 'mean', 'cls', None")
 
+        trail = self.tokenizer.trail
+
         def residues(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> list[np.ndarray]:
             hidden = self.model.hidden(tokens, cu, use, False, coordinates_of(tokens))
-            return [hidden[a + 1 : b - 1].copy() for a, b in spans(cu)]
+            return [hidden[a + 1 : b - trail].copy() for a, b in spans(cu)]
 
         def pooled(tokens: np.ndarray, cu: np.ndarray, use: Adapter) -> Iterable[np.ndarray]:
             return np.asarray(self.model.pooled(tokens, cu, str(pool), use, coordinates_of(tokens)))

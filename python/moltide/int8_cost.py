@@ -11,6 +11,7 @@ import numpy as np
 
 from moltide.conformers.places import coordinates_of
 from moltide.errors import ConfigError
+from moltide.kinds import MOLECULE
 from moltide.packed import PackedModel
 from moltide.wording import plural
 
@@ -52,7 +53,8 @@ def measure(encoder: PackedModel, sequences: Any, adapter: str | None = None) ->
     """`Encoder.int8_cost`."""
     if encoder.dtype != "int8":
         raise ConfigError(f"the encoder computes in {encoder.dtype}; int8_cost is for dtype='int8'")
-    chosen = sample([sequences] if isinstance(sequences, str) else sequences)
+    listed = [sequences] if isinstance(sequences, str) else sequences
+    chosen = sample(listed, encoder.tokenizer.kind == MOLECULE)
     if not chosen:
         raise ConfigError("no sequence with a residue to measure on")
     twin = _float_twin(encoder, adapter)
@@ -69,12 +71,12 @@ def measure(encoder: PackedModel, sequences: Any, adapter: str | None = None) ->
     )
 
 
-def sample(sequences: Iterable[str]) -> list[str]:
-    """The first sequences, cut where there are enough residues."""
+def sample(sequences: Iterable[str], whole: bool = False) -> list[str]:
+    """The first sequences, cut where there are enough residues, unless they are to stay whole."""
     chosen: list[str] = []
     left = RESIDUES
     for text in islice(sequences, SEQUENCES):
-        part = text[:left]
+        part = text if whole and left > 0 else text[: max(left, 0)]
         left -= len(part)
         if part:
             chosen.append(part)
@@ -99,7 +101,7 @@ def _results(encoder: PackedModel, text: str, adapter: str | None) -> tuple[np.n
     tokens, cu_seqlens = encoder.tokenizer.encode([text], "unknown", 0)
     places = coordinates_of(tokens)
     hidden = encoder.model.hidden(tokens, cu_seqlens, adapter, False, places)
-    hidden = hidden[1:-1].astype(np.float64)
+    hidden = hidden[1 : len(hidden) - encoder.tokenizer.trail].astype(np.float64)
     if not encoder.config["lm_head"]:
         return hidden, np.empty(0)
     logits = encoder.model.logits(tokens, cu_seqlens, adapter, places)[1:-1].astype(np.float64)

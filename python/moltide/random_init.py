@@ -79,7 +79,7 @@ def random_encoder(
     """An untrained encoder of this engine config; see `randomise`.
 
     Args:
-        tokenizer: None: ESM's vocabulary.
+        tokenizer: settles the vocabulary and the special ids; None: ESM's.
 
     Raises:
         ValueError: a config the engine refuses.
@@ -90,6 +90,12 @@ def random_encoder(
 
     if tokenizer is None:
         tokenizer = ResidueTokenizer()
+    else:
+        ids = {
+            name: getattr(tokenizer, name.replace("token", "id"))
+            for name in ("cls_token", "eos_token", "pad_token", "mask_token")
+        }
+        config = {**config, "vocab": max(len(tokenizer), config["vocab"]), **ids}
     model = Model(config, dtype)
     randomise(model, seed, deviation)
     return Encoder(model, tokenizer, name="random")

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import ConfigError, DataError
+from moltide.kinds import MANY, UNIT
 from moltide.packed import PackedModel, checked_batch
-from moltide.sequences import RESIDUES, Progress, ProgressCallback, as_texts
+from moltide.sequences import LETTERS, RESIDUES, Progress, ProgressCallback, as_texts
 from moltide.tokenizer import FRAME
 
 METHODS = ("masked", "wildtype", "pseudo")
@@ -122,27 +123,33 @@ def scan(
     batch_tokens: int | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> Scan:
-    """Score every single substitution by the 20 residues; see `score_variants` for the methods.
+    """Score every single substitution by the 20 residues, of RNA by the four nucleotides; see
+    `score_variants` for the methods.
 
-    A position without a known residue (X, B, Z, ...) is not scored: the model hardly ever predicts
-    such a letter, so that anything would seem better.
+    A position without a known one (X, B, Z, ...) is not scored: the model hardly ever predicts such
+    a letter, so that anything would seem better.
 
     Raises:
-        DataError, ConfigError: as `score_variants`; no position has one of the 20 residues.
+        DataError, ConfigError: as `score_variants`; no position has one of these; a model of
+            molecules.
     """
+    kind = encoder.tokenizer.kind
+    letters = LETTERS.get(kind)
+    if letters is None:
+        raise ConfigError(f"a scan is of proteins or RNA; {encoder.name} reads {MANY[kind]}")
     if method not in METHODS:
         raise ConfigError(f"method is {method!r}; allowed: {', '.join(METHODS)}")
     tokens = _wildtype_tokens(encoder, wildtype)
-    columns = np.array([encoder.tokenizer.id_of(residue) for residue in RESIDUES])
-    known = [i for i, residue in enumerate(wildtype) if residue in RESIDUES]
+    columns = np.array([encoder.tokenizer.id_of(letter) for letter in letters])
+    known = [i for i, letter in enumerate(wildtype) if letter in letters]
     if not known:
-        raise DataError(f"the wild type has none of the residues {RESIDUES}: nothing to scan")
+        raise DataError(f"the wild type has none of the {UNIT[kind]}s {letters}: nothing to scan")
     passes = _Passes(encoder, adapter, batch_tokens)
-    scores = np.full((len(wildtype), len(RESIDUES)), np.nan, dtype=np.float32)
+    scores = np.full((len(wildtype), len(letters)), np.nan, dtype=np.float32)
     if method == "pseudo":
         changes = [[(i, int(c))] for i in known for c in columns]
         flat = _pseudo(passes, tokens, changes, progress)
-        scores[known] = np.array(flat).reshape(len(known), len(RESIDUES))
+        scores[known] = np.array(flat).reshape(len(known), len(letters))
     else:
         if method == "wildtype":
             table = passes.log_probabilities([tokens], [slice(1, -1)], None, 1)[0][known]
@@ -150,7 +157,7 @@ def scan(
             table = _masked_table(passes, tokens, known, progress)
         own = table[np.arange(len(known)), tokens[1:-1][known]]
         scores[known] = table[:, columns] - own[:, None]
-    return Scan(wildtype, scores, RESIDUES, method, offset)
+    return Scan(wildtype, scores, letters, method, offset)
 
 
 def pseudo_log_likelihood(
@@ -260,6 +267,8 @@ def _wildtype_tokens(
     """Tokens of a sequence, one a residue; unknown residues would shift or blur positions."""
     if not isinstance(wildtype, str):
         raise DataError(f"{what} is {type(wildtype).__name__}; expected residues as text")
+    if encoder.tokenizer.in_space:
+        raise ConfigError(f"{encoder.name} reads molecules in space; scores are of residues")
     known = encoder.tokenizer.residues
     for position, residue in enumerate(wildtype, 1):
         if residue not in known:

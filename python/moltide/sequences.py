@@ -7,9 +7,14 @@ from types import TracebackType
 from typing import Any
 
 from moltide.errors import DataError, MissingDependencyError
+from moltide.kinds import PROTEIN, RNA
 
 # The 20 standard ones, in the order of their letters.
 RESIDUES = "ACDEFGHIKLMNPQRSTVWY"
+# The four of RNA.
+NUCLEOTIDES = "ACGU"
+# What a position of either kind can be; molecules have no positions.
+LETTERS = {PROTEIN: RESIDUES, RNA: NUCLEOTIDES}
 # Called with (sequences done, total or None when it is not known).
 ProgressCallback = Callable[[int, int | None], None]
 
@@ -55,15 +60,18 @@ def _from_arrow(column: Any) -> list[Any]:
     return listed
 
 
-def packs(texts: Iterable[Any], batch_tokens: int, frame: int) -> Iterator[list[Any]]:
+def packs(
+    texts: Iterable[Any], batch_tokens: int, cost_of: Callable[[Any], int]
+) -> Iterator[list[Any]]:
     """Runs of consecutive sequences of at most `batch_tokens` tokens; a longer one goes alone.
 
-    Every sequence counts its characters and `frame` special tokens.
+    Args:
+        cost_of: about how many tokens a sequence has.
     """
     run: list[Any] = []
     tokens = 0
     for text in texts:
-        cost = (len(text) if isinstance(text, str) else 0) + frame
+        cost = cost_of(text)
         if run and tokens + cost > batch_tokens:
             yield run
             run, tokens = [], 0

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from moltide.errors import DataError
-from moltide.kinds import UNIT
+from moltide.kinds import PROTEIN, UNIT
+from moltide.pairs import linked
 from moltide.tokenization.base import FRAME, Tokenizer
 from moltide.tokenization.published_files import (
     BY_CHARACTER,
@@ -53,7 +54,8 @@ class ResidueTokenizer(Tokenizer):
     """Sequences to packed token ids and back, for a vocabulary of residues and special tokens.
 
     Letters outside the vocabulary (lower case, J) and the stop sign * are read as <unk>, as
-    published, with one warning; digits, punctuation and the like are refused.
+    published, with one warning; a pair of chains is read through its linker (`moltide.pairs`);
+    digits, punctuation and the like are refused.
 
     Args:
         vocabulary: tokens in id order.
@@ -105,9 +107,19 @@ class ResidueTokenizer(Tokenizer):
         document = word_level_document(self.vocabulary, self.specials, self.added, BY_CHARACTER)
         return {**files, "tokenizer.json": dump(document)}
 
+    def cost(self, text: object) -> int:
+        pair = isinstance(text, str) and self.kind == PROTEIN
+        return super().cost(linked(str(text)) if pair else text)
+
+    def count(self, text: object) -> int:
+        return self.cost(text)
+
     def _encode(
         self, sequences: Sequence[str], first_index: int, strict: bool
     ) -> tuple[np.ndarray, np.ndarray]:
+        if strict and self.kind == PROTEIN:
+            # Pairs of chains, which no published tokenizer knows.
+            sequences = [linked(one) if isinstance(one, str) else one for one in sequences]
         found = self._fast_ids(sequences)
         return super()._encode(sequences, first_index, strict) if found is None else found
 

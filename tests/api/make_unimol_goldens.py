@@ -24,32 +24,8 @@ OUT = Path(__file__).parent.parent / "data" / "unimol_tiny"
 LAYERS, WIDTH, HEADS, FFN = 3, 32, 4, 48
 ATOMS = (9, 3, 14, 1)
 SYMBOLS = [
-    "C",
-    "N",
-    "O",
-    "S",
-    "H",
-    "Cl",
-    "F",
-    "Br",
-    "I",
-    "Si",
-    "P",
-    "B",
-    "Na",
-    "K",
-    "Al",
-    "Ca",
-    "Sn",
-    "As",
-    "Hg",
-    "Fe",
-    "Zn",
-    "Cr",
-    "Se",
-    "Gd",
-    "Au",
-    "Li",
+    *("C", "N", "O", "S", "H", "Cl", "F", "Br", "I", "Si", "P", "B", "Na", "K", "Al", "Ca", "Sn"),
+    *("As", "Hg", "Fe", "Zn", "Cr", "Se", "Gd", "Au", "Li"),
 ]
 DICTIONARY = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *SYMBOLS]
 

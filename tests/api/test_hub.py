@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hub_server import Hub
 from published import TINY, same, tiny_tensors, write_sharded, write_tiny
+from torch_file_cases import write_zip
 
 from moltide.errors import CheckpointError
 from moltide.pretrained.checkpoint import read_checkpoint
@@ -209,11 +210,12 @@ def test_server_error(hub: Hub, folder: Path, cache: Path) -> None:
         load(cache_dir=cache)
 
 
-def test_only_pickles_on_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
+def test_only_a_pytorch_file_on_the_hub(hub: Hub, folder: Path, cache: Path) -> None:
+    want = local(folder)
     (folder / "model.safetensors").unlink()
+    write_zip(folder / "pytorch_model.bin", tiny_tensors())
     hub.add(NAME, folder)
-    with pytest.raises(CheckpointError, match=r"pytorch_model.bin: not a PyTorch file"):
-        load(cache_dir=cache)
+    assert same(load(cache_dir=cache), want)
     assert "pytorch_model.bin" in hub.asked_for()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from torch_file_cases import write_zip
 from transformers_models import SEQUENCES, make, need_transformers, run
 
 import moltide as mt
@@ -137,6 +138,19 @@ def test_adapters_with_heads_of_their_own(tmp_path: Path) -> None:
 )
 def test_target_modules(targets: tuple[str, ...], want: Any) -> None:
     assert target_modules(esm.NAMES, targets) == want
+
+
+def test_an_adapter_as_a_pytorch_file(tmp_path: Path) -> None:
+    """What PEFT wrote before it knew safetensors."""
+    encoder = mt.load(TINY)
+    encoder.load_adapter(GOLDEN, "new")
+    folder = golden_with(tmp_path / "a")
+    weights = folder / "adapter_model.safetensors"
+    write_zip(folder / "adapter_model.bin", load_file(weights))
+    weights.unlink()
+    encoder.load_adapter(folder, "old")
+    one, two = (encoder.hidden_states(["MKT"], adapter=name)[0] for name in ("new", "old"))
+    assert np.array_equal(one, two)
 
 
 # ---- PEFT itself --------------------------------------------------------------------------------

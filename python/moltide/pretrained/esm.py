@@ -11,10 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from moltide.errors import CheckpointError, ConfigError
+from moltide.errors import CheckpointError
+from moltide.pretrained.architectures import (
+    Architectures,
+    head_config,
+    head_layout,
+    with_labels,
+)
 from moltide.pretrained.families import Described
 from moltide.pretrained.json_files import Fields
 from moltide.pretrained.names import NameMap
+
+__all__ = ["architecture_for", "head_config", "head_layout", "layout_of", "prefix_for"]
 
 _LAYER = "encoder.layer.{i}."
 
@@ -75,13 +83,18 @@ NAMES = NameMap(
     ),
 )
 
-# What each published class holds beside the encoder: the groups of tensors it promises.
-_ARCHITECTURES = {
-    "EsmModel": frozenset[str](),
-    "EsmForMaskedLM": frozenset({"lm_head"}),
-    "EsmForSequenceClassification": frozenset({"head"}),
-    "EsmForTokenClassification": frozenset({"head"}),
-}
+ARCHITECTURES = Architectures(
+    {
+        "EsmForSequenceClassification": "sequence",
+        "EsmForTokenClassification": "token",
+        "EsmForMaskedLM": "lm",
+    },
+    bare="EsmModel",
+    prefix=NAMES.prefix,
+)
+architecture_for, layout_of, prefix_for = (
+    *(ARCHITECTURES.choose, ARCHITECTURES.layout_of, ARCHITECTURES.prefix_for),
+)
 
 # ESM's training masked 15 % of the residues and wrote <mask> over 80 % of those.
 MASK_RATIO_TRAIN = 0.15 * 0.8
@@ -162,84 +175,11 @@ def _architecture(published: Mapping[str, Any], fields: Fields) -> frozenset[str
     names = fields.texts("architectures")
     if published.get("is_folding_model") or "EsmForProteinFolding" in names:
         raise CheckpointError(
-            f"{fields.where}: this is ESMFold (is_folding_model), a structure predictor; "
-            f"allowed: {', '.join(_ARCHITECTURES)}, for example facebook/esm2_t36_3B_UR50D"
+            f"{fields.where}: this is ESMFold (is_folding_model), a structure predictor; allowed: "
+            f"{', '.join([ARCHITECTURES.bare, *ARCHITECTURES.layouts])}, for example "
+            "facebook/esm2_t36_3B_UR50D"
         )
-    for key in ("is_decoder", "add_cross_attention"):
-        if published.get(key):
-            raise fields.refuse(key, published[key], "false; only encoders are read")
-    if published.get("quantization_config"):
-        raise CheckpointError(
-            f"{fields.where}: quantised weights (quantization_config); load the original weights"
-        )
-    known = [name for name in names if name in _ARCHITECTURES]
-    if names and not known:
-        raise fields.refuse("architectures", names, ", ".join(_ARCHITECTURES))
-    return _ARCHITECTURES[known[0]] if known else frozenset()
-
-
-def head_config(
-    shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """EsmForSequenceClassification reads <cls> through a tanh layer, EsmForTokenClassification
-    every residue through one linear layer; the tensors present tell which."""
-    if "head.out.weight" not in shapes:
-        return None
-    per_sequence = "head.dense.weight" in shapes
-    return {
-        "pool": "cls" if per_sequence else "none",
-        "hidden": config["width"] if per_sequence else 0,
-        "outputs": shapes["head.out.weight"][0],
-        "dropout": config["hidden_dropout"],
-        "log_sigma": False,
-    }
-
-
-def head_layout(config: Mapping[str, Any], head: Mapping[str, Any] | None) -> str | None:
-    """Which published head layout can hold `head`: "sequence", "token" or None."""
-    if head is None or head.get("log_sigma"):
-        return None
-    if head["pool"] == "cls" and head["hidden"] == config["width"]:
-        return "sequence"
-    return "token" if head["pool"] == "none" and not head["hidden"] else None
-
-
-_LAYOUT_OF = {
-    "EsmForSequenceClassification": "sequence",
-    "EsmForTokenClassification": "token",
-    "EsmForMaskedLM": "lm",
-}
-
-
-def layout_of(architecture: str) -> str | None:
-    """The head layout of a published class: a key of `NAMES.heads`, None for the bare encoder."""
-    return _LAYOUT_OF.get(architecture)
-
-
-def architecture_for(
-    config: Mapping[str, Any], head: Mapping[str, Any] | None, wanted: str | None
-) -> str:
-    """Class name to publish under: the head's class if it has a published form, else the masked-LM.
-
-    Raises:
-        ConfigError: `wanted` cannot hold this model.
-    """
-    layout = head_layout(config, head)
-    layouts = {layout, "lm" if config["lm_head"] else None}
-    possible = [name for name, held in _LAYOUT_OF.items() if held in layouts]
-    possible.append("EsmModel")
-    if wanted is None:
-        return possible[0]
-    if wanted not in possible:
-        raise ConfigError(
-            f"architecture is {wanted!r}; allowed for this model: {', '.join(possible)}"
-        )
-    return wanted
-
-
-def prefix_for(architecture: str) -> str:
-    """EsmModel writes its tensors bare; every class around it writes `esm.` before them."""
-    return "" if architecture == "EsmModel" else NAMES.prefix
+    return ARCHITECTURES.promised(published, fields)
 
 
 def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
@@ -290,9 +230,5 @@ def published_from_config(
         "is_folding_model": False,
     }
     if layout_of(architecture) in ("sequence", "token") and head is not None:
-        labels = source.get("id2label")
-        if not isinstance(labels, dict) or len(labels) != head["outputs"]:
-            labels = {str(index): f"LABEL_{index}" for index in range(head["outputs"])}
-        published["id2label"] = labels
-        published["label2id"] = {name: int(index) for index, name in labels.items()}
+        return with_labels(published, source, head["outputs"])
     return published

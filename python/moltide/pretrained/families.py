@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from moltide.errors import CheckpointError
+from moltide.pretrained.files import Files
 from moltide.pretrained.names import NameMap
+from moltide.pretrained.reads import Reads
+from moltide.pretrained.safe_tensors import StoredTensor
+from moltide.tokenization.base import Tokenizer
 
 # model_type in config.json -> the module that knows the family.
 FAMILIES = {
     "esm": "moltide.pretrained.esm",
+    "esmc": "moltide.pretrained.esmc",
     "molformer": "moltide.pretrained.molformer",
+    "rinalmo": "moltide.pretrained.rinalmo",
+    "rnafm": "moltide.pretrained.rnafm",
+    "roberta": "moltide.pretrained.roberta",
+    "unimol": "moltide.pretrained.unimol",
+    "unimol2": "moltide.pretrained.unimol2",
 }
 
 # Types met in the wild that are near a family above: what to load in their place.
@@ -23,7 +33,6 @@ _NEAR_MISSES = {
     "nv_esm": "this is NVIDIA's TransformerEngine layout of ESM-2 (NVEsmForMaskedLM: fused and "
     "interleaved qkv, padded vocabulary); load the same model in the Transformers layout, "
     "for example facebook/esm2_t6_8M_UR50D",
-    "esmc": "ESM C is not read by this version",
 }
 
 
@@ -41,7 +50,10 @@ class Described:
 
 
 class Family(Protocol):
-    """A module of this package that knows one family of published models."""
+    """A module of this package that knows one family of published models.
+
+    What `reads_of` and the functions below it ask for is optional.
+    """
 
     NAMES: NameMap
 
@@ -114,3 +126,79 @@ def family_of(published: Mapping[str, Any], where: str) -> Family:
 def family_named(model_type: str) -> Family:
     """The module of one of `FAMILIES`."""
     return cast(Family, importlib.import_module(FAMILIES[model_type]))
+
+
+# ---- what a family's module may have beside ---------------------------------------------------
+
+
+def bare_weights() -> dict[str, dict[str, Any]]:
+    """`BARE_WEIGHTS` of every family: files that were published without a config.json, and what
+    that would say."""
+    found: dict[str, dict[str, Any]] = {}
+    for model_type in FAMILIES:
+        found |= getattr(family_named(model_type), "BARE_WEIGHTS", {})
+    return found
+
+
+def reads_of(family: Family) -> Reads:
+    """`READS`: what its tokenizers read; proteins by default."""
+    reads: Reads = getattr(family, "READS", Reads())
+    return reads
+
+
+def layouts_of(family: Family) -> tuple[NameMap, ...]:
+    """`NAMES`, and `OTHER_NAMES` that its checkpoints were published under too."""
+    others: Mapping[str, NameMap] = getattr(family, "OTHER_NAMES", {})
+    return (family.NAMES, *others.values())
+
+
+def names_for(family: Family, architecture: str) -> NameMap:
+    """The names that a published class writes: `OTHER_NAMES` has those that are not `NAMES`."""
+    others: Mapping[str, NameMap] = getattr(family, "OTHER_NAMES", {})
+    return others.get(architecture, family.NAMES)
+
+
+def weights_of(family: Family, published: Mapping[str, Any]) -> tuple[str, ...]:
+    """`WEIGHTS` or `weights(published)`: names of PyTorch files that its weights are published
+    under."""
+    named: Callable[..., tuple[str, ...]] | None = getattr(family, "weights", None)
+    names: tuple[str, ...] = getattr(family, "WEIGHTS", ())
+    return names if named is None else named(published)
+
+
+def own_tokenizer(
+    family: Family,
+    files: Files,
+    config: dict[str, Any],
+    published: Mapping[str, Any],
+    notes: list[str],
+) -> Tokenizer | None:
+    """`read_tokenizer(files, config, published, notes)` of a family that reads other files than
+    text's; None if it does not."""
+    read: Callable[..., Tokenizer] | None = getattr(family, "read_tokenizer", None)
+    return None if read is None else read(files, config, published, notes)
+
+
+def folded(
+    family: Family,
+    published: Mapping[str, Any],
+    tensors: Mapping[str, StoredTensor],
+    kept: dict[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """`fold(published, tensors, kept)`: canonical parameters that are not as they are stored; what
+    saving needs of them goes into `kept`."""
+    fold: Callable[..., dict[str, np.ndarray]] | None = getattr(family, "fold", None)
+    return {} if fold is None else fold(published, tensors, kept)
+
+
+def unfolded(
+    family: Family,
+    config: Mapping[str, Any],
+    kept: Mapping[str, np.ndarray],
+    read: Callable[[str], np.ndarray],
+    architecture: str,
+) -> dict[str, np.ndarray]:
+    """`unfold(config, kept, read, architecture)`: published tensors, by full name, that are no
+    parameter or not as `read` gives them."""
+    unfold: Callable[..., dict[str, np.ndarray]] | None = getattr(family, "unfold", None)
+    return {} if unfold is None else unfold(config, kept, read, architecture)

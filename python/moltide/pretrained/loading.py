@@ -8,6 +8,7 @@ from moltide.encoder import Encoder
 from moltide.errors import ConfigError
 from moltide.options import option
 from moltide.pretrained.checkpoint import read_checkpoint
+from moltide.pretrained.families import own_tokenizer, reads_of
 from moltide.pretrained.locate import locate
 from moltide.pretrained.vocabulary import read_tokenizer
 
@@ -55,8 +56,14 @@ def load(
         local_files_only=local_files_only,
     )
     checkpoint = read_checkpoint(files)
-    tokenizer = read_tokenizer(
-        files, checkpoint.config, checkpoint.notes, checkpoint.published.get("vocab_list")
+    tokenizer = own_tokenizer(
+        checkpoint.family, files, checkpoint.config, checkpoint.published, checkpoint.notes
+    ) or read_tokenizer(
+        files,
+        checkpoint.config,
+        checkpoint.notes,
+        checkpoint.published.get("vocab_list"),
+        reads_of(checkpoint.family),
     )
     return Encoder.from_checkpoint(
         checkpoint,

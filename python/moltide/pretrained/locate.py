@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from moltide.errors import CheckpointError
+from moltide.errors import CheckpointError, ConfigError
+from moltide.kinds import MOLECULE, PROTEIN
+from moltide.options import option
 from moltide.pretrained.files import ADAPTER_CONFIG, CONFIG, Files, FolderFiles
 from moltide.pretrained.hub import HubFiles, is_hub_id
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
+_DEFAULTS = {PROTEIN: "protein-mini", MOLECULE: "molecule-mini"}
 
 
 def bundled_names() -> list[str]:
@@ -17,6 +20,21 @@ def bundled_names() -> list[str]:
     if not _BUNDLED.is_dir():
         return []
     return sorted(path.name for path in _BUNDLED.iterdir() if (path / CONFIG).is_file())
+
+
+def default_backbone(kind: str) -> str:
+    """The bundled model of a kind of sequence.
+
+    Raises:
+        ConfigError: none is bundled; the message names published ones.
+    """
+    name = _DEFAULTS.get(kind)
+    if name is None:
+        raise ConfigError(
+            f"no model of {kind.upper()} is bundled: give one ({option('backbone')}), such as "
+            "multimolecule/rnafm or multimolecule/rinalmo-giga, or a folder of `moltide pretrain`"
+        )
+    return name
 
 
 def locate(

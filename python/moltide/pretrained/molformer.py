@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError
+from moltide.kinds import MOLECULE
 from moltide.pretrained.families import Described
 from moltide.pretrained.json_files import Fields
 from moltide.pretrained.names import NameMap
+from moltide.pretrained.reads import Reads
+from moltide.tokenization.smiles_pattern import MOLFORMER_PATTERN
 
 _LAYER = "encoder.layer.{i}."
 
@@ -66,6 +69,8 @@ NAMES = NameMap(
         (r"embeddings\.position_ids", "an index buffer, rebuilt from the config"),
     ),
 )
+
+READS = Reads(MOLECULE, pattern=MOLFORMER_PATTERN)
 
 _ARCHITECTURES = {
     "MolformerModel": frozenset[str](),

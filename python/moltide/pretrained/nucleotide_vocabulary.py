@@ -47,6 +47,7 @@ def read_nucleotide_tokenizer(
         codon=codon,
         upper=fields.boolean("do_upper_case", True),
         t_as_u=fields.boolean("replace_T_with_U", True),
+        published_as=str(settings.get("tokenizer_class") or "RnaTokenizer"),
         where=where,
     )
     return tokenizer, where

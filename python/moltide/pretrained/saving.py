@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from moltide.packed import PackedModel
-from moltide.pretrained.families import family_named
+from moltide.pretrained.families import family_named, names_for, unfolded
 from moltide.pretrained.shapes import Shape, parameter_shapes
 from moltide.pretrained.vocabulary import tokenizer_files
 from moltide.pretrained.writing import write_checkpoint
@@ -30,26 +30,33 @@ def save(
     has_contacts = "contact.weight" in family.NAMES.encoder
     stand_in = has_contacts and not config["contact_head"]
     shapes = parameter_shapes({**config, "contact_head": has_contacts}, head)
-    canonical: dict[str, str] = {}
+    names = names_for(family, chosen)
+    sources: dict[str, tuple[str, ...]] = {}
     published_shapes: dict[str, Shape] = {}
     for name, shape in shapes.items():
         group = name.split(".")[0]
-        if group in ("lm_head", "head") and layout not in family.NAMES.layouts_with(name):
+        if group in ("lm_head", "head") and layout not in names.layouts_with(name):
             continue
-        published = family.NAMES.published(name, prefix, layout)
-        canonical[published] = name
-        published_shapes[published] = shape
+        joined = names.joined_with(name, prefix)
+        published = names.published(name, prefix, layout) if joined is None else joined
+        parts = (name,) if joined is None else names.parts(joined, prefix)
+        sources[published] = parts
+        published_shapes[published] = (shape[0] * len(parts), *shape[1:])
 
-    extra = family.extra_tensors(config, prefix)
+    def parameter(name: str) -> np.ndarray:
+        return np.asarray(encoder.model.get_parameter(name)).reshape(shapes[name])
+
+    fixed = family.extra_tensors(config, prefix)
+    extra = {**fixed, **unfolded(family, config, encoder._kept, parameter, chosen)}
     published_shapes.update({name: values.shape for name, values in extra.items()})
 
     def read(published: str) -> np.ndarray:
         if published in extra:
             return extra[published]
-        name = canonical[published]
-        if stand_in and name.startswith("contact."):
-            return np.zeros(shapes[name], dtype=np.float32)
-        return np.asarray(encoder.model.get_parameter(name)).reshape(shapes[name])
+        parts = sources[published]
+        if stand_in and parts[0].startswith("contact."):
+            return np.zeros(shapes[parts[0]], dtype=np.float32)
+        return np.concatenate([parameter(part) for part in parts])
 
     document = family.published_from_config(config, head, encoder._published, chosen)
     document.pop("moltide", None)
@@ -64,5 +71,5 @@ def save(
         read,
         tokenizer_files(encoder.tokenizer),
         dtype,
-        exact={*extra, *(p for p, name in canonical.items() if name.endswith(".features"))},
+        exact={*fixed, *(p for p, parts in sources.items() if parts[0].endswith(".features"))},
     )

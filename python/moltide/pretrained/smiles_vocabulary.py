@@ -31,23 +31,18 @@ _SPELLINGS = (
 _NAMES = ("cls_token", "pad_token", "eos_token", "unk_token", "mask_token")
 
 
-def read_smiles_tokenizer(
-    files: Files, pattern: str, kind: str, given: dict[str, str] | None = None
-) -> tuple[Tokenizer, str] | None:
+def read_smiles_tokenizer(files: Files, pattern: str, kind: str) -> tuple[Tokenizer, str] | None:
     """The tokenizer of a SMILES model and where it was read; None if there are no files of one.
 
     tokenizer.json counts, then vocab.json with merges.txt (RoBERTa's byte-level BPE), then
     vocab.txt with `pattern`, which such checkpoints do not carry.
-
-    Args:
-        given: special tokens of the family, for files that name none.
 
     Raises:
         CheckpointError: unreadable files, or a tokenizer that is not framed by two tokens.
         MissingDependencyError: BPE without the `tokenizers` library.
     """
     settings = read_settings(files)
-    specials = {**(given or {}), **_framed(read_specials(settings), settings)}
+    specials = _framed(read_specials(settings), settings)
     json_file = files.get("tokenizer.json")
     if json_file is not None:
         return _from_json(files, json_file, specials, kind), str(json_file)

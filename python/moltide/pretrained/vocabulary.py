@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moltide.errors import CheckpointError
-from moltide.kinds import MOLECULE, PROTEIN, RNA
+from moltide.kinds import MOLECULE, RNA
 from moltide.pretrained.files import Files
 from moltide.pretrained.json_files import read_json_object
 from moltide.pretrained.nucleotide_vocabulary import read_nucleotide_tokenizer
+from moltide.pretrained.reads import Reads
 from moltide.pretrained.smiles_vocabulary import read_smiles_tokenizer
 from moltide.pretrained.tokenizer_settings import read_settings, read_specials, read_vocabulary
 from moltide.smiles_tokenizer import SmilesTokenizer, is_smiles_vocabulary
 from moltide.tokenization.base import Tokenizer
-from moltide.tokenization.smiles_pattern import DEEPCHEM_PATTERN
-from moltide.tokenizer import ESM_VOCABULARY, ResidueTokenizer
-
-
-@dataclass(frozen=True)
-class Reads:
-    """What a family's tokenizers read.
-
-    Attributes:
-        kind: of the text; residues become SMILES where the vocabulary says so.
-        vocabulary: residues alone: assumed where the checkpoint has none, and `assumed` how that
-            is said.
-        exact: the assumed vocabulary fits a model of that very size, else of any larger one.
-        pattern: molecules alone: what goes with a vocab.txt.
-        pads: config.json's padding id is the tokenizer's. In RoBERTa it only says where positions
-            start, and published ones differ.
-        specials: of files that name none.
-    """
-
-    kind: str = PROTEIN
-    vocabulary: tuple[str, ...] = ESM_VOCABULARY
-    assumed: str = "the 33 tokens of ESM-2"
-    exact: bool = True
-    pattern: str = DEEPCHEM_PATTERN
-    pads: bool = True
-    specials: tuple[tuple[str, str], ...] = ()
+from moltide.tokenization.nucleotides import is_nucleotide_vocabulary
+from moltide.tokenizer import ResidueTokenizer
 
 
 def read_tokenizer(
@@ -65,7 +41,7 @@ def read_tokenizer(
     if reads.kind == RNA:
         tokenizer, where = read_nucleotide_tokenizer(files, config, notes)
     elif reads.kind == MOLECULE:
-        found = read_smiles_tokenizer(files, reads.pattern, reads.kind, dict(reads.specials))
+        found = read_smiles_tokenizer(files, reads.pattern, reads.kind)
         if found is None:
             raise CheckpointError(
                 f"{files.where}: no tokenizer; looked for tokenizer.json, vocab.json with "
@@ -92,6 +68,8 @@ def _read_residues(
     specials = read_specials(settings)
     if vocab_file is not None:
         vocabulary = read_vocabulary(vocab_file)
+        if is_nucleotide_vocabulary(vocabulary):
+            return read_nucleotide_tokenizer(files, config, notes)
         kind = SmilesTokenizer if is_smiles_vocabulary(vocabulary) else ResidueTokenizer
         return kind(vocabulary, specials, where=str(vocab_file)), str(vocab_file)
     if isinstance(vocab_list, list) and all(isinstance(token, str) for token in vocab_list):
@@ -99,11 +77,14 @@ def _read_residues(
         return ResidueTokenizer(vocab_list, specials, where=where), where
     size = len(reads.vocabulary)
     if config["vocab"] == size or (config["vocab"] > size and not reads.exact):
-        notes.append(f"no vocab.txt or tokenizer.json: {reads.assumed} are assumed")
-        return ResidueTokenizer(reads.vocabulary, where=files.where), files.where
+        notes.append(
+            f"no vocab.txt or tokenizer.json: the {size} tokens of {reads.assumed} are assumed"
+        )
+        assumed = ResidueTokenizer(reads.vocabulary, None, reads.split, where=files.where)
+        return assumed, files.where
     raise CheckpointError(
         f"{files.where}: no vocab.txt or tokenizer.json, and vocab_size {config['vocab']} is "
-        f"not {reads.assumed.split()[-1]}'s {size}"
+        f"not {reads.assumed}'s {size}"
     )
 
 
@@ -154,6 +135,13 @@ def _agree(tokenizer: Tokenizer, config: dict[str, Any], where: str, pads: bool)
     for key, index in ids.items():
         if config[key] not in (index, -1) and (pads or key != "pad_token"):
             raise CheckpointError(f"{where}: {key} is id {index}, config.json says {config[key]}")
+    framing = {"<cls>": tokenizer.cls_id, "<eos>": tokenizer.eos_id, "<mask>": tokenizer.mask_id}
+    for name, index in framing.items():
+        # RoBERTa's positions leave padding out, wherever that id stands.
+        if config["pad_token"] == index != -1:
+            raise CheckpointError(
+                f"{where}: id {index} is {name}, and config.json says that it is padding"
+            )
     config.update(cls_token=tokenizer.cls_id, eos_token=tokenizer.eos_id)
     config.update(pad_token=tokenizer.pad_id, mask_token=tokenizer.mask_id)
 

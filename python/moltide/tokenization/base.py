@@ -5,15 +5,32 @@ from __future__ import annotations
 import abc
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from moltide.errors import CheckpointError, ConfigError, DataError
-from moltide.kinds import PROTEIN, RECORD
+from moltide.kinds import PROTEIN, RECORD, UNIT
 
 FRAME = 2  # one token before and one after every sequence, such as <cls> and <eos>
 
 _REQUIRED = ("cls_token", "pad_token", "eos_token", "unk_token")
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a user should know of one sequence.
+
+    Attributes:
+        index: which it is, from 0.
+        text: a sentence.
+        unreadable: `encode` refuses it.
+    """
+
+    index: int
+    text: str
+    unreadable: bool = False
 
 
 class Tokenizer(abc.ABC):
@@ -21,6 +38,8 @@ class Tokenizer(abc.ABC):
 
     Attributes:
         kind: what the text is, one of `moltide.kinds.KINDS`.
+        in_space: its tokens have coordinates.
+        trail: tokens behind every sequence; one stands before it.
         vocabulary: tokens in id order.
         specials: "cls_token", "pad_token", "eos_token", "unk_token" and, unless the model was
             published without, "mask_token"; cls and eos are the frame, whatever the publisher
@@ -30,6 +49,8 @@ class Tokenizer(abc.ABC):
     """
 
     kind: str = PROTEIN
+    in_space: bool = False
+    trail: int = 1
 
     def __init__(self, vocabulary: Sequence[str], specials: dict[str, str], where: str) -> None:
         """Args:
@@ -67,6 +88,30 @@ class Tokenizer(abc.ABC):
     def residues(self) -> str:
         """The single-character tokens: what a sequence of residues may hold."""
         return "".join(token for token in self.vocabulary if len(token) == 1)
+
+    def cost(self, text: Any) -> int:
+        """About how many tokens a sequence has, to fill a batch by."""
+        return (len(text) if isinstance(text, str) else 0) + FRAME
+
+    def count(self, text: Any) -> int:
+        """How many tokens a sequence has, its frame included."""
+        return len(self.encode([text], "unknown")[0])
+
+    def refusals(self, sequences: Sequence[Any], longest: int | None) -> dict[int, str]:
+        """Which sequences a model cannot take, by index, and why; `longest` is its most tokens,
+        the frame included (None: any number)."""
+        found = {}
+        for index, one in enumerate(sequences):
+            # No token is shorter than a character.
+            if longest is not None and self.cost(one) > longest and self.count(one) > longest:
+                tokens = f"{self.count(one) - FRAME:,} {UNIT[self.kind]}s"
+                found[index] = f"{tokens}, and the backbone has positions for {longest - FRAME:,}"
+        return found
+
+    def remarks(self, sequences: Sequence[Any]) -> list[Remark]:
+        """Of which sequences the model reads something else than they say, and why; `encode` warns
+        of these no more."""
+        return []
 
     @abc.abstractmethod
     def files(self) -> dict[str, str]:

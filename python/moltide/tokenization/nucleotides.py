@@ -2,6 +2,9 @@
 
 Source: `RnaTokenizer` of multimolecule 0.2, which RNA-FM and RiNALMo are published with. What is
 neither an entry of the vocabulary nor a special token is one unknown token a character.
+
+Models that moltide pretrains have ESM's layout and ESM's special tokens around the same letters, so
+that Transformers' EsmTokenizer reads their RNA too (upper case, U; it folds nothing).
 """
 
 from __future__ import annotations
@@ -23,7 +26,19 @@ RNA_VOCABULARY = (*_SPECIALS, *"ACGUNRYSWKMBDHVIX|.*-?")
 # Its codons: three of five letters.
 CODON_VOCABULARY = (*_SPECIALS, *map("".join, itertools.product("ACGUN", repeat=3)))
 
+# The 22 tokens of RNA models in ESM's layout: the bases, IUPAC's other letters, inosine, unknown.
+ESM_NUCLEOTIDES = ("<cls>", "<pad>", "<eos>", "<unk>", *"ACGUNRYSWKMBDHVIX", "<mask>")
+
 _CODON = 3
+_BASES = frozenset("ACGU")
+# Residues that are no letter of nucleotides.
+_RESIDUES_ALONE = frozenset("EFLPQ")
+
+
+def is_nucleotide_vocabulary(vocabulary: Sequence[str]) -> bool:
+    """Whether these tokens are single nucleotides of RNA."""
+    letters = {token for token in vocabulary if len(token) == 1}
+    return letters >= _BASES and not letters & _RESIDUES_ALONE
 
 
 class NucleotideTokenizer(ResidueTokenizer):
@@ -33,6 +48,7 @@ class NucleotideTokenizer(ResidueTokenizer):
         codon: three nucleotides are one token.
         upper: whether lower case is read as upper case.
         t_as_u: whether T is read as U.
+        published_as: the class that Transformers builds from the files.
     """
 
     kind = RNA
@@ -45,9 +61,11 @@ class NucleotideTokenizer(ResidueTokenizer):
         codon: bool = False,
         upper: bool = True,
         t_as_u: bool = True,
+        published_as: str = "RnaTokenizer",
         where: str = "vocabulary",
     ) -> None:
         self.codon, self.upper, self.t_as_u = codon, upper, t_as_u
+        self.published_as = published_as
         spelled = [token for token in vocabulary if token.startswith("<")]
         super().__init__(vocabulary, specials, "characters", spelled, where)
 
@@ -70,7 +88,7 @@ class NucleotideTokenizer(ResidueTokenizer):
         return vocabulary_files(
             self.vocabulary,
             self.specials,
-            "RnaTokenizer",
+            self.published_as,
             codon=self.codon,
             do_upper_case=self.upper,
             replace_T_with_U=self.t_as_u,
