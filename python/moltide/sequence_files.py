@@ -1,9 +1,10 @@
-"""Sequences to predict, embed or score: FASTA, tables or plain lists, cleaned, in batches."""
+"""Sequences to predict, embed or score: FASTA, tables or plain lists, cleaned, in batches; of
+molecules the standard SMILES."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from moltide.assay.ledger import Ledger
 from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.options import ReadOptions
+from moltide.assay.refused import leave_out_refused
 from moltide.assay.residue_texts import RowSequences, sequences_from_column
+from moltide.chem.standardise import ChemistryOptions
 from moltide.errors import DataError
 from moltide.fasta import is_fasta, read_fasta
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import option
 
 # What tables need is imported when one is read: FASTA and lists start without it.
@@ -60,22 +64,33 @@ def iter_sequences(
     id: str | None = None,
     stops: str = "set_aside",
     on_bad_row: str = "error",
+    kind: str = PROTEIN,
+    chemistry: ChemistryOptions | None = None,
     batch_size: int = 4096,
+    heavy: str | None = None,
+    light: str | None = None,
+    refusals: Callable[[Sequence[str]], Mapping[int, str]] | None = None,
 ) -> Iterator[SequenceBatch]:
     """Cleaned sequences of `source`, at most `batch_size` at a time.
 
     Args:
-        source: a FASTA file or table (path; CSV, TSV, FASTA and Parquet are streamed), a table
-            in memory, or an iterable of residue strings.
+        source: a FASTA file, a table or structures (path; all but XLSX are streamed), a table in
+            memory, or an iterable of strings of residues, nucleotides or SMILES.
         sequence, mutations, wildtype, numbering: as in `read_assay`.
         id: column of names; found by name, else the mutation string, else the row number.
         stops: "set_aside", "truncate" or "error" for an inner `*`.
         on_bad_row: "error", or "set_aside" to report unreadable rows in `skipped`.
+        kind: what the sequences are: "protein", "molecule", "rna".
+        chemistry: how molecules are standardised; None: as `read_assay` does by default.
+        heavy, light: columns of a table of pairs of chains, which come as `HEAVY:LIGHT`.
+        refusals: as in `read_assay`.
 
     Raises:
         DataError: anything that cannot be read, with file and row.
         FileNotFoundError: no such file.
+        MissingDependencyError: molecules without RDKit.
     """
+    chemistry = chemistry or ChemistryOptions()
     options = ReadOptions(
         sequence=sequence,
         mutations=mutations,
@@ -84,10 +99,23 @@ def iter_sequences(
         stops=stops,
         on_bad_row=on_bad_row,
         id=id,
+        kind=kind,
+        salts=chemistry.salts,
+        charges=chemistry.charges,
+        stereo=chemistry.stereo,
+        tautomers=chemistry.tautomers,
+        heavy=heavy,
+        light=light,
+        refusals=refusals,
     )
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if path.is_file() and is_fasta(path):
+            if kind == MOLECULE:
+                raise DataError(
+                    f"{path.name} is FASTA; a model of molecules reads tables of SMILES, lines of "
+                    "SMILES (.smi) or SDF"
+                )
             yield from _fasta_batches(path, options, batch_size)
         else:
             yield from _table_batches(path, options, batch_size)
@@ -114,11 +142,21 @@ def read_sequences(source: Any, **options: Any) -> SequenceBatch:
 
 
 class _Texts(NumberedRows):
-    """A bare list of residue strings in the place of a table."""
+    """A bare list of strings in the place of a table."""
 
     def __init__(self, name: str, first_row: int) -> None:
         self.name, self.first_row = name, first_row
         self.renamed = {}
+
+
+def _from_column(
+    source: NumberedRows, texts: Sequence[str], where: str, options: ReadOptions, ledger: Ledger
+) -> RowSequences:
+    if options.kind == MOLECULE:
+        from moltide.assay.molecule_texts import molecules_from_column
+
+        return molecules_from_column(source, texts, where, options, ledger)
+    return sequences_from_column(source, texts, where, options, ledger)
 
 
 def _batch(
@@ -146,7 +184,8 @@ def _texts_batch(
     source = _Texts(name, first_row)
     # Nothing is refused on the way, so that problems of every kind are told together.
     lenient = replace(options, on_bad_row="set_aside")
-    rows = sequences_from_column(source, texts, "the sequences", lenient, ledger)
+    rows = _from_column(source, texts, "the sequences", lenient, ledger)
+    leave_out_refused(source, rows.sequences, lenient, ledger)
     _refuse_skipped(source, names, ledger, options, "record" if first_row else "sequence")
     return _batch(source, names, rows, ledger)
 
@@ -212,6 +251,7 @@ def _list_batches(
 
 
 def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterator[SequenceBatch]:
+    from moltide.assay.chain_texts import pairs_from_columns
     from moltide.assay.columns import Wanted, find_sequence_roles
     from moltide.assay.rows import sequences_from_mutations
     from moltide.assay.source import read_source, source_chunks, source_from_frame
@@ -222,10 +262,17 @@ def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterato
     first = next(chunks, None)
     if first is None:
         raise DataError(f"{path.name if path else 'table'}: no rows")
-    wanted = Wanted(sequence=options.sequence, mutations=options.mutations)
+    wanted = Wanted(
+        sequence=options.sequence,
+        mutations=options.mutations,
+        kind=options.kind,
+        heavy=options.heavy,
+        light=options.light,
+        pairs=options.heavy is not None or options.light is not None,
+    )
     roles = find_sequence_roles(first, wanted)
     parent: WildType | None = None
-    if roles.sequence is not None:
+    if roles.sequence is not None or roles.chains:
         chunks = chain([first], chunks)
     else:
         if options.wildtype is not None:
@@ -234,10 +281,12 @@ def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterato
         chunks = iter([first if path is None else read_source(path)])
     for chunk in chunks:
         ledger = Ledger(len(chunk.frame))
-        if roles.sequence is not None:
+        if roles.chains:
+            rows = pairs_from_columns(chunk, roles.chains, options, ledger)
+        elif roles.sequence is not None:
             where = f"column {roles.sequence!r}"
             texts = chunk.texts(roles.sequence)
-            rows = sequences_from_column(chunk, texts, where, options, ledger)
+            rows = _from_column(chunk, texts, where, options, ledger)
         elif parent is not None:
             rows = sequences_from_mutations(chunk, roles.mutations or "", parent, options, ledger)
         else:
@@ -245,6 +294,7 @@ def _table_batches(table: Any, options: ReadOptions, batch_size: int) -> Iterato
                 f"column {roles.mutations!r} holds mutations: give their wild type "
                 f"({option('wildtype')})"
             )
+        leave_out_refused(chunk, rows.sequences, options, ledger)
         names = _names(chunk, roles, options)
         _refuse_skipped(chunk, names, ledger, options)
         batch = _batch(chunk, names, rows, ledger)

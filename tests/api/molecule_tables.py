@@ -13,6 +13,8 @@ import pandas as pd
 from moltide.assay import AssayTable
 from moltide.assay.summary import DataSummary
 from moltide.kinds import MOLECULE
+from moltide.random_init import esm2_config, random_encoder
+from moltide.smiles_tokenizer import SMILES_VOCABULARY, SmilesTokenizer
 
 DATA = Path(__file__).parent.parent / "data" / "molecules"
 
@@ -27,6 +29,20 @@ def bbbp() -> tuple[list[str], npt.NDArray[np.float64]]:
     """200 molecules, and 1 for the 156 that pass into the brain, in mixed order."""
     table = pd.read_csv(DATA / "bbbp_200.csv").sample(frac=1, random_state=0)
     return table["smiles"].tolist(), table["bbb_permeable"].to_numpy(float)
+
+
+def tiny_backbone(folder: Path) -> Path:
+    """One layer of width 16 over SMILES, random weights, in the published format."""
+    tokenizer = SmilesTokenizer()
+    config = {
+        **esm2_config(1, 16, 2, 32),
+        "vocab": len(SMILES_VOCABULARY),
+        "mask_token": tokenizer.mask_id,
+        "token_dropout": False,
+        "contact_head": False,
+    }
+    random_encoder(config, tokenizer=tokenizer).save(folder)
+    return folder
 
 
 def table_of(

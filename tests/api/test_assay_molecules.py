@@ -9,6 +9,7 @@ import pytest
 from tiny_runs import write_table
 
 import moltide as mt
+from moltide.cli.reading import SequenceReader
 from moltide.errors import DataError
 
 pytest.importorskip("rdkit")
@@ -84,3 +85,16 @@ def test_options_reach_the_molecules(tmp_path: Path) -> None:
     path = table_of(tmp_path, smiles)
     table = mt.read_assay(path, stereo="drop", salts="keep")
     assert table.sequences[-2:] == ["CC(N)C(=O)O", "CCN.Cl"]
+
+
+@pytest.mark.parametrize("name", ["smiles", "SMILES", "structure"])
+def test_a_model_of_molecules_reads_those_that_could_be_peptides(tmp_path: Path, name: str) -> None:
+    """Two molecules without a bond or a ring in their text say nothing of what they are."""
+    table = write_table(tmp_path / "new.csv", [name, "batch"], [["CCO", "x7"], ["CCN", "x8"]])
+    reader = SequenceReader(table, kind="molecule")
+    assert [one for batch in reader for one in batch.sequences] == ["CCO", "CCN"]
+    usual = write_table(tmp_path / "usual.csv", ["odd", "batch"], [["CCO", "x7"], ["CCN", "x8"]])
+    reader = SequenceReader(usual, ("odd", None), "molecule")
+    assert [one for batch in reader for one in batch.sequences] == ["CCO", "CCN"]
+    with pytest.raises(DataError, match="no column of SMILES or InChI found"):
+        list(SequenceReader(usual, kind="molecule"))

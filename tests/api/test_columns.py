@@ -32,10 +32,10 @@ def test_a_known_name_decides_between_two_columns_of_residues(tmp_path: Path) ->
 
 
 def test_two_unnamed_columns_of_residues_are_asked_about(tmp_path: Path) -> None:
-    columns = {"heavy": SEQUENCES, "light": [one[::-1] for one in SEQUENCES], "score": Y}
-    with pytest.raises(DataError, match=r"several .* sequence column: 'heavy', 'light'; name one"):
+    columns = {"upper": SEQUENCES, "lower": [one[::-1] for one in SEQUENCES], "score": Y}
+    with pytest.raises(DataError, match=r"several .* sequence column: 'upper', 'lower'; name one"):
         read(tmp_path, columns)
-    assert read(tmp_path, columns, sequence="light").sequences[0] == SEQUENCES[0][::-1]
+    assert read(tmp_path, columns, sequence="lower").sequences[0] == SEQUENCES[0][::-1]
 
 
 @pytest.mark.parametrize("name", ["peptide", "Sequence", "seq", "protein", "aa_seq"])
@@ -169,7 +169,7 @@ def test_no_sequence_column(tmp_path: Path) -> None:
         read(tmp_path, {"name": ["x"] * N, "score": Y})
     dna = ["ACGTACGTACGTACGTACGTACGT"[i % 5 :] + "ACGT" for i in range(N)]
     with pytest.raises(DataError, match="'gene' holds nucleotides"):
-        read(tmp_path, {"gene": dna, "score": Y})
+        read(tmp_path, {"gene": dna, "score": Y}, kind="protein")
 
 
 def test_per_residue_labels_are_named_as_such(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ pytest.importorskip("rdkit")
         ("[O-][N+](=O)c1ccccc1", "O=[N+]([O-])c1ccccc1", ()),
         ("C[C@H](N)C(=O)O", "C[C@H](N)C(=O)O", ()),
         ("[2H]C([2H])([2H])O", "[2H]C([2H])([2H])O", ()),
+        # With protons on the hydrides that bridge boron it would be no molecule.
+        (
+            "F[B-](F)(F)F.[H][H-][B-]1([H-][H])[n+]2ccccc2-c2cccc[n+]21",
+            "[H][H-][B-]1([H-][H])[n+]2ccccc2-c2cccc[n+]21",
+            ("salt",),
+        ),
     ],
 )
 def test_standard_forms(smiles: str, standard: str | None, changed: tuple[str, ...]) -> None:
@@ -58,6 +64,15 @@ def test_what_cannot_be_read_has_a_reason(
     assert not found.smiles
     assert reason in found.reason
     assert not capfd.readouterr().err
+
+
+def test_a_standard_form_that_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rdkit import Chem
+
+    monkeypatch.setattr(Chem, "MolToSmiles", lambda molecule: "C[HH]C")
+    found = standardise("CCO")
+    assert not found.smiles
+    assert found.reason == "its standard form, 'C[HH]C', is no valid molecule"
 
 
 def test_options_change_what_is_kept() -> None:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from moltide.assay.chain_columns import find_chains
 from moltide.assay.helpers import not_a_target
 from moltide.assay.labels import LABEL_NAMES, is_yes_no
 from moltide.assay.profile import (
     MUTATION_NAMES,
+    NUCLEOTIDE_NAMES,
     SEQUENCE_NAMES,
     SMILES_NAMES,
     Profile,
     mostly,
     profile_table,
 )
+from moltide.assay.required import require_column
 from moltide.assay.source import Source
 from moltide.errors import DataError
-from moltide.kinds import MOLECULE, PROTEIN
+from moltide.kinds import MOLECULE, PROTEIN, RNA
 from moltide.options import option
 
 #: As a target: every measured column.
@@ -27,7 +29,7 @@ ALL = "all"
 
 
 # Kind of a column -> kind of the table whose sequences it holds.
-_KIND_OF_COLUMN = {"smiles": MOLECULE, "residues": PROTEIN}
+_KIND_OF_COLUMN = {"smiles": MOLECULE, "inchi": MOLECULE, "residues": PROTEIN, "nucleotides": RNA}
 
 
 @dataclass
@@ -54,6 +56,8 @@ class Roles:
     said: list[str] = field(default_factory=list)
     profiles: dict[str, Profile] = field(default_factory=dict)
     kind: str = PROTEIN
+    # Columns of the heavy and the light chain of pairs.
+    chains: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,16 +75,11 @@ class Wanted:
     # Columns of an earlier table of the same kind: taken if they are there and may hold it.
     usual_sequence: str | None = None
     usual_mutations: str | None = None
-
-
-def require_column(source: Source, name: str, what: str) -> str:
-    """`name` if the table has it, else an error naming the closest columns."""
-    if name in source.columns:
-        return name
-    close = difflib.get_close_matches(name.lower(), [c.lower() for c in source.columns], n=2)
-    matches = [column for column in source.columns if column.lower() in close]
-    hint = f"; did you mean {' or '.join(map(repr, matches))}?" if matches else "."
-    raise source.fail(f"no column {name!r} ({what}){hint} Columns: {', '.join(source.columns)}")
+    # Columns of chains named; and whether pairs are needed, None: taken where they are found.
+    heavy: str | None = None
+    light: str | None = None
+    pairs: bool | None = None
+    usual_chains: tuple[str | None, ...] = ()
 
 
 def find_roles(source: Source, wanted: Wanted, record_names: frozenset[str] = frozenset()) -> Roles:
@@ -147,26 +146,36 @@ def _find_record_id(
 
 
 def _find_sequences(source: Source, wanted: Wanted, roles: Roles) -> None:
-    roles.kind = _kind_of(wanted, roles)
+    roles.kind = _kind_of(source, wanted, roles)
     if roles.kind == MOLECULE:
         _find_molecules(source, wanted, roles)
+    elif roles.kind == RNA:
+        _find_nucleotides(source, wanted, roles)
     else:
         _find_residues(source, wanted, roles)
 
 
-def _kind_of(wanted: Wanted, roles: Roles) -> str:
+def _kind_of(source: Source, wanted: Wanted, roles: Roles) -> str:
     """What the table holds: as asked for, else by the column named, else by the columns there are;
-    residues or mutations of them beside SMILES are what the table is about."""
+    residues or mutations of them beside SMILES or nucleotides are what the table is about."""
     if wanted.kind != "auto":
         return wanted.kind
+    if wanted.pairs or wanted.heavy is not None or wanted.light is not None:
+        return PROTEIN
     kinds = {name: profile.kind for name, profile in roles.profiles.items()}
+    if wanted.sequence in (None, source.structure) and source.structure is not None:
+        return MOLECULE
     if wanted.sequence in kinds:
         return _KIND_OF_COLUMN.get(kinds[wanted.sequence], PROTEIN)
     usual = kinds.get(wanted.usual_sequence or "")
     if usual in _KIND_OF_COLUMN:
         return _KIND_OF_COLUMN[usual]
     found = set(kinds.values())
-    return MOLECULE if "smiles" in found and not found & {"residues", "mutations"} else PROTEIN
+    if found & {"residues", "mutations"}:
+        return PROTEIN
+    if found & {"smiles", "inchi"}:
+        return MOLECULE
+    return RNA if "nucleotides" in found else PROTEIN
 
 
 def _find_molecules(source: Source, wanted: Wanted, roles: Roles) -> None:
@@ -174,18 +183,56 @@ def _find_molecules(source: Source, wanted: Wanted, roles: Roles) -> None:
         roles.sequence = require_column(source, wanted.sequence, "the molecules")
         roles.said.append(f"SMILES column: {roles.sequence!r} (named)")
         return
-    roles.sequence = _usual(wanted.usual_sequence, "smiles", roles) or _pick(
-        source, roles, "smiles", SMILES_NAMES, "SMILES"
+    if source.structure is not None:
+        roles.sequence = source.structure
+        roles.said.append(f"molecules: the structures of {len(source.frame):,} records")
+        return
+    roles.sequence = (
+        _usual(wanted.usual_sequence, "smiles", roles)
+        or _pick(source, roles, "smiles", SMILES_NAMES, "SMILES")
+        or _pick(source, roles, "inchi", frozenset(["inchi", "standardinchi"]), "InChI")
+        or _named_like(source, roles, SMILES_NAMES, "smiles", "SMILES")
     )
     if roles.sequence is None:
         raise source.fail(
-            f"no column of SMILES found; name it ({option('sequence')}). Columns: "
+            f"no column of SMILES or InChI found; name it ({option('sequence')}). Columns: "
+            f"{', '.join(source.columns)}"
+        )
+
+
+def _find_nucleotides(source: Source, wanted: Wanted, roles: Roles) -> None:
+    if wanted.mutations is not None:
+        raise source.fail(
+            f"{option('mutations')} is of proteins; of RNA give whole sequences "
+            f"({option('sequence')})"
+        )
+    if wanted.sequence is not None:
+        roles.sequence = require_column(source, wanted.sequence, "the sequences")
+        roles.said.append(f"sequence column: {roles.sequence!r} (named)")
+        return
+    names = SEQUENCE_NAMES | NUCLEOTIDE_NAMES
+    roles.sequence = _usual(wanted.usual_sequence, "nucleotides", roles) or _pick(
+        source, roles, "nucleotides", names, "sequence"
+    )
+    if roles.sequence is None:
+        roles.sequence = _named_like(source, roles, names, "nucleotides", "sequence")
+    if roles.sequence is None:
+        raise source.fail(
+            f"no column of nucleotides found; name it ({option('sequence')}). Columns: "
             f"{', '.join(source.columns)}"
         )
 
 
 def _find_residues(source: Source, wanted: Wanted, roles: Roles) -> None:
     profiles = roles.profiles
+    elsewhere = wanted.sequence is not None or wanted.mutations is not None
+    given = {"heavy": wanted.heavy, "light": wanted.light}
+    needed = False if elsewhere and wanted.pairs is None else wanted.pairs
+    found = find_chains(source, profiles, given, needed, wanted.usual_chains)
+    if found is not None:
+        roles.chains = found.columns
+        roles.said += found.said
+        return
     if wanted.mutations is not None:
         roles.mutations = require_column(source, wanted.mutations, "the mutations")
         roles.said.append(f"mutation column: {roles.mutations!r} (named)")
@@ -210,7 +257,9 @@ def _find_residues(source: Source, wanted: Wanted, roles: Roles) -> None:
         source, roles, "residues", SEQUENCE_NAMES, "sequence", residues
     )
     if roles.sequence is None and roles.mutations is None:
-        _take_by_name(source, roles)
+        roles.sequence = _named_like(source, roles, SEQUENCE_NAMES, "residues", "sequence")
+    if roles.sequence is None and roles.mutations is None:
+        roles.mutations = _named_like(source, roles, MUTATION_NAMES, "mutations", "mutation")
     if roles.sequence is None and roles.mutations is None:
         raise source.fail(_no_sequence_text(source, profiles))
 
@@ -218,26 +267,27 @@ def _find_residues(source: Source, wanted: Wanted, roles: Roles) -> None:
 def _usual(name: str | None, kind: str, roles: Roles) -> str | None:
     """The column of an earlier table, if it may hold `kind` here; bad cells make it text."""
     profile = roles.profiles.get(name or "")
-    if profile is None or profile.kind not in (kind, "text"):
+    fitting = [kind, "text"]
+    # Every letter of RNA is one of proteins too: bad cells make nucleotides residues. And so are
+    # those of small molecules.
+    fitting += {"nucleotides": ["residues"], "smiles": ["residues", "nucleotides"]}.get(kind, [])
+    if profile is None or profile.kind not in fitting:
         return None
-    word = {"residues": "sequence", "smiles": "SMILES"}.get(kind, "mutation")
+    word = {"smiles": "SMILES", "mutations": "mutation"}.get(kind, "sequence")
     roles.said.append(f"{word} column: {profile.name!r} (as in the training table)")
     return profile.name
 
 
-def _take_by_name(source: Source, roles: Roles) -> None:
-    """A column with a telling name and mostly fitting cells: its bad rows are then named."""
-    found = [name for name, p in roles.profiles.items() if p.plain_name in SEQUENCE_NAMES]
-    found = [name for name in found if mostly(source, name, "residues")]
-    if len(found) == 1:
-        roles.sequence = found[0]
-        roles.said.append(f"sequence column: {found[0]!r} (by its name)")
-        return
-    found = [name for name, p in roles.profiles.items() if p.plain_name in MUTATION_NAMES]
-    found = [name for name in found if mostly(source, name, "mutations")]
-    if len(found) == 1:
-        roles.mutations = found[0]
-        roles.said.append(f"mutation column: {found[0]!r} (by its name)")
+def _named_like(
+    source: Source, roles: Roles, names: frozenset[str], kind: str, word: str
+) -> str | None:
+    """The one column with such a name and mostly fitting cells: its bad rows are then named."""
+    found = [name for name, p in roles.profiles.items() if p.plain_name in names]
+    found = [name for name in found if mostly(source, name, kind)]
+    if len(found) != 1:
+        return None
+    roles.said.append(f"{word} column: {found[0]!r} (by its name)")
+    return found[0]
 
 
 def _pick(
@@ -277,7 +327,8 @@ def _no_sequence_text(source: Source, profiles: dict[str, Profile]) -> str:
         if profile.kind == "nucleotides":
             return (
                 f"no protein sequence: column {name!r} holds nucleotides (only A, C, G, T, U, N); "
-                f"translate it, or name a column of residues ({option('sequence')})"
+                f"translate it, name a column of residues ({option('sequence')}), or read it as "
+                f"RNA ({option('kind', RNA)})"
             )
     return (
         f"no column of sequences or mutations found; name one with {option('sequence')}, or with "
@@ -325,7 +376,7 @@ def _named_target(source: Source, name: str) -> Target:
 def _free_columns(roles: Roles) -> dict[str, Profile]:
     """Columns that play no other part."""
     used = {roles.sequence, roles.mutations, roles.wildtype, roles.record_id, roles.time}
-    used |= {roles.split, *roles.splits}
+    used |= {roles.split, *roles.splits, *roles.chains.values()}
     return {name: p for name, p in roles.profiles.items() if name not in used}
 
 

@@ -16,7 +16,15 @@ from moltide.assay.options import ReadOptions
 from moltide.assay.replicates import Merged, best_correlation, merge_labels, merge_readings
 from moltide.assay.source import Source
 from moltide.assay.summary import TargetSummary
-from moltide.assay.values import MISSING_WORDS, RELATIONS, CensorArray, FloatArray, parse_numbers
+from moltide.assay.transforms import Scale
+from moltide.assay.values import (
+    MISSING_WORDS,
+    RELATIONS,
+    CensorArray,
+    FloatArray,
+    parse_numbers,
+    relation_word,
+)
 from moltide.errors import DataError
 from moltide.options import option
 
@@ -27,7 +35,8 @@ NO_VALUE = "no measured target"
 @dataclass
 class Readings:
     """One target by row: `values` and `censor` are (rows, columns of the target); `classes` has the
-    names of the class indices, None for numbers."""
+    names of the class indices, None for numbers. `cell_units` has for each column the units that
+    stand in cells, `powers` (rows, columns) the power of ten of each value's unit in mol/L."""
 
     target: Target
     values: FloatArray
@@ -36,6 +45,9 @@ class Readings:
     approximate: int = 0
     said: list[str] = field(default_factory=list)
     classes: list[str] | None = None
+    cell_units: list[dict[int, str]] = field(default_factory=list)
+    scale: Scale = field(default_factory=lambda: Scale(""))
+    powers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
 
 def choose_tasks(
@@ -47,7 +59,7 @@ def choose_tasks(
     found = []
     for target in targets:
         texts = source.texts(target.columns[0])
-        found.append(detect_task(texts, parse_numbers(texts), target.name))
+        found.append(detect_task(texts, parse_numbers(texts, True), target.name))
     return [task for task, _ in found], [sentence for _, sentence in found]
 
 
@@ -57,12 +69,14 @@ def read_numbers(source: Source, target: Target, options: ReadOptions, ledger: L
     Raises:
         DataError: infinities, or text that is neither a number nor a word for missing.
     """
-    columns = [parse_numbers(source.texts(column)) for column in target.columns]
+    columns = [parse_numbers(source.texts(column), True) for column in target.columns]
     result = Readings(
         target,
         np.stack([numbers.values for numbers in columns], axis=1),
         np.stack([numbers.censor for numbers in columns], axis=1),
+        cell_units=[numbers.units for numbers in columns],
     )
+    result.powers = np.zeros(result.values.shape, np.int64)
     for column, numbers in zip(target.columns, columns, strict=True):
         infinite = [index for index in numbers.infinite if ledger.alive[index]]
         if infinite and options.on_bad_row == "error":
@@ -100,7 +114,7 @@ def _apply_relations(
     texts = source.texts(column)
     unknown = []
     for index, text in enumerate(texts):
-        word = "" if text.lower() in MISSING_WORDS else text
+        word = relation_word(text)
         if word not in RELATIONS:
             unknown.append(index)
             continue
@@ -199,6 +213,7 @@ def merge_target(
         missing=0,
         missing_words=dict(readings.missing_words),
         approximate=readings.approximate,
+        scale=readings.scale,
         replicate_sd=merged.sd,
         replicate_freedom=merged.sd_freedom,
         replicate_sequences=merged.sd_groups,

@@ -8,7 +8,7 @@ from moltide.assay.ledger import Ledger, problems_text
 from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.options import ReadOptions
 from moltide.assay.residue_texts import RowSequences
-from moltide.chem.standardise import ChemistryOptions, standardise_all
+from moltide.chem.standardise import standardise_all
 from moltide.options import option
 
 NO_MOLECULE = "no SMILES"
@@ -24,11 +24,14 @@ def molecules_from_column(
         DataError: unreadable structures, unless they are to be set aside.
         MissingDependencyError: without RDKit.
     """
-    column = standardise_all(texts, _chemistry(options))
-    empty = [i for i, text in enumerate(texts) if not text.strip()]
+    column = standardise_all(texts, options.chemistry, options.progress)
+    broken = source.broken
+    empty = [i for i, text in enumerate(texts) if not text.strip() and i not in broken]
     ledger.leave_out(empty, NO_MOLECULE)
     wrong = {
-        i: one.reason for i, one in enumerate(column.molecules) if one.reason and ledger.alive[i]
+        i: broken.get(i, one.reason)
+        for i, one in enumerate(column.molecules)
+        if one.reason and ledger.alive[i]
     }
     if wrong and options.on_bad_row == "error":
         listed = problems_text([(source.row(i), reason) for i, reason in wrong.items()])
@@ -39,7 +42,3 @@ def molecules_from_column(
         )
     ledger.leave_out(wrong, UNREADABLE, wrong)
     return RowSequences([one.smiles for one in column.molecules], notes=column.notes())
-
-
-def _chemistry(options: ReadOptions) -> ChemistryOptions:
-    return ChemistryOptions(options.salts, options.charges, options.stereo, options.tautomers)

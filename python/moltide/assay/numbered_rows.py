@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from moltide.errors import DataError
 
 
 class NumberedRows:
     """Where data rows stand: `name` is the file's, `first_row` the number of the first row;
-    `renamed` has the headers of columns that share theirs with an earlier one."""
+    `renamed` has the headers of columns that share theirs with an earlier one, `broken` by index
+    why a row's structure could not be read from the file."""
 
     name: str
     first_row: int
     renamed: dict[str, str]
+    broken: Mapping[int, str] = MappingProxyType({})
 
     def row(self, index: int) -> int:
         """The row number a person would look up for data row `index` (0-based)."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from moltide.chem.standardise import CHARGES, SALTS, STEREO
+from moltide.chem.standardise import CHARGES, SALTS, STEREO, ChemistryOptions
 from moltide.errors import ConfigError
-from moltide.kinds import KINDS
+from moltide.kinds import KINDS, PROTEIN
 from moltide.options import check_choice, option
+from moltide.pairs import CHAINS
 
 # Fewer cannot be dealt out to train, valid and test.
 MIN_SEQUENCES = 10
@@ -39,6 +40,8 @@ class ReadOptions:
     numbering: str | int = "auto"
     target: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None
     relation: str | None = None
+    unit: str | Mapping[str, str] | None = None
+    transform: str | Mapping[str, str] | None = None
     split: str | None = None
     time: str | None = None
     task: str = "auto"
@@ -53,6 +56,10 @@ class ReadOptions:
     charges: str = "neutralise"
     stereo: str = "keep"
     tautomers: bool = False
+    heavy: str | None = None
+    light: str | None = None
+    progress: Callable[[int, int], None] | None = None
+    refusals: Callable[[Sequence[str]], Mapping[int, str]] | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
@@ -67,6 +74,28 @@ class ReadOptions:
                 f"give the sequences as a column ({option('sequence')}) or as FASTA "
                 f"({option('fasta')}), not both"
             )
+
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        """Pairs of chains are columns of residues, and nothing else says what they are."""
+        chain = next((name for name in CHAINS if getattr(self, name) is not None), None)
+        if chain is None:
+            return
+        for other in ("sequence", "mutations", "wildtype", "fasta"):
+            if getattr(self, other) is not None:
+                raise ConfigError(
+                    f"{option(chain)} does not go with {option(other)}: pairs of chains are read "
+                    "as they stand in their two columns"
+                )
+        if self.kind not in ("auto", PROTEIN):
+            kind = option("kind", self.kind)
+            raise ConfigError(f"{option(chain)} goes with proteins, not with {kind}")
+
+    @property
+    def chemistry(self) -> ChemistryOptions:
+        """How molecules are standardised."""
+        return ChemistryOptions(self.salts, self.charges, self.stereo, self.tautomers)
 
     @property
     def offset(self) -> int | None:

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from moltide import pairs
 from moltide.assay import measure
+from moltide.assay.account import account_of
 from moltide.assay.assign import groups_of, split_of, times_of
+from moltide.assay.chain_texts import pairs_from_columns
 from moltide.assay.columns import Roles, Wanted, find_roles
 from moltide.assay.ledger import Ledger, rows_text
 from moltide.assay.merging import merge_rows
 from moltide.assay.options import MIN_SEQUENCES, SPLIT_METHODS, ReadOptions
+from moltide.assay.profile import kind_of_records
+from moltide.assay.refused import leave_out_refused
 from moltide.assay.residue_texts import RowSequences, sequences_from_column
+from moltide.assay.residues import alphabet_of
 from moltide.assay.rows import EMPTY_ROW, sequences_from_mutations, sequences_from_records
+from moltide.assay.scales import Scales
 from moltide.assay.source import Source, read_source, source_from_frame
+from moltide.assay.spread import spread_of
 from moltide.assay.summary import DataSummary
 from moltide.assay.table import AssayTable
-from moltide.assay.variants import find_variants
+from moltide.assay.variants import Variants, find_variants
 from moltide.assay.wildtype import WildType, read_wildtype
 from moltide.errors import DataError
 from moltide.fasta import read_fasta
@@ -40,6 +49,8 @@ def read_assay(
     numbering: str | int = "auto",
     target: str | Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     relation: str | None = None,
+    unit: str | Mapping[str, str] | None = None,
+    transform: str | Mapping[str, str] | None = None,
     split: str | None = None,
     time: str | None = None,
     task: str = "auto",
@@ -55,6 +66,10 @@ def read_assay(
     charges: str = "neutralise",
     stereo: str = "keep",
     tautomers: bool = False,
+    heavy: str | None = None,
+    light: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    refusals: Callable[[Sequence[str]], Mapping[int, str]] | None = None,
 ) -> AssayTable:
     """Read an assay table: sequences (or mutations of a wild type) and what was measured.
 
@@ -70,6 +85,10 @@ def read_assay(
         target: column, comma-separated columns or a list; `name=rep1+rep2` (or a mapping) reads
             several columns as replicate readings of one property; "all": every measured column.
         relation: column of `=`, `<`, `>` for the targets.
+        unit: what targets are in where the table does not say (`nM`), and are brought to where it
+            does; or the column of their units. For single ones `IC50=nM,Ki=uM` or a mapping.
+        transform: "plog" takes -log10 of mol/L (bounds turn round), "log10" the logarithm; "none".
+            For single targets `IC50=plog,CL=log10` or a mapping.
         split: column of train/valid/test, or of groups that must stay together. The name of a
             split method (`random`, `cluster`, ...) puts no column in use.
         time: column of numbers or dates, for a split by time.
@@ -82,8 +101,13 @@ def read_assay(
         fasta: FASTA file of the sequences, named by the table's `id` column.
         id: the column that names FASTA records.
         sheet: XLSX sheet, by name or 0-based number.
-        kind: "protein", "molecule", or "auto": told from the columns.
+        kind: "protein", "molecule", "rna", or "auto": told from the columns.
         salts, charges, stereo, tautomers: of molecules; see `ChemistryOptions`.
+        heavy, light: columns of the two chains of antibodies, read as pairs (`moltide.pairs`);
+            found by name (heavy/light, VH/VL, HC_sequence/LC_sequence, ...) where they are two.
+        progress: called with (molecules standardised, all of them).
+        refusals: which sequences a model cannot take, by index, and why (`Encoder.refusals`); they
+            are rows that cannot be read.
 
     Raises:
         DataError: one message with file, rows and values for anything that cannot be used.
@@ -98,6 +122,8 @@ def read_assay(
         numbering=numbering,
         target=target,
         relation=relation,
+        unit=unit,
+        transform=transform,
         split=split,
         time=time,
         task=task,
@@ -112,6 +138,10 @@ def read_assay(
         charges=charges,
         stereo=stereo,
         tautomers=tautomers,
+        heavy=heavy,
+        light=light,
+        progress=progress,
+        refusals=refusals,
     )
     return _build(read_source(path, sheet), options)
 
@@ -151,24 +181,42 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         options.time,
         options.id,
         options.kind,
+        heavy=options.heavy,
+        light=options.light,
     )
     roles = find_roles(source, wanted, frozenset(records))
-    parent = read_wildtype(options.wildtype) if options.wildtype is not None else None
+    if roles.chains and options.wildtype is not None:
+        raise source.fail(
+            f"columns {', '.join(map(repr, roles.chains.values()))} hold pairs of chains, which "
+            f"have no wild type: leave out {option('wildtype')}, or name one column "
+            f"({option('sequence')})"
+        )
+    if records:
+        roles.kind = options.kind if options.kind != "auto" else kind_of_records(records)
+    options = replace(options, kind=roles.kind)
+    parent = None
+    if options.wildtype is not None:
+        parent = read_wildtype(options.wildtype, alphabet_of(roles.kind))
     if parent is None and roles.wildtype is not None:
         column = [text for text in source.texts(roles.wildtype) if text]
         parent = WildType(
             read_wildtype(column[0]).sequence, f"wild type: column {roles.wildtype!r}"
         )
     rows = _sequences(source, roles, parent, records, options, ledger)
+    leave_out_refused(source, rows.sequences, options, ledger)
 
     tasks, task_said = measure.choose_tasks(source, roles.targets, options)
     alone = len(tasks) == 1
-    readings = [
-        measure.read_numbers(source, target, options, ledger)
-        if task == "regression"
-        else measure.read_classes(source, target, alone)
-        for target, task in zip(roles.targets, tasks, strict=True)
-    ]
+    numbers = [one for one, task in zip(roles.targets, tasks, strict=True) if task == "regression"]
+    scales = Scales(source, numbers, options, roles.kind)
+    readings = []
+    for target, task in zip(roles.targets, tasks, strict=True):
+        if task == "regression":
+            readings.append(measure.read_numbers(source, target, options, ledger))
+            scales.apply(readings[-1], roles, ledger)
+        else:
+            readings.append(measure.read_classes(source, target, alone))
+    scales.finish()
     task = tasks[0] if len(set(tasks)) == 1 else MIXED
     classes = readings[0].classes
     own_classes = [one.classes for one in readings]
@@ -187,8 +235,17 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         measure.describe(target_summary, values, censor, own_classes[k])
         measure.require_variation(source, target_summary)
 
+    given = _given(source, roles)
+    if roles.kind == MOLECULE:
+        for target_summary, reading in zip(merged.summaries, readings, strict=True):
+            if reading.classes is None:
+                target_summary.spread = spread_of(
+                    reading.values, reading.censor, members, merged.copies
+                )
     first_rows = [group[0] for group in members]
-    variants = find_variants(source, roles, rows, sequences, first_rows, parent, options)
+    variants = Variants()
+    if not roles.chains:
+        variants = find_variants(source, roles, rows, sequences, first_rows, parent, options)
     said = [*roles.said, *rows.said, *variants.said, *task_said]
     notes = [*source.notes, *rows.notes, *variants.notes]
     for reading in readings:
@@ -207,7 +264,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
     times = times_of(source, roles.time, members) if roles.time else None
     said += times.said if times else []
     in_use = split_columns.get(split_name or "")
-    lengths = np.array([len(one) for one in sequences])
+    lengths = np.array([sum(pairs.lengths(one)) if roles.chains else len(one) for one in sequences])
     summary = DataSummary(
         source=source.name,
         rows_read=len(source.frame),
@@ -231,6 +288,7 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         split_counts=None if in_use is None else _counts(in_use),
         kind=roles.kind,
         sequence_column=roles.sequence,
+        chain_columns=roles.chains or None,
         mutations_column=roles.mutations,
         wildtype=variants.wildtype,
         wildtype_length=len(variants.wildtype) if variants.wildtype else None,
@@ -259,8 +317,18 @@ def _build(source: Source, options: ReadOptions) -> AssayTable:
         time=None if times is None else times.first,
         dates=times is not None and times.dates,
         kind=roles.kind,
+        paired=bool(roles.chains),
         target_classes=own_classes if classes is None and any(own_classes) else [],
+        account=account_of(source.first_row, given, ledger, members, readings, merged.copies),
     )
+
+
+def _given(source: Source, roles: Roles) -> list[str]:
+    """Each row's sequence, pair, mutations or FASTA record as it stands in the table."""
+    if roles.chains:
+        chains = [source.texts(column) for column in roles.chains.values()]
+        return [pairs.BREAK.join(one) for one in zip(*chains, strict=True)]
+    return source.texts(roles.record_id or roles.sequence or roles.mutations or "")
 
 
 def _records(options: ReadOptions) -> dict[str, str]:
@@ -284,6 +352,8 @@ def _sequences(
     options: ReadOptions,
     ledger: Ledger,
 ) -> RowSequences:
+    if roles.chains:
+        return pairs_from_columns(source, roles.chains, options, ledger)
     if roles.record_id is not None:
         name = Path(options.fasta or "").name
         return sequences_from_records(source, roles, records, name, options, ledger)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from moltide.assay.ledger import Ledger, problems_text, rows_text
 from moltide.assay.numbered_rows import NumberedRows
 from moltide.assay.options import ReadOptions
-from moltide.assay.residues import clean_sequences
+from moltide.assay.residues import alphabet_of, clean_sequences
 from moltide.options import option
 
 NO_SEQUENCE = "no sequence"
-ILLEGAL = "illegal residue"
+ILLEGAL = "illegal {}"
 STOP = "stop codon inside the sequence"
 
 
@@ -34,12 +34,15 @@ class RowSequences:
 def sequences_from_column(
     source: NumberedRows, texts: Sequence[str], where: str, options: ReadOptions, ledger: Ledger
 ) -> RowSequences:
-    """Clean the sequences of each row; illegal ones end here with file, row, letter, place.
+    """Clean the sequences of each row, residues or nucleotides as `options.kind` says; illegal ones
+    end here with file, row, letter, place.
 
     Raises:
         DataError: illegal residues or (when asked) stops.
     """
-    clean = clean_sequences(texts)
+    alphabet = alphabet_of(options.kind)
+    unit = alphabet.unit
+    clean = clean_sequences(texts, alphabet)
     ledger.leave_out(clean.empty, NO_SEQUENCE)
     illegal = [(index, letter, place) for index, letter, place in clean.illegal]
     if illegal and options.on_bad_row == "error":
@@ -52,12 +55,12 @@ def sequences_from_column(
         if not isinstance(read_changes(texts[illegal[0][0]]), str):
             hint = f"; these look like mutations ({option('mutations')} with {option('wildtype')})"
         raise source.fail(
-            f"{where}: characters that are no residues in {len(illegal):,} of {len(texts):,} "
+            f"{where}: characters that are no {unit}s in {len(illegal):,} of {len(texts):,} "
             f"sequences ({listed}){hint}; correct them, or leave these rows out "
             f"({option('on_bad_row', 'set_aside')})"
         )
-    details = {i: f"{letter!r} at position {place} is no residue" for i, letter, place in illegal}
-    ledger.leave_out(details, ILLEGAL, details)
+    details = {i: f"{letter!r} at position {place} is no {unit}" for i, letter, place in illegal}
+    ledger.leave_out(details, ILLEGAL.format(unit), details)
     result = RowSequences(clean.sequences, notes=clean.notes())
     handle_stops(source, result, clean.stops, options, ledger)
     return result

@@ -1,29 +1,40 @@
-"""Residue strings as people store them, made clean; what was changed is counted."""
+"""Residues and nucleotides as people store them, made clean; what was changed is counted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from moltide.sequences import RESIDUES
+from moltide import kinds
+from moltide.sequences import NUCLEOTIDES, RESIDUES
 
 
 @dataclass(frozen=True)
 class Alphabet:
     """The letters of one kind of sequence.
 
-    `letters` are ordinary, `ambiguous` accepted and counted; `stop` ends a sequence and `gaps`
-    are alignment marks that are removed.
+    `kind` is one of `moltide.kinds.KINDS`. `letters` are ordinary, `ambiguous` accepted and
+    counted; `stop` ends a sequence ("": there is none) and `gaps` are alignment marks that are
+    removed; `read_as` are letters that stand for others.
     """
 
-    name: str
+    kind: str
     letters: str
     ambiguous: str
     stop: str = "*"
     gaps: str = "-."
+    read_as: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """What one letter is called."""
+        return kinds.UNIT[self.kind]
 
 
-PROTEIN = Alphabet("protein", RESIDUES, "XBZUOJ")
+PROTEIN = Alphabet(kinds.PROTEIN, RESIDUES, "XBZUOJ")
+# The letters that published RNA models know: IUPAC's, inosine, and X.
+RNA = Alphabet(kinds.RNA, NUCLEOTIDES, "NRYSWKMBDHVIX", stop="", read_as=(("T", "U"),))
+_ALPHABETS = {one.kind: one for one in (PROTEIN, RNA)}
 _WHITESPACE = " \t\r\n\x0b\x0c\xa0\u200b\ufeff"
 
 
@@ -40,29 +51,40 @@ class CleanSequences:
     gaps: int = 0
     terminal_stop: int = 0
     ambiguous: int = 0
+    read_as: int = 0
+    alphabet: Alphabet = PROTEIN
 
     def notes(self) -> list[str]:
         """One sentence for each kind of change made."""
+        alphabet, rare = self.alphabet, " ".join(self.alphabet.ambiguous)
+        pairs = ", ".join(f"{one}, read as {other}" for one, other in alphabet.read_as)
         said = [
             (self.lower_case, "in lower case, upper-cased"),
             (self.whitespace, "with white space inside, removed"),
             (self.gaps, "with gaps ('-' or '.'), removed"),
             (self.terminal_stop, "ending in '*' (the stop), trimmed"),
-            (self.ambiguous, "with ambiguous or rare residues (X B Z U O J), kept"),
+            (self.read_as, f"with {pairs}" if pairs else ""),
+            (self.ambiguous, f"with ambiguous or rare {alphabet.unit}s ({rare}), kept"),
         ]
         return [f"sequences {what}: {count:,}" for count, what in said if count]
 
 
+def alphabet_of(kind: str) -> Alphabet:
+    """The letters of a kind of sequence; of proteins, where it is "auto"."""
+    return _ALPHABETS.get(kind, PROTEIN)
+
+
 def clean_sequences(values: Iterable[str], alphabet: Alphabet = PROTEIN) -> CleanSequences:
-    """Upper-case, drop white space, gaps and a final stop; find what cannot be used.
+    """Upper-case, drop white space, gaps and a final stop, T of RNA is U; find what cannot be used.
 
     `illegal` lists (index, character, 1-based position in the text as given); a sequence with an
     inner stop is listed in `stops` and keeps its `*`; nothing is dropped here.
     """
     known = str.maketrans("", "", alphabet.letters)
     accepted = set(alphabet.letters + alphabet.ambiguous + alphabet.stop)
+    accepted |= dict(alphabet.read_as).keys()
     removed = str.maketrans("", "", _WHITESPACE + alphabet.gaps)
-    result = CleanSequences([])
+    result = CleanSequences([], alphabet=alphabet)
     for index, value in enumerate(values):
         text = value
         if text.translate(known):
@@ -94,17 +116,18 @@ def _clean_one(
         inner = set(upper)
         result.whitespace += bool(inner.intersection(_WHITESPACE))
         result.gaps += bool(inner.intersection(alphabet.gaps))
-    for character in bare:
-        if character not in accepted:
-            place = next(i for i, c in enumerate(value) if c.upper() == character)
-            result.illegal.append((index, value[place], place + 1))
-            return bare
-    trimmed = bare.rstrip(alphabet.stop)
+    if not accepted.issuperset(bare):
+        strange = next(one for one in bare if one not in accepted)
+        place = next(i for i, c in enumerate(value) if c.upper() == strange)
+        result.illegal.append((index, value[place], place + 1))
+        return bare
+    folded = bare.translate({ord(one): other for one, other in alphabet.read_as})
+    result.read_as += folded != bare
+    trimmed = folded.rstrip(alphabet.stop) if alphabet.stop else folded
     result.terminal_stop += len(trimmed) != len(bare)
     if not trimmed:
         result.empty.append(index)
-    elif alphabet.stop in trimmed:
+    elif alphabet.stop and alphabet.stop in trimmed:
         result.stops.append(index)
-    if any(letter in alphabet.ambiguous for letter in trimmed):
-        result.ambiguous += 1
+    result.ambiguous += not set(alphabet.ambiguous).isdisjoint(trimmed)
     return trimmed

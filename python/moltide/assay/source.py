@@ -6,12 +6,19 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moltide.assay.numbered_rows import NumberedRows
+from moltide.assay.structure_files import (
+    SDF,
+    SMI,
+    StructureFrame,
+    structure_format,
+    structure_frames,
+)
 from moltide.assay.text_tables import (
     DELIMITER_NAMES,
     first_line,
@@ -32,7 +39,8 @@ class Source(NumberedRows):
 
     `first_row` is the number of the first data row as a spreadsheet shows it (the header is
     row 1, so 2 unless comment lines stand above it). `renamed` has the headers of columns that
-    share theirs with an earlier one.
+    share theirs with an earlier one. Of files of structures `structure` is the column that holds
+    them as SMILES, and `broken` has by index why there is none.
     """
 
     name: str
@@ -41,6 +49,8 @@ class Source(NumberedRows):
     format: str = ""
     notes: list[str] = field(default_factory=list)
     renamed: dict[str, str] = field(default_factory=dict)
+    structure: str | None = None
+    broken: Mapping[int, str] = field(default_factory=dict)
     _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     @property
@@ -68,7 +78,8 @@ def _texts(series: pd.Series) -> list[str]:
 
 
 def read_source(path: str | os.PathLike[str], sheet: str | int | None = None) -> Source:
-    """Open a table: CSV or TSV (also gz, bz2, xz, zip), Parquet or XLSX, told by its content.
+    """Open a table: CSV or TSV (also gz, bz2, xz, zip), Parquet, XLSX or SDF, told by its content,
+    or lines of SMILES (.smi).
 
     Args:
         path: the file.
@@ -77,10 +88,12 @@ def read_source(path: str | os.PathLike[str], sheet: str | int | None = None) ->
     Raises:
         FileNotFoundError, IsADirectoryError: no such file.
         DataError: empty, truncated, not a table, without a header or without rows.
-        MissingDependencyError: Parquet without pyarrow, XLSX without openpyxl.
+        MissingDependencyError: Parquet without pyarrow, XLSX without openpyxl, SDF without RDKit.
     """
     file = Path(path)
     kind = _kind(file)
+    if kind in (SDF, SMI):
+        return _structures(next(structure_frames(file, kind, None)), file, kind)
     if kind == "parquet":
         import pandas as pd
 
@@ -94,7 +107,7 @@ def read_source(path: str | os.PathLike[str], sheet: str | int | None = None) ->
 
 
 def _kind(file: Path) -> str:
-    """ "text", "parquet" or "xlsx", told by the first bytes."""
+    """ "text", "parquet", "xlsx", "sdf" or "smi", told by the first bytes, and "smi" by name."""
     if file.is_dir():
         raise IsADirectoryError(f"{file} is a folder, not a table")
     if not file.exists():
@@ -111,7 +124,17 @@ def _kind(file: Path) -> str:
         with reading_table(file.name), zipfile.ZipFile(file) as archive:
             if "[Content_Types].xml" in archive.namelist():
                 return "xlsx"
-    return "text"
+    return structure_format(file) or "text"
+
+
+def _structures(part: StructureFrame, file: Path, kind: str) -> Source:
+    source = source_from_frame(part.frame, file.name)
+    source.first_row = part.first
+    source.format = "SDF" if kind == SDF else "lines of SMILES"
+    source.structure, source.broken = part.structure, part.broken
+    if kind == SDF:
+        source.notes.append("rows are the records of the file, from 1")
+    return source
 
 
 def source_from_frame(table: Any, name: str = "table") -> Source:
@@ -204,11 +227,15 @@ def _read_text(path: Path) -> Source:
 def source_chunks(path: str | os.PathLike[str], rows: int) -> Iterator[Source]:
     """`read_source` in pieces of at most `rows` rows, with the row numbers of the whole.
 
-    Text and Parquet are streamed; XLSX comes whole. Errors as in `read_source`.
+    Text, Parquet and structures are streamed; XLSX comes whole. Errors as in `read_source`.
     """
     file = Path(path)
     kind = _kind(file)
     first_row = 2
+    if kind in (SDF, SMI):
+        for part in structure_frames(file, kind, rows):
+            yield _structures(part, file, kind)
+        return
     if kind == "text":
         pieces = ((frame, opened.comments) for frame, opened in text_frames(file, rows))
     elif kind == "parquet":

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from moltide.assay.ledger import rows_text
-from moltide.kinds import MOLECULE, PROTEIN
+from moltide.assay.spread import Spread
+from moltide.assay.transforms import Scale
+from moltide.assay.units import is_logarithm, unit_in_name
+from moltide.kinds import MOLECULE, PROTEIN, UNIT
 from moltide.wording import plural
 
 # Sequences with several readings from which their noise is that of the table.
@@ -18,7 +21,8 @@ _ENOUGH_REPEATED = 10
 class TargetSummary:
     """One target. Counts are of sequences after merging unless they say readings.
 
-    `minimum`, `median` and `maximum` are of exact values: a bound is none.
+    `minimum`, `median` and `maximum` are of exact values: a bound is none. `scale` says what the
+    values are, `spread` (of molecules) how far repeated readings lie apart.
     """
 
     name: str
@@ -39,6 +43,13 @@ class TargetSummary:
     best_correlation: float | None = None
     conflicts: list[list[int]] = field(default_factory=list)
     bound_conflicts: list[list[int]] = field(default_factory=list)
+    scale: Scale = field(default_factory=lambda: Scale(""))
+    spread: Spread | None = None
+
+    @property
+    def tenfold(self) -> bool:
+        """Whether a difference of 1 is a power of ten, as far as can be told."""
+        return self.scale.logarithmic or is_logarithm(unit_in_name(self.name)[0])
 
     @property
     def noise_sd(self) -> float | None:
@@ -77,6 +88,14 @@ class TargetSummary:
             if self.best_correlation is not None:
                 text += f"; no model can correlate better than about {self.best_correlation:.3f}"
             yield "", text
+        if self.spread is not None:
+            spread = self.spread
+            yield (
+                "",
+                f"repeats: {spread.sequences:,} read more than once, from lowest to highest "
+                f"reading {spread.median:.3g} in the middle, {spread.largest:.3g} at most"
+                + (f"; {spread.limit:g} or more: {spread.wide:,}" if self.tenfold else ""),
+            )
         if self.conflicts:
             yield "", _conflict_text("sequences with contradicting readings", self.conflicts)
         if self.bound_conflicts:
@@ -98,8 +117,8 @@ def _conflict_text(what: str, conflicts: list[list[int]]) -> str:
 class DataSummary:
     """What happened to a table. `rows_read == rows_used + sum of rows set aside`, always.
 
-    `sequence_column`, `mutations_column` and `wildtype` are how sequences were read, so that new
-    tables can be read alike.
+    `sequence_column`, `chain_columns`, `mutations_column` and `wildtype` are how sequences were
+    read, so that new tables can be read alike.
     """
 
     source: str
@@ -121,6 +140,7 @@ class DataSummary:
     split_counts: dict[str, int] | None = None
     kind: str = PROTEIN
     sequence_column: str | None = None
+    chain_columns: dict[str, str] | None = None
     mutations_column: str | None = None
     wildtype: str | None = None
     wildtype_length: int | None = None
@@ -135,6 +155,7 @@ class DataSummary:
         facts += [("", sentence) for sentence in self.said]
         if self.max_length:
             label = "molecules" if self.kind == MOLECULE else "sequences"
+            label = "pairs" if self.chain_columns else label
             facts.append((label, self._sequence_text()))
         if self.mutation_counts is not None:
             facts.append(("mutations", self._mutation_text()))
@@ -156,7 +177,8 @@ class DataSummary:
         text = f"{self.n_sequences:,} distinct"
         if self.replicates == "keep":
             text = f"{self.n_sequences:,} (repeats kept apart)"
-        unit = "characters of SMILES" if self.kind == MOLECULE else "residues"
+        unit = "characters of SMILES" if self.kind == MOLECULE else f"{UNIT[self.kind]}s"
+        unit = "residues in both chains" if self.chain_columns else unit
         if self.min_length == self.max_length:
             text += f", {self.min_length} {unit} each"
         else:

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay.account import Account
 from moltide.assay.mutations import Mutation
 from moltide.assay.summary import DataSummary
+from moltide.assay.transforms import Scale
 from moltide.assay.values import CensorArray, FloatArray
 from moltide.kinds import PROTEIN
 from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
@@ -45,6 +47,8 @@ class AssayTable:
         dates: whether `time` is in seconds since 1970, of dates.
         summary: the account of every row.
         kind: what the sequences are, one of `moltide.kinds.KINDS`.
+        paired: whether they are pairs of chains, `HEAVY:LIGHT` (`moltide.pairs`).
+        account: what became of every row; like `summary` that of the whole table.
     """
 
     sequences: list[str]
@@ -68,7 +72,9 @@ class AssayTable:
     time: FloatArray | None = None
     dates: bool = False
     kind: str = PROTEIN
+    paired: bool = False
     target_classes: list[list[str] | None] = field(default_factory=list)
+    account: Account | None = None
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -82,6 +88,17 @@ class AssayTable:
         if self.task != MIXED:
             return self.task
         return REGRESSION if self.classes_of(column) is None else CLASSIFICATION
+
+    def given(self, entry: int) -> str:
+        """The text of a sequence as it stands in the (first) row of the source."""
+        if self.account is None:
+            return self.sequences[entry]
+        return self.account.given[self.rows[entry][0] - self.account.first_row]
+
+    def scale_of(self, column: int) -> Scale:
+        """What the numbers of a target are: their unit, and the logarithm that was taken."""
+        known = self.summary.targets
+        return known[column].scale if known else Scale("")
 
     def endpoint(self, column: int) -> AssayTable:
         """The same rows with one target alone; NaN where it was not measured."""

@@ -27,7 +27,7 @@ _DELIMITERS = ",\t;|"
 DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
     """The file's bytes, decompressed (gzip, bz2, xz, or a zip of one table) as they are read."""
     with path.open("rb") as stream:
         magic = stream.read(6)
@@ -91,7 +91,7 @@ class OpenText:
 def _open_text(path: Path) -> OpenText:
     """Tell encoding, comment lines and delimiter from the first part of a text table."""
     notes: list[str] = []
-    with _open(path) as raw:
+    with open_bytes(path) as raw:
         sample = raw.read(_SAMPLE_BYTES)
     encoding = _encoding(sample, path.name, notes)
     text = sample.decode(encoding, errors="replace")
@@ -115,7 +115,7 @@ def _open_text(path: Path) -> OpenText:
         notes.append(f"column {column!r} appears twice; the second is called '{column}.1' here")
     # Windows-1252 leaves five bytes undefined; a damaged name of a sample is no reason to stop.
     errors = "replace" if encoding == "cp1252" else "strict"
-    stream = io.TextIOWrapper(_open(path), encoding=encoding, errors=errors, newline="")
+    stream = io.TextIOWrapper(open_bytes(path), encoding=encoding, errors=errors, newline="")
     try:
         for _ in range(comments):
             stream.readline()

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay.units import CELL_UNIT, plain_unit
+
 FloatArray = npt.NDArray[np.float64]
 CensorArray = npt.NDArray[np.int8]
 
@@ -26,6 +28,7 @@ RELATIONS = {
 }  # fmt: skip
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _BOUNDED = re.compile(rf"(>=|<=|=>|=<|>>|<<|==|[<>=~≈≥≤])?\s*({_NUMBER})")
+_WITH_UNIT = re.compile(rf"(.*[\d.])\s*({CELL_UNIT})")
 _COMMA = re.compile(r"(?:>=|<=|[<>=~≈≥≤])?\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _POINT = re.compile(r"\d\.\d")
 _THOUSANDS = re.compile(r"\D*\d{1,3}(,\d{3})+")
@@ -33,7 +36,8 @@ _THOUSANDS = re.compile(r"\D*\d{1,3}(,\d{3})+")
 
 @dataclass
 class Numbers:
-    """A column read as numbers: `values` (n,) float64 with NaN = missing, `censor` (n,) int8."""
+    """A column read as numbers: `values` (n,) float64 with NaN = missing, `censor` (n,) int8;
+    `units` has those that stand in cells, by index."""
 
     values: FloatArray
     censor: CensorArray
@@ -42,10 +46,18 @@ class Numbers:
     bad: list[int] = field(default_factory=list)
     infinite: list[int] = field(default_factory=list)
     decimal_comma: bool = False
+    units: dict[int, str] = field(default_factory=dict)
 
 
-def parse_numbers(texts: Sequence[str]) -> Numbers:
-    """Read cells as numbers or bounds (`>10`, `<=0.5`, `~3`).
+def relation_word(text: str) -> str:
+    """A relation as `RELATIONS` has it: without the quotes of ChEMBL's exports, "" for missing."""
+    word = text.strip("'\"").strip()
+    return "" if word.lower() in MISSING_WORDS else word
+
+
+def parse_numbers(texts: Sequence[str], with_units: bool = False) -> Numbers:
+    """Read cells as numbers or bounds (`>10`, `<=0.5`, `~3`), and if so asked with a unit of
+    concentration behind them (`>10 uM`).
 
     `bad` holds the indices of cells that are neither a number nor a word for missing, `infinite`
     those of infinities; both are NaN in `values`. A decimal comma is understood when every number
@@ -64,6 +76,8 @@ def parse_numbers(texts: Sequence[str]) -> Numbers:
             result.missing_words[text] += 1
         else:
             pending.append((index, text))
+    if with_units:
+        pending = [(index, _without_unit(result, index, text)) for index, text in pending]
     if pending and _decimal_commas(texts, [text for _, text in pending]):
         result.decimal_comma = True
         pending = [(index, text.replace(",", ".")) for index, text in pending]
@@ -80,6 +94,14 @@ def parse_numbers(texts: Sequence[str]) -> Numbers:
         result.infinite.append(index)
         values[index] = np.nan
     return result
+
+
+def _without_unit(result: Numbers, index: int, text: str) -> str:
+    match = _WITH_UNIT.fullmatch(text) if len(text) <= 40 else None
+    if match is None:
+        return text
+    result.units[index] = plain_unit(match[2])
+    return match[1]
 
 
 def _decimal_commas(texts: Sequence[str], pending: list[str]) -> bool:

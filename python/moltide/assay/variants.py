@@ -21,6 +21,7 @@ from moltide.assay.wildtype import (
     mutations_of,
     reconcile,
 )
+from moltide.kinds import UNIT
 
 
 @dataclass
@@ -64,7 +65,7 @@ def find_variants(
         texts = [source.texts(roles.mutations)[i] for i in first_rows]
     inferred = parent is None
     if parent is None:
-        signs = infer_wildtype(sequences, texts, _zero_rows(source, first_rows))
+        signs = infer_wildtype(sequences, texts, _zero_rows(source, first_rows), UNIT[roles.kind])
         if isinstance(signs, str):
             return Variants(said=[signs] if signs else [])
         parent = signs

@@ -57,13 +57,13 @@ def read_wildtype(given: str | os.PathLike[str], alphabet: Alphabet = PROTEIN) -
     clean = clean_sequences([text], alphabet)
     if clean.illegal:
         _, character, place = clean.illegal[0]
-        raise DataError(f"wild type: {character!r} at position {place} is no residue")
+        raise DataError(f"wild type: {character!r} at position {place} is no {alphabet.unit}")
     if clean.empty:
-        raise DataError("wild type: no residues")
+        raise DataError(f"wild type: no {alphabet.unit}s")
     if clean.stops:
         raise DataError("wild type: a stop ('*') inside the sequence")
     sequence = clean.sequences[0]
-    return WildType(sequence, f"{said}, {len(sequence)} residues")
+    return WildType(sequence, f"{said}, {len(sequence)} {alphabet.unit}s")
 
 
 def letters_matrix(sequences: Sequence[str]) -> npt.NDArray[np.uint8]:
@@ -89,7 +89,10 @@ def consensus(sequences: Sequence[str]) -> tuple[str, npt.NDArray[np.float64], f
 
 
 def infer_wildtype(
-    sequences: Sequence[str], mutation_texts: Sequence[str] | None, zero_rows: Sequence[bool] | None
+    sequences: Sequence[str],
+    mutation_texts: Sequence[str] | None,
+    zero_rows: Sequence[bool] | None,
+    unit: str = PROTEIN.unit,
 ) -> WildType | str:
     """The parent of a table of variants, or a sentence ("" for a family) on why there is none.
 
@@ -122,14 +125,14 @@ def infer_wildtype(
     if len(unclear) and mutation_texts is None:
         sites = ", ".join(str(position + 1) for position in unclear[:8])
         return (
-            f"wild type: not told by the table (no residue is in half the rows at position {sites}"
+            f"wild type: not told by the table (no {unit} is in half the rows at position {sites}"
             f"{', ...' if len(unclear) > 8 else ''}); give {option('wildtype')} for what depends "
             "on it"
         )
     return WildType(
         sequence,
         f"wild type: inferred, the consensus of {len(usual):,} sequences of "
-        f"{len(sequence)} residues (give {option('wildtype')} if your parent is another)",
+        f"{len(sequence)} {unit}s (give {option('wildtype')} if your parent is another)",
     )
 
 

@@ -19,6 +19,8 @@ PackedBits = npt.NDArray[np.uint8]
 RADIUS, SIZE = 2, 2048
 # Cells of a block of similarities, and molecules unpacked at a time (8 KiB each).
 _BLOCK, _UNPACKED = 16_000_000, 4096
+# Rows compared at once when pairs are looked for.
+_PAIRED = 1024
 
 
 def require_rdkit() -> None:
@@ -142,6 +144,45 @@ def nearest(
         index[rows] = block.argmax(axis=1)
         similarity[rows] = block[np.arange(len(block)), index[rows]]
     return np.maximum(similarity, 0), index
+
+
+def similar_pairs(
+    packed: PackedBits, similarity: float
+) -> Iterator[tuple[int, npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+    """Every pair of rows that are at least `similarity` (above 0) alike, once, block by block.
+
+    Rows are sorted by their number of bits: the smaller number over the larger one limits how much
+    two may be alike, which leaves few blocks to compare.
+
+    Yields:
+        (rows compared so far, first row of each pair, the second, larger one, similarities).
+    """
+    bits = np.concatenate(
+        [np.zeros(0, np.float32)]
+        + [
+            _unpacked(packed[start : start + _UNPACKED]).sum(axis=1)
+            for start in range(0, len(packed), _UNPACKED)
+        ]
+    )
+    order = np.argsort(bits, kind="stable")
+    sorted_bits, cutoff = bits[order], np.float32(similarity)
+    for start in range(0, len(order), _PAIRED):
+        rows = order[start : start + _PAIRED]
+        most = sorted_bits[start + len(rows) - 1] / cutoff
+        # One more bit than can be, for the sake of rounding.
+        end = int(np.searchsorted(sorted_bits, most + 1, side="right"))
+        firsts, seconds, alike = [], [], []
+        for column in range(start, end, _UNPACKED):
+            columns = order[column : min(end, column + _UNPACKED)]
+            block = tanimoto(packed[rows], packed[columns])
+            i, j = np.nonzero(block >= cutoff)
+            later = column + j > start + i
+            i, j = i[later], j[later]
+            firsts.append(np.minimum(rows[i], columns[j]))
+            seconds.append(np.maximum(rows[i], columns[j]))
+            alike.append(block[i, j])
+        done = start + len(rows)
+        yield done, np.concatenate(firsts), np.concatenate(seconds), np.concatenate(alike)
 
 
 def _unpacked(packed: PackedBits) -> npt.NDArray[np.float32]:

@@ -7,12 +7,13 @@ fragment, neutralise charges; and, only on request, drop stereo or choose a cano
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from moltide.chem.fingerprints import require_rdkit
+from moltide.chem.parts import in_parts
 from moltide.errors import ConfigError
 from moltide.options import check_choice
 
@@ -21,8 +22,13 @@ CHARGES = ("neutralise", "keep")
 STEREO = ("keep", "drop")
 # Longer texts are no molecules that a SMILES model could read.
 LONGEST = 4000
-# Molecules from which on processes share the work, and how many each takes at a time.
-_MANY, _CHUNK = 4000, 500
+# A dummy atom, or a bracket atom that is none of the elements of `_NOT_METALS`.
+_UNUSUAL = re.compile(
+    r"\*|\[\d*(?!(?:H|He|B|C|N|O|F|Ne|Si|P|S|Cl|Ar|As|Se|Br|Kr|Te|I|Xe|b|c|n|o|p|s|si|as|se|te)"
+    r"(?![a-z]))"
+)
+# What every InChI begins with.
+INCHI = "InChI="
 _RDKIT_NOISE = re.compile(r"^\[[\d:]+\]\s*")
 
 
@@ -119,33 +125,14 @@ def standardise_all(
     options = options or ChemistryOptions()
     distinct = list(dict.fromkeys(text.strip() for text in smiles))
     found: dict[str, Standardised] = {}
-    for done in _in_parts(distinct, options, workers):
+    for done in in_parts(partial(_part, options=options), distinct, workers):
         found.update(done)
         if progress is not None:
             progress(len(found), len(distinct))
     return StandardisedColumn([found[text.strip()] for text in smiles])
 
 
-def _in_parts(
-    texts: list[str], options: ChemistryOptions, workers: int | None
-) -> Iterator[dict[str, Standardised]]:
-    parts = [texts[i : i + _CHUNK] for i in range(0, len(texts), _CHUNK)]
-    if workers is None:
-        from moltide._engine import num_threads
-
-        workers = num_threads() if len(texts) >= _MANY else 1
-    if workers <= 1:
-        for part in parts:
-            yield _part(part, options)
-        return
-    # Its processes neither fork the engine's threads nor import the caller's script again.
-    from joblib import Parallel, delayed
-
-    pool = Parallel(workers, backend="loky", return_as="generator")
-    yield from pool(delayed(_part)(part, options) for part in parts)
-
-
-def _part(texts: list[str], options: ChemistryOptions) -> dict[str, Standardised]:
+def _part(texts: Sequence[str], options: ChemistryOptions) -> dict[str, Standardised]:
     from rdkit import rdBase
 
     with rdBase.BlockLogs():
@@ -170,17 +157,20 @@ def _standardise(text: str, options: ChemistryOptions) -> Standardised:
         return Standardised(reason="no SMILES")
     if len(text) > LONGEST:
         return Standardised(reason=f"{len(text):,} characters, more than {LONGEST:,}")
-    molecule = Chem.MolFromSmiles(text)
+    inchi = text.startswith(INCHI)
+    molecule: Any = Chem.MolFromSmiles(text) if not inchi else _from_inchi(text)
     if molecule is None:
         return Standardised(reason=why_unreadable(text))
     if molecule.GetNumAtoms() == 0:
         return Standardised(reason="no atom")
-    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+    # Walking over atoms takes as long as reading them: most texts tell without.
+    unusual = inchi or _UNUSUAL.search(text) is not None
+    if unusual and any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
         return Standardised(reason="a dummy atom (*) stands in it")
     done: dict[str, Any] = {}
     disconnect, chooser, uncharger, enumerator = _tools()
-    plain = "." not in text and not re.search(r"[+-]\d*\]|[A-Z][a-z]?\d*[+-]", text)
-    if not plain or _has_metal(molecule):
+    plain = not inchi and "." not in text and not re.search(r"[+-]\d*\]|[A-Z][a-z]?\d*[+-]", text)
+    if not plain or (unusual and _has_metal(molecule)):
         molecule = _parent(molecule, options, done, disconnect, chooser, uncharger)
         if molecule is None or not any(a.GetAtomicNum() == 6 for a in molecule.GetAtoms()):
             return Standardised(reason="no organic part")
@@ -192,7 +182,17 @@ def _standardise(text: str, options: ChemistryOptions) -> Standardised:
         before = Chem.MolToSmiles(molecule)
         Chem.RemoveStereochemistry(molecule)
         done["stereo"] = Chem.MolToSmiles(molecule) != before
-    return Standardised(Chem.MolToSmiles(molecule), **done)
+    smiles = Chem.MolToSmiles(molecule)
+    if Chem.MolFromSmiles(smiles) is None:
+        return Standardised(reason=f"its standard form, {_shown(smiles)}, is no valid molecule")
+    return Standardised(smiles, **done)
+
+
+def _from_inchi(text: str) -> Any:
+    from rdkit import Chem
+
+    read: Any = Chem.MolFromInchi
+    return read(text, logLevel=None)
 
 
 def _parent(
@@ -218,8 +218,11 @@ def _parent(
             molecule = chooser.choose(molecule)
     if options.charges == "neutralise":
         before = Chem.MolToSmiles(molecule)
-        molecule = uncharger.uncharge(molecule)
-        done["charge"] = Chem.MolToSmiles(molecule) != before
+        neutral = uncharger.uncharge(molecule)
+        after = Chem.MolToSmiles(neutral)
+        # Protons put on a hydride that bridges two boron atoms leave no molecule.
+        if after != before and Chem.MolFromSmiles(after) is not None:
+            molecule, done["charge"] = neutral, True
     return molecule
 
 
@@ -236,17 +239,24 @@ def _has_metal(molecule: Any) -> bool:
 
 
 def why_unreadable(text: str) -> str:
-    """What is wrong with a SMILES string that RDKit refuses."""
+    """What is wrong with a SMILES string or InChI that RDKit refuses."""
     from rdkit import Chem
 
+    if text.startswith(INCHI):
+        return f"{_shown(text)} is no InChI that RDKit can read"
     molecule = Chem.MolFromSmiles(text, sanitize=False)
     if molecule is None:
         return f"{_shown(text)} is no SMILES{_syntax(text)}"
     problems = Chem.DetectChemistryProblems(molecule)
     if problems:
-        said = _RDKIT_NOISE.sub("", problems[0].Message()).strip().rstrip(".")
-        return f"{_shown(text)}: {said[:1].lower()}{said[1:]}"
+        return f"{_shown(text)}: {plain_reason(problems[0].Message())}"
     return f"{_shown(text)} cannot be sanitised"
+
+
+def plain_reason(message: str) -> str:
+    """RDKit's message as part of a sentence."""
+    said = _RDKIT_NOISE.sub("", message).strip().rstrip(".")
+    return f"{said[:1].lower()}{said[1:]}"
 
 
 def _syntax(text: str) -> str:

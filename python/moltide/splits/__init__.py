@@ -46,7 +46,8 @@ def make_split(
             by a column.
         seed: for every random draw.
         fractions: shares of train, valid and test; 0.8/0.1/0.1, below 100 sequences 0.6/0.2/0.2.
-        identity: threshold of "cluster", see `cluster_by_identity`; 0.5, of RNA 0.8.
+        identity: threshold of "cluster", see `cluster_by_identity`; 0.5, of RNA and of pairs of
+            chains (over both) 0.8.
         similarity: threshold of "butina", see `cluster_by_similarity`; 0.4.
 
     Raises:

@@ -37,6 +37,7 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
       be dealt out, clusters of similar molecules.
     - A family of different sequences: near-identical relatives would straddle. Clusters by
       identity are held out.
+    - Pairs of chains: the same, by identity over both chains.
     - A library over a few sites, or nothing known: random, with a warning.
     """
     if table.split is not None:
@@ -49,6 +50,9 @@ def candidates(table: AssayTable, fractions: tuple[float, float, float]) -> list
         found.append(Choice("time", "the model will be used on what is measured later"))
     if table.kind == MOLECULE:
         found += _for_molecules()
+    elif table.paired:
+        lineage = "antibodies of one lineage differ in a few residues, and siblings of a test pair"
+        found.append(Choice("cluster", f"{lineage} in training would flatter the model"))
     elif table.substitutions is not None:
         found += _for_variants(table, fractions)
     else:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from moltide.assay.table import AssayTable
 from moltide.kinds import MOLECULE, PROTEIN, RNA
 from moltide.options import option
+from moltide.pairs import BREAK
 from moltide.splits.cluster import cluster_by_identity
 from moltide.splits.molecules import at_random, by_structure, earliest
 from moltide.splits.parts import PARTS, fill_at_random, fill_by_group
@@ -26,6 +27,9 @@ METHODS = {
 }
 # Unrelated sequences of four letters are already alike in half of them.
 IDENTITY = {PROTEIN: 0.5, RNA: 0.8}
+# Frameworks are alike in all antibodies: those to unrelated targets share 53 to 78 % of their
+# residues (trastuzumab, bevacizumab, adalimumab and rituximab, variable domains of both chains).
+PAIR_IDENTITY = 0.8
 SIMILARITY = 0.4
 
 
@@ -60,6 +64,8 @@ def split_by_method(
             f"by {method}: this table holds sequences of kind {table.kind!r}; what suits them: "
             f"{', '.join(METHODS[table.kind])}"
         )
+    if table.paired and method in ("position", "mutations"):
+        return f"by {method}: pairs of chains have no wild type; random, cluster or time suit them"
     if method == "random":
         if forms is not None:
             return Split(at_random(forms, shares, seed, classes), method, "", seed)
@@ -71,8 +77,10 @@ def split_by_method(
         return by_structure(method, forms, shares, seed, similarity, how.rng, classes)
     if method in ("cluster", "groups"):
         if method == "cluster":
-            identity = IDENTITY[table.kind] if how.identity is None else how.identity
-            groups = cluster_by_identity(table.sequences, identity, table.kind)
+            usual = PAIR_IDENTITY if table.paired else IDENTITY[table.kind]
+            identity = usual if how.identity is None else how.identity
+            texts = [one.replace(BREAK, "") if table.paired else one for one in table.sequences]
+            groups = cluster_by_identity(texts, identity, table.kind)
         elif table.groups is None:
             return "by groups: no column of groups"
         else:
@@ -81,7 +89,8 @@ def split_by_method(
         sizes = np.bincount(groups)
         what = "groups"
         if method == "cluster":
-            what = f"clusters at {identity:.0%} identity"
+            over = " over both chains" if table.paired else ""
+            what = f"clusters at {identity:.0%} identity{over}"
         note = f"{what}: {len(sizes):,}, the largest with {sizes.max():,} sequences"
         if labels is None:
             return f"by {method}: {note} of {len(table):,}, too few or too large to deal out"
