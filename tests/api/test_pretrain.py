@@ -394,6 +394,19 @@ def test_the_recipe_of_protein_mini_runs(
         assert made[name] == bundled[name], name
 
 
+def test_the_recipe_of_molecule_mini_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Path(__file__).parents[2] / "examples" / "pretrain_molecule_mini.py"
+    molecules = Path(__file__).parents[1] / "data" / "molecules"
+    files = ["--train", molecules / "esol_200.csv", "--valid", molecules / "bbbp_200.csv"]
+    options = ["--out", tmp_path / "run", "--steps", 1]
+    monkeypatch.setattr(sys, "argv", [str(recipe), *map(str, [*files, *options])])
+    runpy.run_path(str(recipe), run_name="__main__")
+    bundled, made = mt.load("molecule-mini"), mt.load(tmp_path / "run")
+    for name in ("layers", "width", "heads", "ffn_width", "vocab"):
+        assert made.config[name] == bundled.config[name], name
+    assert made.tokenizer == bundled.tokenizer
+
+
 def test_too_few_residues_to_validate_on_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

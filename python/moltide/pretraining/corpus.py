@@ -49,7 +49,7 @@ class Corpus:
 
     Attributes:
         letters: (residues,) all records end to end as `symbols` writes them: proteins as uint8,
-            upper-case ASCII; molecules as their tokens.
+            upper-case ASCII; molecules and RNA as their tokens.
         offsets: (N + 1,) int64: record i is letters[offsets[i]:offsets[i + 1]].
         rows, files: (N,) where each record stood: row (FASTA: number) and index in `sources`.
         clusters: (N,) uint64 that stand for the cluster's name, or None.
@@ -101,7 +101,7 @@ class Corpus:
         return np.asarray(np.diff(self.offsets), dtype=np.int64)
 
     def text(self, record: int) -> str:
-        """The residues or the SMILES of a record."""
+        """The residues, nucleotides or SMILES of a record."""
         return self.symbols.decode(self.letters[self.offsets[record] : self.offsets[record + 1]])
 
     def names(self, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, str]]:
@@ -126,7 +126,7 @@ class Corpus:
                 f"{sources}: {info['molecules']:,} {what} in {len(self):,} SMILES, "
                 f"{self.residues:,} {unit}"
             )
-        said += change_notes(info["changes"])
+        said += change_notes(info["changes"], self.symbols.kind)
         if info["skipped"]:
             shown = "; ".join(info["first_skipped"])
             more = info["skipped"] - len(info["first_skipped"])

@@ -35,10 +35,13 @@ class Parts:
     lines: list[str]
 
 
-def all_clusters(corpus: Corpus, identity: float, keep: bool = True) -> npt.NDArray[np.int64]:
+def all_clusters(
+    corpus: Corpus, identity: float | None, keep: bool = True
+) -> npt.NDArray[np.int64]:
     """(N,) cluster of each record: of the column, or by sequence identity.
 
     Args:
+        identity: None: as usual for the kind (`splits.methods.IDENTITY`).
         keep: write what was found beside the corpus.
 
     Raises:
@@ -54,14 +57,22 @@ def all_clusters(corpus: Corpus, identity: float, keep: bool = True) -> npt.NDAr
         )
     from moltide.splits.cluster import cluster_by_identity
 
+    kind = corpus.symbols.kind
+    identity = _identity_of(corpus, identity)
     # Beside the corpus, so that a resumed run does not wait for it again.
     kept = corpus.folder / f"identity-{identity:g}.clusters"
     if kept.is_file() and kept.stat().st_size == 8 * len(corpus):
         return np.fromfile(kept, dtype="<i8")
-    found = cluster_by_identity([corpus.text(i) for i in range(len(corpus))], identity)
+    found = cluster_by_identity([corpus.text(i) for i in range(len(corpus))], identity, kind)
     if keep:
         atomic_write_bytes(kept, found.astype("<i8").tobytes())
     return found
+
+
+def _identity_of(corpus: Corpus, identity: float | None) -> float:
+    from moltide.splits.methods import IDENTITY
+
+    return IDENTITY[corpus.symbols.kind] if identity is None else identity
 
 
 def hold_out(clusters: npt.NDArray[np.int64], share: float, seed: int) -> npt.NDArray[np.bool_]:
@@ -96,7 +107,7 @@ def split_parts(
     corpus: Corpus,
     valid: Corpus | None,
     share: float,
-    identity: float,
+    identity: float | None,
     seed: int,
     keep: bool = True,
 ) -> Parts:
@@ -121,8 +132,9 @@ def split_parts(
     clusters = all_clusters(corpus, identity, keep)
     held = hold_out(clusters, share, seed)
     number = len(np.unique(clusters[held]))
-    how = f"clusters at {identity:.0%} identity"
-    if corpus.clusters is not None:
+    if corpus.clusters is None:
+        how = f"clusters at {_identity_of(corpus, identity):.0%} identity"
+    else:
         how = "scaffolds" if corpus.info["scaffolds"] else "clusters of the cluster column"
     what = corpus.symbols.records if corpus.info["written"] == 1 else "SMILES"
     line = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moltide.errors import ConfigError
-from moltide.kinds import MOLECULE, PROTEIN
+from moltide.kinds import KINDS, PROTEIN, UNIT
 from moltide.options import check_choice, check_integer, check_number, option
 from moltide.pretraining.order import OrderSettings
 from moltide.pretraining.reading import Columns
@@ -31,19 +31,20 @@ _LR_NEW, _LR_MORE = 1e-3, 1e-4
 class PretrainOptions:
     """Attributes:
     train: FASTA, CSV, TSV or Parquet files. out: the folder RUN/.
-    kind: "protein" or "molecule"; None: of the checkpoint (`backbone`), or proteins.
+    kind: "protein", "molecule" or "rna"; None: of the checkpoint (`backbone`), or proteins.
     sequence, cluster, weight: columns of tables; the cluster of a record (of a molecule its
         scaffold, where no column is named), and what it weighs where records are sampled.
     descriptors: learn to predict RDKit's descriptors of a molecule too, from the mean over its
         tokens; `descriptor_weight`: of their squared error beside the masked-token loss.
     augment: random SMILES beside each molecule's canonical one (Bjerrum 2017, arXiv:1703.07076).
     on_bad_row: "set_aside" (counted, listed in RUN/skipped.csv) or "error".
-    shortest, longest: residues of a record at least, and of what the model sees of it at most.
+    shortest, longest: residues (nucleotides) of a record at least, and of what the model sees of
+        it at most.
     long: "pieces" (moving cuts, all residues every epoch) or "crop" (one random window).
     cluster_weight: draw clusters in proportion to their size to this power (0: each once an
         epoch), then a member; None: every record once an epoch.
     valid: validation file; None: clusters with a share `holdout` of the records are held out, of
-        the cluster column or at `identity`.
+        the cluster column or at `identity` (None: 0.5, of RNA 0.8).
     valid_tokens: residues validated on while training; the end uses all.
     layers, width, heads, ffn_width: of a new ESM-2 (ffn_width None: 4 width).
     config: a published config.json in their place. backbone: go on from this checkpoint.
@@ -78,7 +79,7 @@ class PretrainOptions:
     cluster_weight: float | None = None
     valid: str | os.PathLike[str] | None = None
     holdout: float = 0.02
-    identity: float = 0.5
+    identity: float | None = None
     valid_tokens: int = 100_000
     layers: int | None = None
     width: int | None = None
@@ -141,12 +142,12 @@ class PretrainOptions:
         check_integer("augment", self.augment, 0)
         check_number("descriptor_weight", self.descriptor_weight, 0, 1000, above=True)
         if self.kind is not None:
-            check_choice("kind", self.kind, (PROTEIN, MOLECULE))
+            check_choice("kind", self.kind, KINDS)
         check_integer("seed", self.seed, 0)
         check_number("holdout", self.holdout, 0, 0.5, above=True)
         for name in ("mask_token", "mask_random", "min_lr_ratio", "beta1", "beta2"):
             check_number(name, getattr(self, name), 0, 1)
-        check_number("identity", self.identity, 0.3, 1)
+        check_number("identity", self.identity, 0.3, 1, optional=True)
         check_number("mask_rate", self.mask_rate, 0, 1, above=True)
         check_number("cluster_weight", self.cluster_weight, 0, 10, optional=True)
         for name in ("init", "epochs", "max_minutes"):
@@ -167,11 +168,12 @@ class PretrainOptions:
             raise ConfigError(
                 f"{longest} is {self.longest}, below {option('shortest')} ({self.shortest})"
             )
+        unit = UNIT[self.kind or PROTEIN]
         for name in ("batch_tokens", "max_tokens"):
             if getattr(self, name) < self.longest + FRAME:
                 raise ConfigError(
                     f"{option(name)} is {getattr(self, name)}; a sequence of {self.longest} "
-                    f"residues ({longest}) takes {self.longest + FRAME} tokens"
+                    f"{unit}s ({longest}) takes {self.longest + FRAME} tokens"
                 )
         if self.cluster_weight is not None and self.cluster is None:
             raise ConfigError(

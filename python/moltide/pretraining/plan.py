@@ -110,11 +110,15 @@ def flops_a_token(encoder: Encoder, mean_length: float) -> float:
     inner = config["heads"] * config["head_dim"]
     matrices = 0
     for name, shape in encoder.model.parameters():
+        if name.endswith(".features"):
+            continue
         if len(shape) == 2 and not name.startswith(("embed.", "contact.", "head.")):
             matrices += shape[0] * shape[1]
     if config["tie_lm_head"]:
         matrices += config["vocab"] * config["width"]
-    attention = 2 * config["layers"] * inner * mean_length
+    # Products with every key, or with sums over keys: features of both, the sums, the output.
+    width = 4 * config["features"] if config["attention"] == "linear" else 2 * mean_length
+    attention = config["layers"] * inner * width
     return float(3 * 2 * (matrices + attention))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.assay.columns import Wanted, find_sequence_roles
-from moltide.assay.residues import CleanSequences, clean_sequences
+from moltide.assay.residues import CleanSequences, alphabet_of, clean_sequences
 from moltide.assay.source import Source, source_chunks
 from moltide.errors import ConfigError, DataError
 from moltide.fasta import is_fasta, read_fasta
@@ -23,7 +23,7 @@ from moltide.pretraining.molecules import read_molecules
 # Records cleaned at a time: memory depends on it, no result does.
 _BLOCK = 4096
 # What cleaning counts; see CleanSequences.
-COUNTED = ("lower_case", "whitespace", "gaps", "terminal_stop", "ambiguous")
+COUNTED = ("lower_case", "whitespace", "gaps", "terminal_stop", "read_as", "ambiguous")
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,6 @@ class Columns:
     augment: int = 0
     seed: int = 0
     descriptors: bool = False
-
-
-_PROTEINS = Columns()
 
 
 @dataclass
@@ -100,7 +97,7 @@ def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Record
     """Blocks of records of a FASTA file (plain or gzip) or a table, streamed.
 
     Args:
-        shortest: residues below which a record is left out.
+        shortest: residues or nucleotides below which a record is left out.
 
     Raises:
         FileNotFoundError: no such file.
@@ -119,18 +116,20 @@ def read_records(path: Path, columns: Columns, shortest: int) -> Iterator[Record
                     f"{path.name} is FASTA and has no column {value!r} ({option(name)}); give a "
                     "table (CSV, TSV, Parquet) with such a column"
                 )
-        yield from _fasta(path, shortest)
+        yield from _fasta(path, columns, shortest)
     else:
         yield from _table(path, columns, shortest)
 
 
-def change_notes(changes: dict[str, int]) -> list[str]:
-    """What cleaning changed, one sentence a kind."""
+def change_notes(changes: dict[str, int], kind: str) -> list[str]:
+    """What cleaning changed in sequences of this kind, one sentence for each kind of change."""
+    if kind == MOLECULE:
+        return []
     counts: dict[str, Any] = {name: changes.get(name, 0) for name in COUNTED}
-    return CleanSequences([], **counts).notes()
+    return CleanSequences([], alphabet=alphabet_of(kind), **counts).notes()
 
 
-def _fasta(path: Path, shortest: int) -> Iterator[Records]:
+def _fasta(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
     names: list[str] = []
     texts: list[str] = []
     first = 1
@@ -138,16 +137,18 @@ def _fasta(path: Path, shortest: int) -> Iterator[Records]:
         names.append(name)
         texts.append(text)
         if len(texts) == _BLOCK:
-            yield _fasta_block(texts, names, first, shortest)
+            yield _fasta_block(texts, names, first, columns, shortest)
             first += len(texts)
             names, texts = [], []
     if texts:
-        yield _fasta_block(texts, names, first, shortest)
+        yield _fasta_block(texts, names, first, columns, shortest)
 
 
-def _fasta_block(texts: list[str], names: list[str], first: int, shortest: int) -> Records:
+def _fasta_block(
+    texts: list[str], names: list[str], first: int, columns: Columns, shortest: int
+) -> Records:
     numbers = range(first, first + len(texts))
-    return _usable("record", texts, names, numbers, None, None, shortest)
+    return _usable("record", texts, names, numbers, None, None, columns, shortest)
 
 
 def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
@@ -156,9 +157,10 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
         if sequence is None and columns.kind == MOLECULE:
             sequence = _smiles_column(chunk)
         if sequence is None:
-            sequence = find_sequence_roles(chunk, Wanted(None, None)).sequence
+            sequence = find_sequence_roles(chunk, Wanted(kind=columns.kind)).sequence
             if sequence is None:
-                raise chunk.fail(f"no column of residues found; name it ({option('sequence')})")
+                what = alphabet_of(columns.kind).unit
+                raise chunk.fail(f"no column of {what}s found; name it ({option('sequence')})")
         rows = range(chunk.row(0), chunk.row(0) + len(chunk.frame))
         yield _usable(
             "row",
@@ -167,8 +169,8 @@ def _table(path: Path, columns: Columns, shortest: int) -> Iterator[Records]:
             rows,
             None if columns.cluster is None else _column(chunk, columns.cluster, "cluster"),
             None if columns.weight is None else _column(chunk, columns.weight, "weight"),
-            shortest,
             columns,
+            shortest,
         )
 
 
@@ -196,15 +198,18 @@ def _usable(
     rows: Sequence[int],
     clusters: Sequence[str] | None,
     weights: Sequence[str] | None,
+    columns: Columns,
     shortest: int,
-    columns: Columns = _PROTEINS,
 ) -> Records:
     if columns.kind == MOLECULE:
         return _usable_molecules(texts, names, rows, clusters, weights, columns)
-    clean = clean_sequences(texts)
+    alphabet = alphabet_of(columns.kind)
+    clean = clean_sequences(texts, alphabet)
     reasons = dict.fromkeys(clean.empty, "no sequence")
     reasons |= dict.fromkeys(clean.stops, "a stop ('*') inside the sequence")
-    reasons |= {i: f"{letter!r} at position {at} is no residue" for i, letter, at in clean.illegal}
+    reasons |= {
+        i: f"{letter!r} at position {at} is no {alphabet.unit}" for i, letter, at in clean.illegal
+    }
     block = Records(
         unit,
         clusters=None if clusters is None else [],
@@ -214,7 +219,7 @@ def _usable(
     for i, text in enumerate(clean.sequences):
         reason = reasons.get(i)
         if reason is None and len(text) < shortest:
-            reason = f"{len(text)} residues, fewer than {shortest} ({option('shortest')})"
+            reason = f"{len(text)} {alphabet.unit}s, fewer than {shortest} ({option('shortest')})"
         block.add(
             [text], rows[i], names[i], reason, None if clusters is None else clusters[i], weights, i
         )

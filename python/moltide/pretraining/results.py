@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moltide.kinds import PROTEIN
+from moltide.kinds import RNA, UNIT
 from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.folder import FORMAT
 from moltide.pretraining.loop import Progress
@@ -16,9 +16,9 @@ from moltide.pretraining.plan import Plan
 from moltide.wording import count_text
 
 
-# Name in metrics.json -> what a reader reads.
 def labels(unit: str) -> dict[str, str]:
-    """Name in metrics.json -> what a reader reads; `unit` is "residues" or "tokens"."""
+    """Name in metrics.json -> what a reader reads; `unit` is "residues", "nucleotides" or
+    "tokens"."""
     return {
         "unigram": f"{unit.removesuffix('s')} frequencies",
         "kmer": f"k-mer model (two {unit} on each side)",
@@ -75,7 +75,7 @@ def verdict(metrics: Mapping[str, Any]) -> str:
     """One sentence: the model's perplexity beside the baselines'."""
     mine = float(metrics["model"]["perplexity"])
     others = {name: float(row["perplexity"]) for name, row in metrics["baselines"].items()}
-    label = labels("residues" if metrics["kind"] == PROTEIN else "tokens")
+    label = labels(f"{UNIT[metrics['kind']]}s")
     listed = ", ".join(f"{label[name]} {value:.2f}" for name, value in others.items())
     if mine < min(others.values()):
         return f"validation perplexity {mine:.2f}, better than {listed}"
@@ -137,13 +137,13 @@ tags:
 (What it is for, the licence of the weights, the source and licence of the data.)
 
 {model["layers"]} layers, width {model["width"]}, {model["heads"]} heads, \
-{count_text(model["parameters"])} parameters, in the layout of ESM-2 (`EsmForMaskedLM`).
+{count_text(model["parameters"])} parameters, in the layout of `{model["architecture"]}`.
 
 ```python
 import moltide as mt
 encoder = mt.load("FOLDER")
 ```
-
+{_spelling_line(facts.kind)}
 ## Data
 
 {data}
@@ -167,6 +167,13 @@ before and the two after it, hidden at the same rate.
 
 Masked language model (moltide pretrain): {shown}.
 """
+
+
+def _spelling_line(kind: str) -> str:
+    """What the card says to readers with other libraries."""
+    if kind != RNA:
+        return ""
+    return "\nmoltide reads lower case and T too; Transformers' tokenizer wants upper case and U.\n"
 
 
 def _descriptor_lines(metrics: Mapping[str, Any]) -> str:

@@ -253,7 +253,7 @@ class Stages:
                     save_every=options.save_every,
                     fingerprint=self.folder.fingerprint,
                     log=log,
-                    view=voice.training("perplexity", "training"),
+                    view=voice.training("perplexity", "training", self.corpus.symbols.unit),
                     stop=stop,
                     event=events.scalar,
                 )
@@ -268,7 +268,9 @@ class Stages:
         return state
 
     def _facts(self, state: Progress) -> Facts:
-        config = self.encoder.config
+        from moltide.pretrained.families import family_named
+
+        config, family = self.encoder.config, family_named(self.encoder._family)
         valid = len(self.valid) if self.valid is not None else len(self.parts.held_out)
         return Facts(
             options=self.options,
@@ -278,6 +280,7 @@ class Stages:
                 **{name: config[name] for name in ("layers", "width", "heads", "ffn_width")},
                 "parameters": parameter_count(self.encoder),
                 "dtype": self.encoder.dtype,
+                "architecture": family.architecture_for(config, None, None),
             },
             data=[line for one in self._corpora() for line in one.lines()] + self.parts.lines,
             train_sequences=len(self.parts.train),

@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moltide.errors import CheckpointError, ConfigError
-from moltide.kinds import MOLECULE, PROTEIN
+from moltide.kinds import MANY, MOLECULE, RNA, UNIT
 from moltide.options import option
 from moltide.pretraining.descriptors import COUNT
 from moltide.pretraining.options import PretrainOptions
 from moltide.pretraining.symbols import Symbols
-from moltide.sequences import RESIDUES
+from moltide.sequences import LETTERS
 from moltide.tokenizer import FRAME
 from moltide.training.arithmetic import training_dtype
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
+    from moltide.tokenizer import ResidueTokenizer
 
-_MASKED_LM = "EsmForMaskedLM"
+_NEW, _MASKED_LM = "esm", "EsmForMaskedLM"
 
 
 def starting_encoder(options: PretrainOptions) -> Encoder:
@@ -32,13 +33,11 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
         CheckpointError: no such checkpoint or config.json, or one that is not read.
     """
     from moltide.random_init import esm2_config, random_encoder
-    from moltide.smiles_tokenizer import SmilesTokenizer
-    from moltide.tokenizer import ResidueTokenizer
 
     if options.backbone is not None:
         encoder = _loaded(options)
     else:
-        tokenizer = SmilesTokenizer() if options.kind == MOLECULE else ResidueTokenizer()
+        tokenizer = _tokenizer(options.kind)
         if options.config is not None:
             config = _published(Path(options.config))
         else:
@@ -71,6 +70,19 @@ def starting_encoder(options: PretrainOptions) -> Encoder:
     return encoder
 
 
+def _tokenizer(kind: str | None) -> ResidueTokenizer:
+    """What a new encoder reads by: the published tokens of its kind, in ESM's layout."""
+    from moltide.smiles_tokenizer import SmilesTokenizer
+    from moltide.tokenization.nucleotides import ESM_NUCLEOTIDES, NucleotideTokenizer
+    from moltide.tokenizer import ResidueTokenizer
+
+    if kind == MOLECULE:
+        return SmilesTokenizer()
+    if kind == RNA:
+        return NucleotideTokenizer(ESM_NUCLEOTIDES, published_as="EsmTokenizer")
+    return ResidueTokenizer()
+
+
 def _loaded(options: PretrainOptions) -> Encoder:
     from moltide.pretrained import load
 
@@ -86,7 +98,13 @@ def _published(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"no such config.json: {path}")
     published = {**read_json_object(path), "architectures": [_MASKED_LM]}
-    return dict(family_of(published, str(path)).config_from_published(published, str(path)).config)
+    family = family_of(published, str(path))
+    if published["model_type"] != _NEW:
+        raise ConfigError(
+            f"{path} describes a {published['model_type']!r} model; new ones have the layout "
+            f"{_NEW!r}. A checkpoint of any layout goes on with {option('backbone')}"
+        )
+    return dict(family.config_from_published(published, str(path)).config)
 
 
 def _check(encoder: Encoder, options: PretrainOptions) -> None:
@@ -101,17 +119,28 @@ def _check(encoder: Encoder, options: PretrainOptions) -> None:
                 f"{limit} of them"
             )
     tokenizer = encoder.tokenizer
+    if tokenizer.in_space:
+        raise ConfigError(
+            f"{encoder.name} reads molecules in space; moltide pretrains models of text alone"
+        )
     if options.kind not in (None, tokenizer.kind):
         raise ConfigError(
-            f"{option('kind')} is {options.kind!r}; {encoder.name} reads {tokenizer.kind}s"
+            f"{option('kind')} is {options.kind!r}; {encoder.name} reads {MANY[tokenizer.kind]}"
         )
     for name in ("augment", "descriptors"):
         if getattr(options, name) and tokenizer.kind != MOLECULE:
             given = option(name, getattr(options, name))
             raise ConfigError(f"{given} is for molecules ({option('kind', MOLECULE)})")
-    unknown = [r for r in RESIDUES if tokenizer.id_of(r) == tokenizer.unk_id]
-    if (unknown and tokenizer.kind == PROTEIN) or len(tokenizer) > config["vocab"]:
-        raise ConfigError(f"{encoder.name}: its vocabulary lacks residues ({''.join(unknown)})")
+    letters = LETTERS.get(tokenizer.kind, "")
+    unknown = [one for one in letters if tokenizer.id_of(one) == tokenizer.unk_id]
+    if len(unknown) == len(letters) and tokenizer.kind == RNA:
+        raise ConfigError(
+            f"{encoder.name} reads codons; moltide pretrains models of single nucleotides"
+        )
+    if unknown or len(tokenizer) > config["vocab"]:
+        raise ConfigError(
+            f"{encoder.name}: its vocabulary lacks {UNIT[tokenizer.kind]}s ({''.join(unknown)})"
+        )
 
 
 def engine_trainer(encoder: Encoder, options: PretrainOptions, steps: int, warmup: int) -> Any:

@@ -1,4 +1,4 @@
-"""What a corpus is written in: letters of proteins, or tokens of molecules; which are predicted."""
+"""What a corpus is written in: letters of proteins, or tokens of a model; which are predicted."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moltide.kinds import PROTEIN
-from moltide.sequences import RESIDUES
+from moltide.kinds import PROTEIN, RECORD, RNA, UNIT
+from moltide.sequences import NUCLEOTIDES, RESIDUES
 
 if TYPE_CHECKING:
     from moltide.tokenization.base import Tokenizer
@@ -23,7 +23,8 @@ Ids = npt.NDArray[np.int32]
 class Symbols:
     """Records of one kind as small numbers, and these as tokens of a model.
 
-    Proteins are kept as ASCII, whatever the model; other kinds as the tokens of its tokenizer.
+    Proteins are kept as ASCII, whatever the model; other kinds as the tokens of its tokenizer. What
+    is predicted: the 20 residues; the four nucleotides; every token of molecules.
 
     Attributes:
         kind: of the records. unit, records: what one number and one record are called.
@@ -36,16 +37,20 @@ class Symbols:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.kind = tokenizer.kind
         self.tokenizer = tokenizer
+        self.unit, self.records = f"{UNIT[self.kind]}s", f"{RECORD[self.kind]}s"
         if self.kind == PROTEIN:
-            self.unit, self.records, self.dtype, self.key = "residues", "sequences", "u1", ""
+            self.dtype, self.key = "u1", ""
             self.ids = np.array([tokenizer.id_of(chr(code)) for code in range(256)], np.int32)
             self.predicted = np.array([ord(letter) for letter in RESIDUES], np.int32)
             return
-        self.unit, self.records = "tokens", "molecules"
         self.dtype = "u1" if len(tokenizer) <= 256 else "<u2"
         self.ids = np.arange(len(tokenizer), dtype=np.int32)
-        special = {tokenizer.id_of(token) for token in tokenizer.specials.values()}
-        self.predicted = np.array([i for i in range(len(tokenizer)) if i not in special], np.int32)
+        if self.kind == RNA:
+            predicted = [tokenizer.id_of(letter) for letter in NUCLEOTIDES]
+        else:
+            special = {tokenizer.id_of(token) for token in tokenizer.specials.values()}
+            predicted = [i for i in range(len(tokenizer)) if i not in special]
+        self.predicted = np.array(predicted, np.int32)
         text = "\n".join(tokenizer.vocabulary)
         self.key = hashlib.sha256(text.encode()).hexdigest()
 
