@@ -319,6 +319,43 @@ def test_the_head_starts_at_the_ridge_solution() -> None:
     assert (flat.tolist(), level) == ([0.0, 0.0], 2.0)
 
 
+@pytest.mark.parametrize(("n", "width"), [(40, 8), (30, 60)])
+@pytest.mark.parametrize("slack", [0.0, 1.0])
+def test_the_penalty_of_a_ridge_start_is_that_of_leaving_out_rows(
+    n: int, width: int, slack: float
+) -> None:
+    """Against fits without each row in turn, with fewer columns than rows and with more."""
+    from sklearn.linear_model import Ridge
+
+    from moltide.assay_model.head_start import _PENALTIES, ridge
+
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, width)) + 5
+    y = 2 * x[:, 0] - x[:, 1] + rng.normal(scale=2, size=n)
+    weights = rng.uniform(0.5, 2, size=n)
+    centre = weights @ x / weights.sum()
+    scaled = weights / weights.mean()
+    largest = np.linalg.svd((x - centre) * np.sqrt(scaled)[:, None], compute_uv=False)[0] ** 2
+    errors = []
+    for share in _PENALTIES:
+        squared = []
+        for i in range(n):
+            keep = np.arange(n) != i
+            fit = Ridge(alpha=share * largest, solver="svd")
+            fit.fit(x[keep], y[keep], sample_weight=scaled[keep])
+            squared.append(scaled[i] * (fit.predict(x[i : i + 1])[0] - y[i]) ** 2)
+        errors.append((np.mean(squared), np.std(squared) / np.sqrt(n)))
+    means, spreads = np.array(errors).T
+    best = int(means.argmin())
+    if slack:
+        best = int(np.flatnonzero(means <= means[best] + slack * spreads[best])[-1])
+    wanted = Ridge(alpha=_PENALTIES[best] * largest, solver="svd")
+    wanted.fit(x, y, sample_weight=scaled)
+    slope, intercept = ridge(x, y, weights, slack)
+    np.testing.assert_allclose(slope, wanted.coef_, rtol=1e-6, atol=1e-9)
+    assert intercept == pytest.approx(wanted.intercept_)
+
+
 def test_a_ridge_start_is_ahead_after_one_epoch() -> None:
     train, valid = rows(150), rows(190).take(range(150, 190))
     losses = {}
@@ -367,11 +404,16 @@ def test_a_logistic_start_survives_classes_that_are_rare_or_absent() -> None:
 
 
 def test_a_ridge_start_needs_a_linear_head_and_one_label_a_sequence() -> None:
-    def start(task: str = "regression", level: str = "sequence", **options: object) -> str:
+    def start(
+        task: str = "regression", level: str = "sequence", kind: str = "protein", **options: object
+    ) -> str:
         settings = dataclasses.replace(TrainSettings(), **options)  # type: ignore[arg-type]
-        return settings.resolved(task, 10, n_classes=2, level=level).head_start
+        return settings.resolved(task, 10, n_classes=2, level=level, kind=kind).head_start
 
-    assert start() == start("classification") == "ridge"
+    assert start() == start("classification") == start(kind="rna") == "ridge"
+    assert start(kind="molecule") == start(kind="molecule", adapter="full") == "random"
+    assert start(kind="molecule", adapter="head") == "ridge"
+    assert start(kind="molecule", head_start="ridge") == "ridge"
     assert start(level="residue") == start(head_hidden=8) == "random"
     with pytest.raises(ConfigError, match="head_start is 'ridge'"):
         start(head_hidden=8, head_start="ridge")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide import pairs
 from moltide.assay_model.molecule_domain import FILE, Closeness, MoleculeDomain
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import FloatArray
@@ -31,7 +32,8 @@ class Domain:
 
     With sequences of one length, distance is the number of differing residues, and a position that
     never varied in training is outside whatever the distance. Otherwise it is half the squared
-    distance between counts of 1-, 2- and 3-mers.
+    distance between counts of 1-, 2- and 3-mers. Pairs of chains have one length where either chain
+    has, and positions are those of the chain, from 1.
 
     Attributes:
         sequences: training sequences (at most 20,000, evenly drawn).
@@ -64,9 +66,14 @@ class Domain:
     def length(self) -> int | None:
         """The length all training sequences share, or None."""
         if "length" not in self._cache:
-            lengths = {len(one) for one in self.sequences}
-            self._cache["length"] = lengths.pop() if len(lengths) == 1 else None
+            alike = len(set(map(pairs.lengths, self.sequences))) == 1
+            self._cache["length"] = len(self.sequences[0]) if alike else None
         return self._cache["length"]  # type: ignore[no-any-return]
+
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        """Of the chains of a training sequence."""
+        return pairs.lengths(self.sequences[0])
 
     def score(self, sequences: Sequence[str]) -> Closeness:
         """`check`, as `MoleculeDomain` has it too."""
@@ -79,24 +86,32 @@ class Domain:
         if self.length is not None:
             for i, text in enumerate(sequences):
                 notes[i] = self._unlike(text)
-            inside = [i for i in inside if len(sequences[i]) == self.length]
+            inside = [i for i in inside if pairs.lengths(sequences[i]) == self._lengths]
         distances = self._nearest([sequences[i] for i in inside])
         for i, distance in zip(inside, distances.tolist(), strict=True):
             if distance > self.limit and not notes[i]:
+                what = "pair" if pairs.is_pair(sequences[i]) else "sequence"
                 if self.length is None:
-                    notes[i] = "unlike any training sequence"
+                    notes[i] = f"unlike any training {what}"
                 else:
-                    notes[i] = f"{distance:.0f} substitutions from the nearest training sequence"
+                    notes[i] = f"{distance:.0f} substitutions from the nearest training {what}"
         return notes
 
     def _unlike(self, text: str) -> str:
+        lengths = pairs.lengths(text)
+        if len(lengths) == 2 and lengths != self._lengths:
+            listed = " and ".join(map(str, self._lengths))
+            return f"chains of {lengths[0]} and {lengths[1]} residues; in training {listed}"
         if len(text) != self.length:
-            return f"{len(text)} residues; training sequences have {self.length}"
+            return f"length {len(text)}; training sequences have {self.length}"
         row = np.frombuffer(text.encode("ascii", "replace"), np.uint8)
         never = np.flatnonzero(self._fixed & (row != self._common))
         if not len(never):
             return ""
-        shown = ", ".join(str(i + self.numbering) for i in never[:_SHOWN])
+        if len(lengths) == 2:
+            shown = ", ".join(pairs.place(int(i), lengths[0]) for i in never[:_SHOWN])
+        else:
+            shown = ", ".join(str(i + self.numbering) for i in never[:_SHOWN])
         more = "" if len(never) <= _SHOWN else f" and {len(never) - _SHOWN} more"
         plural = "positions" if len(never) > 1 else "position"
         return f"{plural} {shown}{more} never varied in training"

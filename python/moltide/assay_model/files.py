@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,12 @@ from moltide.assay_model.domain import load_domain, save_domain
 from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.molecule_domain import FILE as DOMAIN
 from moltide.assay_model.spec import ModelSpec, TargetScaling
+from moltide.assay_model.target_domains import TargetDomains
 from moltide.assay_model.uncertainty import Uncertainty
 from moltide.atomic import atomic_write_text
+from moltide.chem.standardise import ChemistryOptions
 from moltide.errors import CheckpointError, ConfigError
+from moltide.kinds import MOLECULE
 from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 if TYPE_CHECKING:
@@ -94,11 +98,13 @@ def _refuse_foreign(path: Path) -> None:
 
 def describe(model: AssayModel) -> dict[str, Any]:
     """The "model" part of config.json."""
+    kind = model.encoder.tokenizer.kind
     return {
         **model.spec.to_dict(),
         "adapter": model.mode,
         "head": model.encoder.head,
         "backbone": model.backbone,
+        **({"chemistry": asdict(model.chemistry)} if kind == MOLECULE else {}),
     }
 
 
@@ -128,6 +134,7 @@ def save_weights(model: AssayModel, path: Path) -> None:
         "uncertainty": {} if model.uncertainty is None else model.uncertainty.arrays(),
         "domain": save_domain(model.domain, path),
         "sets": {} if model.sets is None else model.sets.arrays(),
+        "target_domains": model.target_domains.arrays(),
     }
     for prefix, part in parts.items():
         arrays.update({f"{prefix}.{name}": array for name, array in part.items()})
@@ -203,6 +210,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
             encoder.model.set_parameter(name, arrays[name])
     uncertainty, domain = _part(arrays, "uncertainty."), _part(arrays, "domain.")
     sets = _part(arrays, "sets.")
+    whole = load_domain(domain, path)
     return AssayModel(
         encoder,
         spec,
@@ -211,11 +219,13 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
         TargetScaling(arrays["scaling.mean"], arrays["scaling.sd"]),
         arrays["temperature"],
         Uncertainty.from_arrays(uncertainty) if uncertainty else None,
-        load_domain(domain, path),
+        whole,
         backbone,
         arrays.get("shift"),
         ClassSets.from_arrays(sets) if sets else None,
         arrays.get("distribution"),
+        TargetDomains.from_arrays(_part(arrays, "target_domains."), whole),
+        ChemistryOptions(**described.get("chemistry", {})),
     )
 
 

@@ -19,6 +19,7 @@ from moltide.assay_model.pace import START_ROWS, UNCERTAINTY_ROWS, scored_rows, 
 from moltide.assay_model.preparation import Preparation, prepare
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import FloatArray, ModelSpec
+from moltide.assay_model.target_domains import TargetDomains
 from moltide.assay_model.uncertainty import Uncertainty, fit_temperature
 from moltide.assay_model.validation import score
 from moltide.training import (
@@ -118,7 +119,7 @@ def fit_assay_model(
 
 def _plan(ready: Preparation, train: Rows) -> FitPlan:
     """The plan; with max_minutes its steps leave time for the head's start and the scoring."""
-    settings, n = ready.settings, len(ready.data)
+    settings, n = ready.settings, ready.rows
     if settings.max_minutes is None:
         return make_plan(n, settings)
     seconds = 60 * float(settings.max_minutes)
@@ -157,6 +158,7 @@ def _finish(
     if model.spec.level != "sequence":
         return
     model.domain = fit_domain(model.encoder.tokenizer.kind, train, seed, numbering)
+    model.target_domains = TargetDomains.fit(model.domain, train, seed, numbering)
     model.distribution = quantiles(train.flat_targets(), model.spec.of_numbers)
     if valid is None or not len(valid):
         return

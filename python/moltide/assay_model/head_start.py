@@ -13,6 +13,7 @@ import numpy.typing as npt
 from moltide.assay_model.preparation import Preparation
 from moltide.assay_model.rows import Rows
 from moltide.baselines.linear import Problem, choose_penalty, logistic_fits
+from moltide.kinds import MOLECULE
 from moltide.tasks import REGRESSION
 
 # Penalties tried, as shares of the largest squared singular value.
@@ -20,6 +21,9 @@ _PENALTIES = np.logspace(-7, 1, 33)
 # Penalties of the logistic ridge, for columns of unit variance.
 _LOGISTIC_PENALTIES = np.logspace(0, 4, 5)
 _FEWEST_OF_A_CLASS = 3
+# Molecules that are predicted have other scaffolds than those left out one by one: among penalties
+# whose errors differ by chance the strongest carries over best.
+_STANDARD_ERRORS = {MOLECULE: 1.0}
 
 
 def start_head(ready: Preparation, train: Rows, most: int) -> None:
@@ -39,7 +43,7 @@ def start_head(ready: Preparation, train: Rows, most: int) -> None:
     table = np.asarray(encoder.embed(texts, ready.settings.pool), np.float64)
     targets = ready.data.targets[rows].astype(np.float64)
     of_rows = np.ones(len(rows)) if train.weights is None else train.weights[rows]
-    spec = ready.spec
+    spec, slack = ready.spec, _STANDARD_ERRORS.get(encoder.tokenizer.kind, 0.0)
     out = np.zeros((spec.outputs, width), np.float32)
     bias = np.zeros(spec.outputs, np.float32)
     for j in range(targets.shape[1]):
@@ -47,7 +51,7 @@ def start_head(ready: Preparation, train: Rows, most: int) -> None:
         weights = of_rows * ready.weighting.of_classes(j, targets[:, j])
         x, y, w = table[known], targets[known, j], weights[known]
         if spec.task_of(j) == REGRESSION:
-            out[j], bias[j] = ridge(x, y, w)
+            out[j], bias[j] = ridge(x, y, w, slack)
         elif spec.binary:
             slope, offset = logistic_ridge(x, y.astype(np.int64), w, 2)
             out[j], bias[j] = slope[1] - slope[0], offset[1] - offset[0]
@@ -59,9 +63,14 @@ def start_head(ready: Preparation, train: Rows, most: int) -> None:
 
 
 def ridge(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    weights: npt.NDArray[np.float64],
+    slack: float = 0.0,
 ) -> tuple[npt.NDArray[np.float64], float]:
-    """(slope (C,), intercept) of a weighted ridge of least leave-one-out error."""
+    """(slope (C,), intercept) of a weighted ridge of least leave-one-out error, or with the
+    strongest penalty whose error is at most `slack` standard errors above it (Breiman et al. 1984).
+    """
     if len(y) < 3:
         return np.zeros(x.shape[1]), float(y.mean()) if len(y) else 0.0
     total = weights.sum()
@@ -72,15 +81,24 @@ def ridge(
         return np.zeros(x.shape[1]), middle
     z = (y - middle) * root
     projected, squared = u.T @ z, u**2
-    best = (np.inf, np.zeros_like(s))
-    for penalty in _PENALTIES * s[0] ** 2:
-        shrink = s**2 / (s**2 + penalty)
-        # The intercept takes one degree of freedom from every row.
-        leverage = np.minimum(squared @ shrink + 1 / len(y), 0.999)
-        error = float(np.mean(((z - u @ (shrink * projected)) / (1 - leverage)) ** 2))
-        if error < best[0]:
-            best = (error, s / (s**2 + penalty) * projected)
-    slope = vt.T @ best[1]
+    # What no penalty lets the rows say: of each row's value, and of its own weight in its fit.
+    beyond = z - u @ projected
+    # The intercept takes one degree of freedom from all rows together.
+    apart = 1 - weights / total - squared.sum(axis=1)
+    penalties = _PENALTIES * s[0] ** 2
+    errors, spread = np.zeros(len(penalties)), np.zeros(len(penalties))
+    for i, penalty in enumerate(penalties):
+        # Sums of what is left, not what is taken from 1: with more columns than rows both the
+        # error and its denominator are next to nothing.
+        left = penalty / (s**2 + penalty)
+        free = np.maximum(apart + squared @ left, 1e-12)
+        of_rows = ((beyond + u @ (left * projected)) / free) ** 2
+        errors[i], spread[i] = of_rows.mean(), of_rows.std() / np.sqrt(len(y))
+    least = int(errors.argmin())
+    chosen = penalties[least]
+    if slack:
+        chosen = penalties[np.flatnonzero(errors <= errors[least] + slack * spread[least])[-1]]
+    slope = vt.T @ (s / (s**2 + chosen) * projected)
     return slope, middle - float(slope @ centre)
 
 

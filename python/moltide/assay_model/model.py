@@ -13,8 +13,12 @@ from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.molecule_domain import Closeness, MoleculeDomain
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
+from moltide.assay_model.target_domains import TargetDomains
 from moltide.assay_model.uncertainty import Uncertainty, missing_intervals
-from moltide.errors import ConfigError
+from moltide.chem.standardise import ChemistryOptions
+from moltide.errors import ConfigError, DataError
+from moltide.kinds import PROTEIN
+from moltide.pairs import is_pair
 from moltide.tasks import REGRESSION
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ class Prediction:
             None.
         notes: n words on what sets a sequence apart from the training sequences, "" for none.
         similarity, nearest: of molecules, see `Closeness`; else None.
+        target_notes: for targets measured in few training rows, by number, the same against the
+            sequences of these rows.
     """
 
     values: FloatArray
@@ -50,6 +56,7 @@ class Prediction:
     notes: list[str] = field(default_factory=list)
     similarity: FloatArray | None = None
     nearest: list[str] | None = None
+    target_notes: dict[int, list[str]] = field(default_factory=dict)
 
     @property
     def in_domain(self) -> npt.NDArray[np.bool_]:
@@ -76,11 +83,13 @@ class AssayModel:
         temperature: (k,) divides logits (classification).
         shift: (outputs,) is taken off logits before; see `weighting`.
         uncertainty: None without validation rows, and for classification.
-        domain: what the training sequences looked like.
+        domain: what the training sequences looked like. target_domains: the same for targets of
+            several that were measured in less than half of them.
         sets: which classes a prediction leaves possible; None without validation rows or classes.
         distribution: (k, points) quantiles of the training values, NaN for classes; None in models
             of earlier versions.
         backbone: {"name", "sha256", "revision", "dtype"} of what training started from.
+        chemistry: how molecules were standardised, and are to be.
     """
 
     encoder: Encoder
@@ -95,6 +104,23 @@ class AssayModel:
     shift: FloatArray | None = None
     sets: ClassSets | None = None
     distribution: FloatArray | None = None
+    target_domains: TargetDomains = field(default_factory=TargetDomains)
+    chemistry: ChemistryOptions = field(default_factory=ChemistryOptions)
+
+    def check_pairs(self, sequences: Sequence[str]) -> None:
+        """Refuse pairs of chains for a model of single ones, and the other way round.
+
+        Raises:
+            DataError: naming the first that does not suit.
+        """
+        if self.encoder.tokenizer.kind != PROTEIN:
+            return
+        paired = self.spec.paired
+        wrong = next((i for i, one in enumerate(sequences) if is_pair(one) != paired), None)
+        if wrong is not None:
+            needs = "pairs of chains (heavy and light)" if paired else "single sequences"
+            found = "a single one" if paired else "a pair of chains"
+            raise DataError(f"this model was fitted to {needs}; sequence {wrong} is {found}")
 
     def missing_intervals(self, level: float) -> list[str]:
         """A line for each target of numbers without intervals of this coverage: why."""
@@ -150,6 +176,7 @@ class AssayModel:
         """
         if self.spec.level != "sequence":
             raise ConfigError("this model predicts residues; use predict_residues")
+        self.check_pairs(sequences)
         if interval is not None and not 0 < interval < 1:
             raise ConfigError(f"interval is {interval!r}; allowed: between 0 and 1, such as 0.9")
         raw: Any
@@ -172,6 +199,8 @@ class AssayModel:
         else:
             result = Prediction(self.scaling.backward(raw), notes=close.notes)
         result.similarity, result.nearest = close.similarity, close.nearest
+        if domain:
+            result.target_notes = self.target_domains.check(list(sequences))
         if representation is not None and self.uncertainty is not None:
             result.std = self.uncertainty.std(representation) * self.scaling.sd
             if interval is not None:

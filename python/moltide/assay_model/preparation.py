@@ -13,6 +13,7 @@ from moltide.assay_model.backbone import backbone_reference
 from moltide.assay_model.model import ADAPTER
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import ModelSpec, TargetScaling
+from moltide.assay_model.spellings import spellings
 from moltide.assay_model.weighting import Weighting
 from moltide.conformers.places import coordinates_of
 from moltide.errors import DataError
@@ -41,6 +42,11 @@ class Preparation:
     # What the backward pass computes again beside norms and activations, to the same bits: "none",
     # "mlp" (what goes into its activation) or "blocks" (all but their inputs).
     recompute: str = "none"
+
+    @property
+    def rows(self) -> int:
+        """Training rows, of which each stands in the data in all its spellings."""
+        return len(self.data) // (self.settings.augment + 1)
 
     @property
     def adapter(self) -> str | None:
@@ -100,9 +106,13 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
         n_classes=max(len(spec.classes_of(j)) for j in range(len(spec.target_names))),
         n_targets=len(spec.target_names),
         level=spec.level,
+        kind=encoder.tokenizer.kind,
     )
     backbone = backbone_reference(encoder)
-    tokens, offsets = tokenize(encoder, train.sequences)
+    texts, copies = train.sequences, settings.augment + 1
+    if settings.augment:
+        texts = [*texts, *spellings(encoder, texts, settings.augment, int(settings.seed))]
+    tokens, offsets = tokenize(encoder, texts)
     flat = train.flat_targets()
     scaling = TargetScaling.fit(flat, spec.of_numbers)
     targets = scaling.forward(flat)
@@ -129,9 +139,9 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
     data = TrainingData(
         tokens,
         offsets,
-        np.ascontiguousarray(targets),
-        censor,
-        None if weights is None else np.ascontiguousarray(weights, np.float32),
+        np.ascontiguousarray(_copied(targets, copies)),
+        None if censor is None else _copied(censor, copies),
+        None if weights is None else np.ascontiguousarray(_copied(weights, copies), np.float32),
     )
     if settings.adapter == "lora":
         encoder.add_adapter(
@@ -151,6 +161,11 @@ def prepare(encoder: Encoder, train: Rows, spec: ModelSpec, settings: TrainSetti
     }
     encoder.set_head(head, int(settings.seed))
     return Preparation(encoder, spec, settings, scaling, data, backbone, weighting, losses)
+
+
+def _copied(rows: npt.NDArray[Any], copies: int) -> npt.NDArray[Any]:
+    """Rows (n, ...) one after the other `copies` times, as spellings of their molecules lie."""
+    return rows if copies == 1 else np.concatenate([rows] * copies)
 
 
 def _with_frames(

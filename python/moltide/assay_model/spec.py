@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide.assay.transforms import Scale
 from moltide.errors import ConfigError
 from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
 
@@ -25,6 +26,9 @@ class ModelSpec:
         target_names: k names.
         classes: class names by index; empty for regression, and where targets have their own.
         target_classes: then those of each target, () for numbers; else empty.
+        scales: where these are known, what the numbers of each target are: its unit, and the
+            logarithm that was taken of the table's values.
+        paired: the sequences are pairs of chains (`moltide.pairs`), and only such can be predicted.
     """
 
     task: str
@@ -32,6 +36,8 @@ class ModelSpec:
     target_names: tuple[str, ...]
     classes: tuple[str, ...] = ()
     target_classes: tuple[tuple[str, ...], ...] = ()
+    scales: tuple[Scale, ...] = ()
+    paired: bool = False
 
     def __post_init__(self) -> None:
         for name, own in zip(self.target_names, self._classes, strict=True):
@@ -73,6 +79,11 @@ class ModelSpec:
         return bool(self.of_classes) and all(len(self.classes_of(j)) == 2 for j in self.of_classes)
 
     @property
+    def transformed(self) -> bool:
+        """Whether some target is a logarithm of the values in its table."""
+        return any(one.logarithmic for one in self.scales)
+
+    @property
     def outputs(self) -> int:
         """Numbers that the head puts out."""
         if self.of_classes and not self.binary:
@@ -97,6 +108,10 @@ class ModelSpec:
         }
         if self.target_classes:
             values["target_classes"] = [list(own) for own in self.target_classes]
+        if any(one.unit or one.logarithmic for one in self.scales):
+            values["scales"] = [one.to_dict() for one in self.scales]
+        if self.paired:
+            values["paired"] = True
         return values
 
     @classmethod
@@ -107,6 +122,8 @@ class ModelSpec:
             tuple(values["target_names"]),
             tuple(values["classes"]),
             tuple(tuple(own) for own in values.get("target_classes", ())),
+            tuple(Scale.from_dict(one) for one in values.get("scales", ())),
+            bool(values.get("paired", False)),
         )
 
 

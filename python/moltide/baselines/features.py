@@ -14,18 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from moltide.kinds import PROTEIN, RNA
+from moltide.pairs import BREAK
+from moltide.pairs import lengths as chain_lengths
 
 IntArray = npt.NDArray[np.int64]
 _CHUNK = 4096  # sequences whose k-mers are in memory at once
+_LIGHT = np.uint32(1 << 16)  # added to code points of light chains
 RESIDUE_KMERS, NUCLEOTIDE_KMERS = (1, 2, 3), (1, 2, 3, 4)
 
 
 def encode(sequences: Sequence[str]) -> tuple[npt.NDArray[np.uint32], IntArray]:
-    """All characters end to end as code points (sum L,), and offsets (n + 1,)."""
+    """All characters end to end as code points (sum L,), and offsets (n + 1,). Residues of the
+    light chain of a pair are letters of their own, so that features tell the chains apart."""
     lengths = np.fromiter((len(s) for s in sequences), np.int64, len(sequences))
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-    text = "".join(sequences).encode("utf-32-le", "surrogatepass")
-    return np.frombuffer(text, np.uint32), offsets
+    text = "".join(sequences)
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    if BREAK in text:
+        breaks = np.cumsum(points == ord(BREAK))
+        before = np.repeat(np.concatenate([[0], breaks])[offsets[:-1]], lengths)
+        light = (breaks > before) & (points != ord(BREAK))
+        points = points + _LIGHT * light.astype(np.uint32)
+    return points, offsets
 
 
 class _Alphabet:
@@ -95,6 +105,7 @@ class Kmers:
 
     k-mers not seen in fitting share one column per length. Half the squared distance between two
     rows behaves like an edit distance: a substitution changes at most k k-mers of each length.
+    Of pairs each chain has k-mers of its own, and none reaches from one into the other.
     """
 
     description = "k-mers"
@@ -139,7 +150,11 @@ class Kmers:
         lengths = np.diff(offsets)
         row = np.repeat(np.arange(len(sequences)), lengths)
         within = np.arange(len(codes)) - offsets[row]
-        start = np.flatnonzero(within + k <= lengths[row])
+        fits, broken = within + k <= lengths[row], points == ord(BREAK)
+        if broken.any():
+            for shift in range(k):
+                fits[: len(fits) - shift] &= ~broken[shift:]
+        start = np.flatnonzero(fits)
         key = np.zeros(len(start), np.int64)
         for shift in range(k):
             key = key * base + codes[start + shift]
@@ -173,14 +188,15 @@ class Kmers:
 def make_features(
     train: Sequence[str], other: Sequence[str], kind: str = PROTEIN
 ) -> OneHot | Kmers:
-    """Features fitted to `train`: one-hot if `train` and `other` share one length, else k-mers."""
+    """Features fitted to `train`: one-hot if `train` and `other` share one length (pairs one of
+    each chain), else k-mers."""
     made = features_for(train, other)
     return OneHot().fit(train) if made is OneHot else kmers(kind).fit(train)
 
 
 def features_for(train: Sequence[str], other: Sequence[str]) -> type[OneHot] | type[Kmers]:
     """What `make_features` makes."""
-    lengths = {len(s) for s in train} | {len(s) for s in other}
+    lengths = {chain_lengths(s) for s in train} | {chain_lengths(s) for s in other}
     return OneHot if len(lengths) == 1 else Kmers
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from moltide.conformers.places import coordinates_of, placed
+from moltide.conformers.places import joined
 
 if TYPE_CHECKING:
     from moltide.encoder import Encoder
@@ -61,8 +61,4 @@ def tokenize(
         encoder._check_lengths(cu_seqlens, start)
         tokens.append(part)
         lengths.append(np.diff(cu_seqlens).astype(np.int64))
-    joined = np.concatenate(tokens) if tokens else np.zeros(0, np.int32)
-    places = [at for part in tokens if (at := coordinates_of(part)) is not None]
-    if places:
-        joined = placed(joined, np.concatenate(places))
-    return joined, np.cumsum(np.concatenate(lengths))
+    return joined(tokens), np.cumsum(np.concatenate(lengths))

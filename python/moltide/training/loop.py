@@ -17,7 +17,7 @@ from moltide.tokenizer import FRAME
 from moltide.training.checkpoint import CheckpointFile
 from moltide.training.interrupt import Interrupted, StopRequest
 from moltide.training.log import JsonLog
-from moltide.training.plan import FitPlan, epoch_batches
+from moltide.training.plan import FitPlan, epoch_batches, spelled_rows
 from moltide.training.progress import ProgressView, SilentView
 from moltide.training.result import Epoch, FitResult
 from moltide.training.settings import TrainSettings
@@ -74,7 +74,8 @@ def fit(
     or killed and goes on from its checkpoint ends with the same bits as one never stopped.
 
     Args:
-        trainer: a `moltide._engine.Trainer` with its dataset of `n` rows.
+        trainer: a `moltide._engine.Trainer` with its dataset of `n` rows, or with
+            `settings.augment` of the n rows in each of their spellings (see `spelled_rows`).
         set_parameter: puts a value into the model that `trainer` trains.
         evaluate: the validation metric of the present weights, higher is better; NaN counts as
             the worst. The start is epoch 0, and is kept where no epoch is better. None: the last
@@ -106,7 +107,9 @@ def fit(
             if stop:
                 run.save()
                 raise Interrupted(stop.signum or signal.SIGINT)
-            view.step(run.step(batches[state.batch]), state.seconds)
+            rows = batches[state.batch]
+            rows = spelled_rows(rows, n, settings.augment, settings.seed, state.epoch)
+            view.step(run.step(rows), state.seconds)
             if run.out_of_time():
                 state.stopped = "time"
             elif checkpoint is not None and checkpoint.is_due():

@@ -50,6 +50,17 @@ def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     return [np.ascontiguousarray(part) for part in parts]
 
 
+def spelled_rows(rows: Rows, n: int, augment: int, seed: int, epoch: int) -> Rows:
+    """The same molecules in the spelling that it is their turn to have: row i of `n` stands in the
+    data at i, i + n, ..., i + augment * n, and every row begins at another of these, so that an
+    epoch has all kinds and none comes twice in `augment` + 1 epochs."""
+    if not augment:
+        return rows
+    # Beside every epoch's own key.
+    first = np.random.Generator(np.random.Philox(key=[seed, 1 << 48])).integers(augment + 1, size=n)
+    return rows + n * ((first[rows] + epoch) % (augment + 1))
+
+
 def make_plan(
     n: int, settings: TrainSettings, seconds_a_step: Callable[[], float] | None = None
 ) -> FitPlan:

@@ -48,8 +48,8 @@ class SilentView:
 class Pace:
     """Speed and time left, from smoothed loss and residues a second."""
 
-    def __init__(self, metric: str) -> None:
-        self.metric = metric
+    def __init__(self, metric: str, unit: str = "residues") -> None:
+        self.metric, self.unit = metric, unit
         self.steps = self.done = 0
         self.loss: float | None = None
         self.speed = 0.0
@@ -91,7 +91,7 @@ class Pace:
         if self.score is not None:
             parts.append(f"valid {self.metric} {self.score:.3f}")
         if self.speed:
-            parts.append(f"{self.speed:,.0f} residues/s")
+            parts.append(f"{self.speed:,.0f} {self.unit}/s")
         return " | ".join(parts)
 
 
@@ -106,8 +106,14 @@ def clock(seconds: float) -> str:
 class LineView:
     """One plain line an epoch: logs, pipes, terminals without cursor control."""
 
-    def __init__(self, metric: str, stream: TextIO | None = None, label: str = "") -> None:
-        self._pace = Pace(metric)
+    def __init__(
+        self,
+        metric: str,
+        stream: TextIO | None = None,
+        label: str = "",
+        unit: str = "residues",
+    ) -> None:
+        self._pace = Pace(metric, unit)
         self._stream = stream
         self._label = f"{label} " if label else ""
 
@@ -124,8 +130,8 @@ class LineView:
         mark = " (best)" if best and epoch.score is not None else ""
         print(
             f"{self._label}epoch {epoch.epoch} | step {epoch.step:,}/{pace.steps:,} | "
-            f"loss {epoch.loss:.3f}{score}{mark} | {epoch.residues_per_second:,.0f} residues/s | "
-            f"{clock(pace.left)} left",
+            f"loss {epoch.loss:.3f}{score}{mark} | {epoch.residues_per_second:,.0f} "
+            f"{pace.unit}/s | {clock(pace.left)} left",
             file=self._stream or sys.stderr,
             flush=True,
         )
@@ -137,8 +143,8 @@ class LineView:
 class TqdmView:
     """A tqdm.auto bar: a widget in notebooks, a line elsewhere."""
 
-    def __init__(self, metric: str, label: str = "train") -> None:
-        self._pace = Pace(metric)
+    def __init__(self, metric: str, label: str = "train", unit: str = "residues") -> None:
+        self._pace = Pace(metric, unit)
         self._label = label
         self._bar: Any = None
 
@@ -164,8 +170,14 @@ class TqdmView:
 class RichView:
     """A live line in a terminal: bar, loss, validation metric, residues/s, time left."""
 
-    def __init__(self, metric: str, console: Any = None, label: str = "training") -> None:
-        self._pace = Pace(metric)
+    def __init__(
+        self,
+        metric: str,
+        console: Any = None,
+        label: str = "training",
+        unit: str = "residues",
+    ) -> None:
+        self._pace = Pace(metric, unit)
         self._console = console
         self._label = label
         self._live: Any = None
@@ -209,14 +221,17 @@ def in_notebook() -> bool:
     return shell is not None and type(shell).__name__ == "ZMQInteractiveShell"
 
 
-def default_view(metric: str, verbose: int, label: str = "training") -> ProgressView:
-    """The view for here: nothing (verbose=0), a notebook bar, a live line, or lines in a log."""
+def default_view(
+    metric: str, verbose: int, label: str = "training", unit: str = "residues"
+) -> ProgressView:
+    """The view for here: nothing (verbose=0), a notebook bar, a live line, or lines in a log.
+    `unit`: what speed is counted in."""
     if not verbose:
         return SilentView()
     if in_notebook():
-        return TqdmView(metric, label)
+        return TqdmView(metric, label, unit)
     if sys.stderr.isatty():
         from rich.console import Console
 
-        return RichView(metric, Console(stderr=True), label)
-    return LineView(metric, label=label)
+        return RichView(metric, Console(stderr=True), label, unit)
+    return LineView(metric, label=label, unit=unit)

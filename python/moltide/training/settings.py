@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moltide.errors import ConfigError
+from moltide.kinds import MOLECULE, PROTEIN
 from moltide.options import check_choice, check_integer, check_number, option
 from moltide.tasks import CLASSIFICATION, MIXED, REGRESSION
 
@@ -42,7 +43,8 @@ class TrainSettings:
         pool: what the head reads: "mean" over residues, or "cls".
         head_hidden: width of a tanh layer in the head; 0: the head is linear.
         head_start: "ridge": a linear head starts at the ridge solution on the frozen backbone
-            (logistic for classes); "random": near zero; "auto": "ridge" where it is possible.
+            (logistic for classes); "random": near zero; "auto": "ridge" where it is possible, but
+            "random" for molecules with a backbone that trains too.
         head_dropout: dropout before each linear map of the head.
         loss: "auto": tobit with censored labels, else mse; bce for two classes, else
             cross_entropy. With targets of both kinds it is that of the numbers.
@@ -66,6 +68,8 @@ class TrainSettings:
         recompute: recompute blocks in the backward pass (same bits, less memory); None: if needed,
             and a part of each block where all weights train in float32 in one pass.
         seed: fixes everything random.
+        augment: of molecules as SMILES, random spellings of each beside the canonical one; training
+            sees another in each epoch, and everything else the canonical one.
     """
 
     adapter: str = "lora"
@@ -94,6 +98,7 @@ class TrainSettings:
     max_tokens: int = 2048
     recompute: bool | None = None
     seed: int = 0
+    augment: int = 0
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> TrainSettings:
@@ -117,6 +122,8 @@ class TrainSettings:
         """Plain JSON types."""
         values = dataclasses.asdict(self)
         values["targets"] = list(self.targets)
+        if not self.augment:  # runs of earlier versions do not name it
+            del values["augment"]
         return values
 
     def check(self) -> None:
@@ -137,6 +144,7 @@ class TrainSettings:
         check_integer("batch_size", self.batch_size, 1)
         check_integer("max_tokens", self.max_tokens, 1)
         check_integer("seed", self.seed, 0)
+        check_integer("augment", self.augment, 0)
         check_integer("epochs", self.epochs, 1, optional=True)
         check_integer("patience", self.patience, 1, optional=True)
         check_number("alpha", self.alpha, 0, above=True)
@@ -163,8 +171,11 @@ class TrainSettings:
         n_classes: int = 0,
         n_targets: int = 1,
         level: str = "sequence",
+        kind: str = PROTEIN,
     ) -> TrainSettings:
         """The same settings with every None and "auto" (but `recompute`) given its value.
+
+        `kind` is what the sequences are, one of `moltide.kinds.KINDS`.
 
         Raises:
             ConfigError: a value outside what is allowed, or a loss that does not suit the task.
@@ -197,7 +208,10 @@ class TrainSettings:
         possible = level == "sequence" and not self.head_hidden
         start = self.head_start
         if start == "auto":
-            start = "ridge" if possible else "random"
+            # Molecules are unlike each other, not variants of one: a head fitted to the frozen
+            # backbone holds it to what it knew (`benchmarks/head_start.py`).
+            free = kind == MOLECULE and self.adapter != "head"
+            start = "ridge" if possible and not free else "random"
         elif start == "ridge" and not possible:
             raise ConfigError(
                 "head_start is 'ridge'; that needs one label a sequence and head_hidden=0"
