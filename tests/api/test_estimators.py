@@ -150,8 +150,8 @@ def test_sequences_come_in_many_forms(given: Any) -> None:
         (["MKT", "MK1T"], "sequence 1, position 3: '1'"),
         (["MK*T"], "position 3: a stop"),
         ("MKT", "one string"),
-        (np.array([["MKT", "MKV"]]), r"shape \(1, 2\)"),
-        (pd.DataFrame({"a": ["M"], "b": ["K"]}), "2 columns"),
+        (np.array([["MKT", "MKV", "MKL"]]), r"shape \(1, 3\)"),
+        (pd.DataFrame({"a": ["M"], "b": ["K"], "c": ["L"]}), "3 columns"),
         (7, "expected sequences"),
     ],
 )
@@ -361,7 +361,7 @@ def test_labels_of_residues() -> None:
 def test_domain(fitted: AssayRegressor) -> None:
     notes = fitted.domain_notes([X[0], PARENT + "A", "W" * len(PARENT)])
     assert notes[0] == ""
-    assert notes[1] == "23 residues; training sequences have 22"
+    assert notes[1] == "length 23; training sequences have 22"
     assert "substitutions from the nearest" in notes[2]
     assert fitted.in_domain([X[0], PARENT + "A"]).tolist() == [True, False]
     # A position that never varied is outside, however near.

@@ -62,6 +62,7 @@ def test_what_a_run_leaves(start: Start, tmp_path: Path) -> None:
     assert {path.name for path in run.iterdir()} == {
         *("config.json", "adapter_config.json", "adapter_model.safetensors", "head.safetensors"),
         *("split.csv", "predictions.csv", "metrics.json", "report.html", "log.jsonl"),
+        "account.csv",
     }
     metrics = json.loads((run / "metrics.json").read_text())
     keys = ["task", "target", "split", "n_train", "n_test", "model", "baselines", "verdict"]

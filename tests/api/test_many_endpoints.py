@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_runs import contents, read_table, tiny_encoder, variants, write_table
+from tiny_runs import PARENT, contents, read_table, tiny_encoder, variants, write_table
 
 from moltide import load_assay_model
 from moltide.assay import read_assay
 from moltide.assay_model import ModelSpec, Rows, fit_assay_model
+from moltide.assay_model.files import load, save
 from moltide.assay_model.preparation import prepare
 from moltide.assay_model.validation import score
 from moltide.assay_model.weighting import Weighting
@@ -130,6 +131,27 @@ def test_probabilities_keep_the_frequency_of_a_rare_class() -> None:
         shares[balance] = found.of(spec, 1)[:, 1].mean()
     assert shares["none"] == pytest.approx(rare.mean(), abs=0.03)
     assert shares["balanced"] == pytest.approx(rare.mean(), abs=0.05)
+
+
+def test_an_endpoint_measured_for_few_rows_has_a_domain_of_its_own(tmp_path: Path) -> None:
+    """Rows of the second kind are in the training domain, but not in that of their endpoint."""
+    first = [text[:11] + PARENT[11:] for text in SEQUENCES]
+    second = [PARENT[:11] + text[11:] for text in SEQUENCES]
+    texts = list(dict.fromkeys([*first[:40], *second]))
+    values = np.arange(len(texts), dtype=float)
+    targets = np.stack([values, np.where(np.arange(len(texts)) < 35, values, NAN)], axis=1)
+    spec = ModelSpec("regression", "sequence", ("a", "b"))
+    rows = Rows(texts, targets)
+    model, _ = fit_assay_model(tiny_encoder(), rows, None, spec, TrainSettings(epochs=1))
+    assert model.target_domains.targets == [1]
+    found = model.predict([texts[0], texts[-1]], domain=True)
+    assert found.notes == ["", ""]
+    assert found.target_notes[1][0] == ""
+    assert "never varied in training" in found.target_notes[1][1]
+    save(model, tmp_path / "run")
+    again = load(tmp_path / "run").predict([texts[0], texts[-1]], domain=True)
+    assert again.target_notes == found.target_notes
+    assert model.predict([texts[0]]).target_notes == {}
 
 
 # ---- validation and parts ----------------------------------------------------------------------

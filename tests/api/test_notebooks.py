@@ -38,4 +38,4 @@ def test_a_notebook_runs(path: Path) -> None:
 
 
 def test_there_are_notebooks() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"proteins"}
+    assert {path.stem for path in NOTEBOOKS} >= {"admet", "proteins", "rna"}

@@ -147,6 +147,8 @@ def test_a_light_takes_the_whole_interval_to_be_green_or_red() -> None:
     # The least likely first: 9 of 99 residuals are as large as 0.9 SD, and half of them below.
     assert seen.liabilities(3, SPEC.target_names) == "logS red 0%; hERG red 5%"
     assert seen.liabilities(4, SPEC.target_names).startswith("Ames grey 90%")
+    found.target_notes = {1: ["", "unlike", "", "", ""]}
+    assert view.look(found, 0.9).lights[1] == ["green", "grey", "red", "red", "grey"]
     # Of equal scores that in the training domain comes first.
     assert seen.overall[0] == seen.overall[4]
     assert seen.order[0].tolist() > seen.order[4].tolist()

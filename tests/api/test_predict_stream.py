@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import FAST, call, one_error
+from partial_files import rows_held
 from tiny_runs import PARENT, read_table, variants, write_table
 
 from moltide.cli.counting import LineCounter
@@ -157,15 +157,6 @@ def command(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
         [sys.executable, "-m", "moltide", "predict", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
-
-
-def rows_held(path: Path) -> int:
-    """Rows of a partial file, read without a lock; 0 where it is not there or being written."""
-    try:
-        with sqlite3.connect(f"file:{path}?immutable=1", uri=True) as database:
-            return int(database.execute("SELECT COUNT(*) FROM rows").fetchone()[0])
-    except sqlite3.Error:
-        return 0
 
 
 @pytest.mark.parametrize(
@@ -336,9 +327,10 @@ for source in (few, few, many):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_memory_is_flat(panel: Path, tmp_path: Path) -> None:
-    """Three times the rows: the file grows by more than twice what the peak may grow by."""
+    """Three times the rows: the file grows by more than twice what the peak may grow by. The
+    allocator's own reserve is full after some ten thousand."""
     sources, out = [], tmp_path / "out.csv"
-    for n in (9000, 27000):
+    for n in (20_000, 60_000):
         # A long note makes rows that would show in memory.
         rows = [[TEXTS[i % 400], f"{i:0600}"] for i in range(n)]
         sources.append(write_table(tmp_path / f"{n}.csv", ["sequence", "note"], rows))

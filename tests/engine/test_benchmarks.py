@@ -229,3 +229,17 @@ def test_a_stream_of_predictions_is_killed_and_goes_on(tmp_path):
     predicted = (tmp_path / "1200-out.csv").read_text().splitlines()
     assert len(predicted) == 1201
     assert sum("not predicted: '1' at position 4" in line for line in predicted) == 12
+
+
+def test_a_messy_table_is_checked_row_by_row(tmp_path):
+    pytest.importorskip("rdkit")
+    molecules = Path(__file__).resolve().parents[1] / "data" / "molecules" / "esol_200.csv"
+    with gzip.open(tmp_path / "smiles_pretrain.csv.gz", "wt") as stream:
+        stream.write(molecules.read_text())
+    out = run(
+        "molecule_table.py", "--data", str(tmp_path), "--rows", "100", "--minutes", "0.5",
+        "--folder", str(tmp_path / "work"),
+    )  # fmt: skip
+    assert "nothing differs" in out
+    assert "rows: 100 = " in out
+    assert "| baselines |" in out

@@ -32,7 +32,8 @@ class Dtype(str, enum.Enum):
 
 
 _BACKBONE: Any = typer.Option(
-    help="Bundled name, folder, or Hub id such as facebook/esm2_t12_35M_UR50D.",
+    help="Bundled name, folder, or Hub id such as facebook/esm2_t12_35M_UR50D; by default "
+    "protein-mini, or molecule-mini for molecules.",
     metavar="NAME|FOLDER|HUB-ID",
     rich_help_panel=MODEL_PANEL,
 )
@@ -61,6 +62,22 @@ SequenceColumn = Annotated[
     str | None,
     typer.Option(
         help="Column of residues or SMILES.", metavar="COLUMN", rich_help_panel=TABLE_PANEL
+    ),
+]
+HeavyColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Pairs of chains: column of heavy chains; by default found by name.",
+        metavar="COLUMN",
+        rich_help_panel=TABLE_PANEL,
+    ),
+]
+LightColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Pairs of chains: column of light chains.",
+        metavar="COLUMN",
+        rich_help_panel=TABLE_PANEL,
     ),
 ]
 MutationsColumn = Annotated[

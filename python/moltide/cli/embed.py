@@ -12,6 +12,8 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, TABLE_PANEL
+from moltide.kinds import PROTEIN, UNIT
+from moltide.pairs import is_pair, of_chains
 from moltide.wording import plural
 
 if TYPE_CHECKING:
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 
 HELP = """Embed sequences: one vector each, or one a residue.
 
-INPUT is FASTA or a table. A .npy file holds float32 (sequences, width) in the order of the input;
-a .parquet file holds id and embedding, and is the format for one vector a residue (--pool none).
+INPUT is FASTA or a table; of molecules a table of SMILES, .smi or SDF, which are standardised. A
+.npy file holds float32 (sequences, width) in the order of the input; a .parquet file holds id and
+embedding, and is the format for one vector a residue (--pool none).
 """
 EPILOG = """Examples:
 
@@ -32,6 +35,12 @@ EPILOG = """Examples:
   moltide embed table.csv -o embeddings.parquet --backbone facebook/esm2_t12_35M_UR50D
 
   moltide embed proteins.fasta -o residues.parquet --pool none
+
+  moltide embed antibodies.csv --heavy VH --light VL -o pairs.npy
+
+  moltide embed molecules.csv -o molecules.npy
+
+  moltide embed transcripts.fasta -o rna.npy --backbone multimolecule/rnafm
 """
 # Residues from which one sequence takes long enough to say so before it starts.
 _LONG = 5000
@@ -51,6 +60,8 @@ def embed(
         Path, typer.Option("--out", "-o", help="A .npy or .parquet file.", metavar="FILE")
     ],
     sequence: common.SequenceColumn = None,
+    heavy: common.HeavyColumn = None,
+    light: common.LightColumn = None,
     mutations: common.MutationsColumn = None,
     wildtype: common.Wildtype = None,
     numbering: common.Numbering = "auto",
@@ -69,7 +80,7 @@ def embed(
         Path | None,
         typer.Option(
             help="Folder of a LoRA adapter. A RUN/ of finetune brings its backbone; without either "
-            "the backbone is protein-mini.",
+            "the backbone is protein-mini, of molecules molecule-mini.",
             metavar="FOLDER",
             rich_help_panel=MODEL_PANEL,
         ),
@@ -107,10 +118,16 @@ def embed(
             common.check_output(path, inputs=[source])
     voice = TerminalVoice(to_stderr=json_line)
     with voice.busy("loading the backbone"):
-        encoder = _encoder(backbone, adapter, device.value, dtype.value)
+        named = (sequence, heavy, light)
+        encoder = _encoder(backbone, adapter, device.value, dtype.value, source, named)
     reader = SequenceReader(
         source,
+        kind=encoder.tokenizer.kind,
+        either=encoder.tokenizer.kind == PROTEIN,
+        refusals=encoder.refusals,
         sequence=sequence,
+        heavy=heavy,
+        light=light,
         mutations=mutations,
         wildtype=wildtype,
         numbering=common.numbering_of(numbering),
@@ -138,11 +155,23 @@ def embed(
         print(json.dumps({**line, "skipped": len(reader.skipped)}))
 
 
-def _encoder(backbone: str | None, adapter: Path | None, device: str, dtype: str) -> Encoder:
+def _encoder(
+    backbone: str | None,
+    adapter: Path | None,
+    device: str,
+    dtype: str,
+    source: Path,
+    columns: tuple[str | None, str | None, str | None],
+) -> Encoder:
+    from moltide.cli.reading import kind_of_input
     from moltide.pretrained import load
+    from moltide.pretrained.locate import default_backbone
+
+    def by_default() -> str:
+        return default_backbone(kind_of_input(source, *columns))
 
     if adapter is None:
-        return load(backbone or "protein-mini", device, dtype)
+        return load(backbone or by_default(), device, dtype)
     from moltide.assay_model.files import CONFIG, load_backbone, read_config
 
     of_run = (adapter / CONFIG).is_file()
@@ -151,7 +180,7 @@ def _encoder(backbone: str | None, adapter: Path | None, device: str, dtype: str
     else:
         if of_run and dtype == "auto":
             dtype = read_config(adapter)["model"]["backbone"]["dtype"]
-        encoder = load(backbone or "protein-mini", device, dtype)
+        encoder = load(backbone or by_default(), device, dtype)
     encoder.load_adapter(adapter, "adapter")
     return encoder
 
@@ -160,7 +189,8 @@ def _embed_all(
     encoder: Encoder, reader: SequenceReader, pool: Pool, adapter: bool, voice: Any, status: Any
 ) -> Iterator[tuple[str, int, np.ndarray]]:
     """Name, row and embedding of each sequence that `reader` gives, one pass in memory at a time;
-    `status` shows the residues done (None: no terminal)."""
+    `status` shows how far it is (None: no terminal)."""
+    unit = UNIT[encoder.tokenizer.kind]
     residues, longest = 0, _LONG - 1
     use = "adapter" if adapter else None
     for batch in reader:
@@ -169,13 +199,13 @@ def _embed_all(
         ends = list(accumulate(map(len, batch.sequences), initial=residues))
 
         def show(done: int, total: int | None, ends: list[int] = ends) -> None:
-            status.update(f"embedding: {ends[done]:,} residues done")
+            status.update(f"embedding: {ends[done]:,} {unit}s done")
 
         length, name = max(zip(map(len, batch.sequences), batch.names, strict=True))
         if length > longest:
             longest = length
             voice.say(
-                f"longest sequence so far: {length:,} residues ({name}), in one pass; time "
+                f"longest sequence so far: {length:,} {unit}s ({name}), in one pass; time "
                 "grows with the square of the length"
             )
         arrays = encoder.embed_iter(
@@ -184,7 +214,12 @@ def _embed_all(
             adapter=use,
             progress=show if status is not None else None,
         )
-        yield from zip(batch.names, batch.rows, arrays, strict=True)
+        for name, row, text, values in zip(
+            batch.names, batch.rows, batch.sequences, arrays, strict=True
+        ):
+            # One vector a residue: the linker between two chains is nobody's.
+            cut = pool is Pool.none and is_pair(text)
+            yield name, row, values[of_chains(text)] if cut else values
         residues = ends[-1]
 
 

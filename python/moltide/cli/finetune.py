@@ -13,7 +13,7 @@ from moltide.cli.common import OUTPUT_PANEL, TABLE_PANEL, TRAIN_PANEL
 
 HELP = """Fine-tune a model of proteins or molecules on an assay table; say if it was worth it.
 
-Reads ASSAY (CSV, TSV, Parquet, XLSX), splits it so that the test is honest, fits five baselines,
+Reads ASSAY (CSV, TSV, Parquet, XLSX, SDF), splits it so that the test is honest, fits baselines,
 fine-tunes, and writes RUN/: the model, predictions.csv, metrics.json, report.html, log.jsonl.
 Interrupted runs (Ctrl-C, kill, power cut) go on with the same command, to the same bits.
 """
@@ -27,7 +27,15 @@ EPILOG = """Examples:
 
   moltide finetune a.xlsx --backbone facebook/esm2_t12_35M_UR50D --max-minutes 30 --out runs/a
 
+  moltide finetune chembl.csv --target "Standard Value" --transform plog --out runs/kinase
+
   moltide finetune solubility.csv --backbone molecules/ --split scaffold --out runs/solubility
+
+  moltide finetune solubility.csv --backbone molecules/ --augment 10 --out runs/augmented
+
+  moltide finetune antibodies.csv --heavy VH --light VL --targets all --out runs/antibodies
+
+  moltide finetune stability.csv --backbone multimolecule/rnafm --split cluster --out runs/rna
 
   moltide finetune assay.csv --out runs/a --dry-run
 """
@@ -82,6 +90,8 @@ def finetune(
     assay: Annotated[Path, typer.Argument(help="The table.", metavar="ASSAY")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.", metavar="RUN/")],
     sequence: common.SequenceColumn = None,
+    heavy: common.HeavyColumn = None,
+    light: common.LightColumn = None,
     mutations: common.MutationsColumn = None,
     wildtype: common.Wildtype = None,
     numbering: common.Numbering = "auto",
@@ -103,11 +113,28 @@ def finetune(
         str | None,
         typer.Option(help="Column of =, <, >.", metavar="COLUMN", rich_help_panel=TABLE_PANEL),
     ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="Unit of targets, where the table does not say: nM, uM...; what it says is "
+            "brought to this one. Or the column of units.",
+            metavar="UNIT|COLUMN|TARGET=UNIT,...",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
+    transform: Annotated[
+        str | None,
+        typer.Option(
+            help="plog: -log10 of mol/L (IC50 to pIC50, with > and < turned round); log10.",
+            metavar="plog|log10|none|TARGET=plog,...",
+            rich_help_panel=TABLE_PANEL,
+        ),
+    ] = None,
     split: Annotated[
         str,
         typer.Option(
-            help="auto, random, cluster, position, mutations, time, or a column of "
-            "train/valid/test or of groups.",
+            help="auto, random, time; cluster, position, mutations; of molecules scaffold, "
+            "scaffold_balanced, butina; or a column of train/valid/test or of groups.",
             metavar="METHOD|COLUMN",
             rich_help_panel=TABLE_PANEL,
         ),
@@ -145,7 +172,7 @@ def finetune(
         str,
         typer.Option(
             help="What the table holds; by default told from its columns.",
-            metavar="auto|protein|molecule",
+            metavar="auto|protein|molecule|rna",
             rich_help_panel=TABLE_PANEL,
         ),
     ] = "auto",
@@ -189,7 +216,7 @@ def finetune(
             rich_help_panel=TABLE_PANEL,
         ),
     ] = "report",
-    backbone: common.Backbone = "protein-mini",
+    backbone: common.BackboneOrNone = None,
     adapter: Annotated[
         Adapter,
         typer.Option(
@@ -248,6 +275,15 @@ def finetune(
             rich_help_panel=TRAIN_PANEL,
         ),
     ] = None,
+    augment: Annotated[
+        int,
+        typer.Option(
+            help="Molecules: random SMILES of each beside the canonical one, another in each epoch "
+            "of training.",
+            metavar="N",
+            rich_help_panel=TRAIN_PANEL,
+        ),
+    ] = 0,
     seed: Annotated[
         int, typer.Option(help="Fixes everything random.", rich_help_panel=TRAIN_PANEL)
     ] = 0,
@@ -316,11 +352,15 @@ def finetune(
 
     table = {
         "sequence": sequence,
+        "heavy": heavy,
+        "light": light,
         "mutations": mutations,
         "wildtype": wildtype,
         "numbering": common.numbering_of(numbering),
         "target": target,
         "relation": relation,
+        "unit": unit,
+        "transform": transform,
         "time": time,
         "task": task.value,
         "on_conflict": on_conflict,
@@ -350,6 +390,7 @@ def finetune(
         max_tokens=max_tokens,
         recompute=recompute,
         seed=seed,
+        augment=augment,
     )
     voice = TerminalVoice(to_stderr=json_line)
     summary = run(

@@ -12,6 +12,7 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
+from moltide.kinds import MOLECULE
 from moltide.wording import plural
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 HELP = """Predict new sequences with a fine-tuned model.
 
-Adds columns to the rows of NEW (CSV, TSV, Parquet, XLSX or FASTA): predicted, std (of the error),
+Adds columns to the rows of NEW (CSV, TSV, Parquet, XLSX, FASTA; of molecules also SDF and .smi;
+SMILES are standardised as in training): predicted, std (of the error),
 low90 and high90 (an interval that holds 90% of values like the validation rows'), rank, in_domain
 and domain_note (what sets a sequence apart from the training sequences).
 
@@ -43,6 +45,10 @@ EPILOG = """Examples:
   moltide predict runs/panel new.csv -o out.csv --thresholds "Tm>60,KD<10" --report panel.html
 
   moltide predict runs/scan designs.csv --mutations variant -o out.parquet
+
+  moltide predict runs/herg library.smi -o herg.csv --on-bad-row set_aside
+
+  moltide predict runs/antibodies designs.csv --heavy VH --light VL -o out.csv
 """
 # Ranks shown at each end in the terminal, and in the report; notes of the reader that are said.
 _SHOWN, _IN_REPORT, _NOTES = 5, 50, 5
@@ -61,6 +67,8 @@ def predict(
         ),
     ],
     sequence: common.SequenceColumn = None,
+    heavy: common.HeavyColumn = None,
+    light: common.LightColumn = None,
     mutations: common.MutationsColumn = None,
     wildtype: Annotated[
         str | None,
@@ -144,11 +152,18 @@ def predict(
             "--report shows several targets, or lights: give --thresholds for a single target"
         )
     data = document.get("data", {})
+    pairs = _pair_columns(data, model.spec, {"heavy": heavy, "light": light}, sequence, mutations)
     parent, number, said = _wildtype(data, wildtype, common.numbering_of(numbering))
     reader = SequenceReader(
         new,
         usual=(data.get("sequence_column"), data.get("mutations_column")),
+        kind=model.encoder.tokenizer.kind,
+        chemistry=model.chemistry,
+        pairs=pairs,
+        refusals=model.encoder.refusals,
         sequence=sequence,
+        heavy=heavy,
+        light=light,
         mutations=mutations,
         wildtype=parent,
         numbering=number,
@@ -235,7 +250,7 @@ def _partial(
             moltide=moltide.__version__,
             # The same bits are promised on the same instruction set.
             arithmetic=[dtype, _engine.active_isa()],
-            reading={**reader.options, "usual": reader.usual},
+            reading=reader.reading(),
             columns=columns.added,
             thresholds=[one.to_dict() for one in columns.thresholds.values()],
             interval=columns.interval,
@@ -267,10 +282,15 @@ def _predict(
     from moltide.predicting import predict_file
 
     model = columns.model
-    with voice.busy("reading the input"):
+    with voice.busy("reading the input") as status:
         # What is refused is refused before the first prediction, wherever in the file it stands.
-        if reader.options.get("on_bad_row") == "error":
-            total = sum(len(batch) + len(batch.skipped) for batch in reader.batches())
+        if reader.options.get("on_bad_row") == "error" or reader.kind == MOLECULE:
+
+            def show(rows: int) -> None:
+                if status is not None:
+                    status.update(f"reading the input: {rows:,} {reader.unit}s")
+
+            total = reader.keep(show)
         else:
             total = sum(1 for _, block in rows_of_input(new) for _ in block)
     with voice.counting("predicting", total, reader.unit) as counter:
@@ -349,6 +369,35 @@ def _say_panel(voice: TerminalVoice, columns: Columns, tally: Tally) -> None:
         rows.append([f"{one.rank:,}", name, one.cells[at], *cells])
     if rows:
         voice.table(header, rows)
+
+
+def _pair_columns(
+    data: Mapping[str, Any],
+    spec: Any,
+    chains: Mapping[str, str | None],
+    sequence: str | None,
+    mutations: str | None,
+) -> tuple[str | None, ...] | None:
+    """The training table's columns of heavy and light chains; None for a model of single ones.
+
+    Raises:
+        ConfigError: columns named that the model has no use for.
+    """
+    from moltide.errors import ConfigError
+    from moltide.options import option
+
+    unfit = {"sequence": sequence, "mutations": mutations} if spec.paired else chains
+    for name, column in unfit.items():
+        if column is not None:
+            use = "--heavy and --light" if spec.paired else "--sequence"
+            what = "pairs of chains" if spec.paired else "single sequences"
+            raise ConfigError(
+                f"{option(name, column)}: this model was fitted to {what}; name them with {use}"
+            )
+    if not spec.paired:
+        return None
+    columns = data.get("chain_columns") or {}
+    return (columns.get("heavy"), columns.get("light"))
 
 
 def _wildtype(

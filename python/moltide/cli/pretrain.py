@@ -11,9 +11,9 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TRAIN_PANEL
-from moltide.kinds import MOLECULE, PROTEIN
+from moltide.kinds import MOLECULE, PROTEIN, RNA
 
-HELP = """Pretrain a language model of proteins or molecules on one machine.
+HELP = """Pretrain a language model of proteins, molecules or RNA on one machine.
 
 Reads TRAIN (FASTA, CSV, TSV, Parquet; gzip too) once into a file beside the run, holds clusters
 out for validation (or takes --valid), trains a masked language model, and writes RUN/: the model
@@ -32,6 +32,8 @@ EPILOG = """Examples:
 
   moltide pretrain molecules.csv.gz --kind molecule --sequence smiles --augment 7 --layers 6
   --width 256 --heads 8 --mask-rate 0.3 --out runs/molecules
+
+  moltide pretrain transcripts.fasta.gz --kind rna --layers 6 --width 256 --heads 8 --out runs/rna
 
   moltide pretrain my_family.fasta --backbone facebook/esm2_t6_8M_UR50D --lr 1e-4 --max-minutes 60
   --out runs/more
@@ -53,6 +55,7 @@ class Kind(str, enum.Enum):
 
     protein = PROTEIN
     molecule = MOLECULE
+    rna = RNA
 
 
 class Schedule(str, enum.Enum):
@@ -101,7 +104,9 @@ def pretrain(
     kind: Annotated[
         Kind | None, _data("What TRAIN holds; by default what --backbone reads, or proteins.")
     ] = None,
-    sequence: Annotated[str | None, _data("Column of residues or SMILES.", "COLUMN")] = None,
+    sequence: Annotated[
+        str | None, _data("Column of residues, SMILES or nucleotides.", "COLUMN")
+    ] = None,
     augment: Annotated[
         int, _data("Molecules: so many random SMILES beside each canonical one.")
     ] = 0,
@@ -146,7 +151,10 @@ def pretrain(
     holdout: Annotated[
         float, _valid("Without --valid: share of the records held out, in whole clusters.")
     ] = 0.02,
-    identity: Annotated[float, _valid("Without --cluster: sequence identity of a cluster.")] = 0.5,
+    identity: Annotated[
+        float | None,
+        _valid("Without --cluster: sequence identity of a cluster; by default 0.5, of RNA 0.8."),
+    ] = None,
     valid_tokens: Annotated[
         int, _valid("Residues validated on while training; the end uses all.")
     ] = 100_000,

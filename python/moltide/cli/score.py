@@ -10,6 +10,7 @@ import typer
 
 from moltide.cli import common
 from moltide.cli.common import MODEL_PANEL, OUTPUT_PANEL, TABLE_PANEL
+from moltide.kinds import UNIT
 from moltide.wording import plural
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def score(
 ) -> None:
     import json
 
+    from moltide.assay.residues import alphabet_of
     from moltide.assay.wildtype import read_wildtype
     from moltide.cli.table_output import kind_of
     from moltide.cli.voice import TerminalVoice
@@ -112,10 +114,10 @@ def score(
 
         check_format(heatmap)
     number = common.numbering_of(numbering)
-    parent = read_wildtype(wildtype).sequence
     voice = TerminalVoice(to_stderr=json_line or to_stdout)
     with voice.busy("loading the backbone"):
         encoder = load(backbone, device.value, dtype.value)
+    parent = read_wildtype(wildtype, alphabet_of(encoder.tokenizer.kind)).sequence
     common.say_int8_cost(voice, encoder, [parent])
     if variants is None:
         offset = 1 if number == "auto" else int(number)
@@ -143,16 +145,18 @@ def _scan(
 ) -> int:
     from moltide.cli.table_output import ranks, write_rows
     from moltide.finetune.results import number
-    from moltide.sequences import RESIDUES
+    from moltide.sequences import LETTERS
 
-    unknown = [f"{r}{i}" for i, r in enumerate(parent, offset) if r not in RESIDUES]
+    kind = encoder.tokenizer.kind
+    letters = LETTERS.get(kind, "")
+    unknown = [f"{r}{i}" for i, r in enumerate(parent, offset) if r not in letters]
     if unknown:
         listed = ", ".join(unknown[:_LISTED]) + (", ..." if len(unknown) > _LISTED else "")
         voice.say(
-            f"{plural(len(unknown), 'position')} of the wild type left out, none of the 20 "
-            f"residues: {listed}"
+            f"{plural(len(unknown), 'position')} of the wild type left out, none of the "
+            f"{len(letters)} {UNIT[kind]}s: {listed}"
         )
-    with voice.busy(f"scoring {19 * (len(parent) - len(unknown)):,} substitutions"):
+    with voice.busy(f"scoring {(len(letters) - 1) * (len(parent) - len(unknown)):,} substitutions"):
         found = encoder.scan(parent, method, offset=offset)
     names, scores = found.to_long()
     rank = ranks(scores)
@@ -194,9 +198,11 @@ def _table(
     from moltide.cli.table_output import ranks, write_with_columns
     from moltide.errors import DataError
     from moltide.finetune.results import number
-    from moltide.sequences import RESIDUES
+    from moltide.sequences import LETTERS
 
-    reader = SequenceReader(variants, **options)
+    kind = encoder.tokenizer.kind
+    letters, unit = LETTERS.get(kind, ""), UNIT[kind]
+    reader = SequenceReader(variants, kind=kind, **options)
     rows: list[int] = []
     changes: list[Any] = []
     unfit: dict[int, str] = {}
@@ -206,7 +212,7 @@ def _table(
                 rows.append(row)
                 changes.append(diff(parent, text))
                 continue
-            unfit[row] = f"{len(text)} residues, the wild type has {len(parent)}"
+            unfit[row] = f"{len(text)} {unit}s, the wild type has {len(parent)}"
             if options["on_bad_row"] == "error":
                 raise DataError(
                     f"{variants.name} {reader.unit} {row}: {unfit[row]}; only substitutions are "
@@ -225,11 +231,11 @@ def _table(
         cells[row] = [number(one), rank, *([""] if noted else [])]
     for line in [*reader.notes, *reader.left_out()]:
         voice.say(line)
-    against = sum(any(parent[one.position] not in RESIDUES for one in each) for each in changes)
+    against = sum(any(parent[one.position] not in letters for one in each) for each in changes)
     if against:
         voice.say(
             f"{plural(against, 'variant')} at positions where the wild type has none of the "
-            "20 residues: such scores come out too high"
+            f"{len(letters)} {unit}s: such scores come out too high"
         )
     write_with_columns(variants, out, ["score", "rank", *(["note"] if noted else [])], cells)
     return len(rows)

@@ -40,15 +40,15 @@ class TerminalVoice:
         spinner: AbstractContextManager[Any] = self.console.status(what, spinner="dots")
         return spinner
 
-    def training(self, metric: str, label: str) -> ProgressView:
+    def training(self, metric: str, label: str, unit: str = "residues") -> ProgressView:
         from moltide.training.progress import LineView, RichView, SilentView
 
         if self.console.is_terminal:
-            return RichView(metric, self.console, label)
+            return RichView(metric, self.console, label, unit)
         if label != "training":
             return SilentView()  # a log has no use for every epoch of the learning curve
         stream = sys.stderr if self.console.stderr else sys.stdout
-        return LineView(metric, stream, label)
+        return LineView(metric, stream, label, unit)
 
     def counting(self, what: str, total: int, unit: str) -> AbstractContextManager[Any]:
         """Rows are worked through; what the context gives has `advance(rows)`. A bar with the time

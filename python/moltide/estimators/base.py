@@ -13,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from moltide.errors import ConfigError
 from moltide.estimators.inputs import as_sequences, validation_rows
+from moltide.kinds import MOLECULE, PROTEIN, UNIT
+from moltide.pairs import is_pair
 from moltide.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         device: str = "auto",
         dtype: str = "auto",
         seed: int = 0,
+        augment: int = 0,
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
@@ -90,6 +93,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         self.device = device
         self.dtype = dtype
         self.seed = seed
+        self.augment = augment
         self.verbose = verbose
 
     def __sklearn_tags__(self) -> Any:
@@ -115,10 +119,13 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         return settings
 
     def _open(self) -> Encoder:
-        """The backbone, a copy of its own."""
+        """The backbone, which may be changed."""
         from moltide.assay_model.backbone import open_backbone
 
-        return open_backbone(self.backbone, self.device, self.dtype)
+        encoder = open_backbone(self.backbone, self.device, self.dtype)
+        if self.level == "residue" and encoder.tokenizer.kind == MOLECULE:
+            raise ConfigError("level is 'residue'; allowed of molecules: 'sequence'")
+        return encoder
 
     def _fit(
         self,
@@ -132,6 +139,12 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
         from moltide.assay_model import fit_assay_model
         from moltide.training.progress import default_view
 
+        unit = f"{UNIT[encoder.tokenizer.kind]}s"
+        rows = dataclasses.replace(rows, names=[str(i) for i in range(len(rows))])
+        paired = encoder.tokenizer.kind == PROTEIN and any(map(is_pair, rows.sequences))
+        if paired and self.level == "residue":
+            raise ConfigError("level is 'residue'; allowed of pairs of chains: 'sequence'")
+        spec = dataclasses.replace(spec, paired=paired)
         train, valid = validation_rows(
             len(rows), float(self.validation_fraction), int(self.seed), groups, labels
         )
@@ -141,7 +154,7 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
             rows.take(valid),
             spec,
             settings,
-            view=default_view(spec.metric, int(self.verbose)),
+            view=default_view(spec.metric, int(self.verbose), unit=unit),
             by_name=isinstance(self.backbone, str | os.PathLike),
         )
         self.history_ = [dataclasses.asdict(epoch) for epoch in result.history]
@@ -151,7 +164,10 @@ class AssayEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _sequences(self, X: Any) -> list[str]:
         check_is_fitted(self, "model_")
-        return as_sequences(X, self.model_.encoder.tokenizer.kind)
+        kind, chemistry = self.model_.encoder.tokenizer.kind, self.model_.chemistry
+        sequences = as_sequences(X, kind, chemistry)
+        self.model_.check_pairs(sequences)
+        return sequences
 
     def in_domain(self, X: Any) -> npt.NDArray[np.bool_]:
         """(n,) True where a sequence resembles the training sequences; `domain_notes` says why

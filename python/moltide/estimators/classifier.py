@@ -38,7 +38,7 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         """Fine-tune.
 
         Args:
-            X: n sequences.
+            X: n sequences; SMILES where the backbone is a model of molecules.
             y: (n,) labels, or (n, targets) of two classes each; None or NaN = not measured.
                 With level="residue" n strings or arrays with one label a residue.
             groups: (n,) labels of rows that must not straddle training and validation.
@@ -75,8 +75,8 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         self._flat_ = flat
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
         spec = _spec(self.level, names, [tuple(map(str, one.tolist())) for one in listed])
-        rows = Rows(sequences, targets, None, weights)
-        self._fit(encoder, rows, spec, settings, groups, stratify)
+        given = Rows(sequences, targets, None, weights)
+        self._fit(encoder, given, spec, settings, groups, stratify)
         return self
 
     def predict_proba(self, X: Any) -> Any:
@@ -123,7 +123,7 @@ class AssayClassifier(ClassifierMixin, AssayEstimator):  # type: ignore[misc]
         """
         predicted = self.predict(X)
         if self.level == "residue":
-            measured = np.concatenate(as_residue_labels(y, as_sequences(X)))
+            measured = np.concatenate(as_residue_labels(y, self._sequences(X)))
             right = np.concatenate(predicted).astype(str) == measured.astype(str)
             known = np.array([one is not None and one == one for one in measured.tolist()])
             return float(np.mean(right[known]))

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from moltide.assay.residues import clean_sequences
+from moltide.assay.chain_names import chain_named
+from moltide.assay.residues import alphabet_of, clean_sequences
 from moltide.errors import DataError
 from moltide.kinds import MOLECULE, PROTEIN
+from moltide.pairs import CHAINS, join
+from moltide.pretrained.locate import default_backbone
+
+if TYPE_CHECKING:
+    from moltide.chem.standardise import ChemistryOptions
+
+# What SMILES have and sequences have not.
+_BONDS = frozenset("=#()[]@/\\")
 
 FloatArray = npt.NDArray[np.float64]
 
 
-def as_sequences(X: Any, kind: str = PROTEIN) -> list[str]:
-    """Residue strings of a list, array, column, or a table of one column; white space and gaps
-    removed, upper case. Molecules as their standard SMILES, other kinds as they are.
+def as_sequences(
+    X: Any, kind: str = PROTEIN, chemistry: ChemistryOptions | None = None
+) -> list[str]:
+    """Sequences of a list, array, column, or a table of one column: residues or nucleotides without
+    white space and gaps, upper case, T of RNA as U; molecules as SMILES in the form that tables
+    are read in (`moltide.chem.standardise`). Pairs of chains are two columns, heavy and light (by
+    name where names tell, else in this order), or n pairs of texts; they come back as
+    `HEAVY:LIGHT`.
+
+    Args:
+        kind: what the sequences are, as the backbone's tokenizer says.
+        chemistry: of molecules; None: what `read_assay` does by default.
 
     Raises:
         DataError: not a collection of text, or an empty, missing or illegal sequence (its index,
-            the character and its place), or a molecule that cannot be read.
+            the character and its place, or RDKit's reason).
         MissingDependencyError: molecules without RDKit.
     """
     from moltide.sequences import as_texts
 
+    both = _two_columns(X) if kind == PROTEIN else None
+    if both is not None:
+        return _as_pairs(*both)
     if hasattr(X, "columns") and hasattr(X, "shape"):
         if X.shape[1] != 1:
             raise DataError(
-                f"X is a table of {X.shape[1]} columns; give the column of sequences, X['sequence']"
+                f"X is a table of {X.shape[1]} columns; give the column of sequences, "
+                "X['sequence'], or of pairs of chains the two, X[['heavy', 'light']]"
             )
         X = X[X.columns[0]]
     shape = getattr(X, "shape", None)
@@ -44,29 +66,66 @@ def as_sequences(X: Any, kind: str = PROTEIN) -> list[str]:
         if not isinstance(text, str):
             raise DataError(f"sequence {index} is {text!r} ({type(text).__name__}), expected text")
     if kind == MOLECULE:
-        return _molecules(texts)
-    if kind != PROTEIN:
-        return texts
-    cleaned = clean_sequences([str(text) for text in texts])
+        return _as_molecules(texts, chemistry)
+    return _as_residues([str(text) for text in texts], "sequence {}", kind)
+
+
+def _as_residues(texts: Sequence[str], called: str, kind: str = PROTEIN) -> list[str]:
+    """Cleaned; `called` is what errors call the one with a number."""
+    alphabet = alphabet_of(kind)
+    cleaned = clean_sequences(texts, alphabet)
     if cleaned.illegal:
         index, character, place = cleaned.illegal[0]
-        raise DataError(f"sequence {index}, position {place}: {character!r} is no residue")
+        what = called.format(index)
+        bonds = not _BONDS.isdisjoint(texts[index])
+        hint = f"; molecules as SMILES take backbone={default_backbone(MOLECULE)!r}" * bonds
+        raise DataError(f"{what}, position {place}: {character!r} is no {alphabet.unit}{hint}")
     if cleaned.empty:
-        raise DataError(f"sequence {cleaned.empty[0]} is empty")
+        raise DataError(f"{called.format(cleaned.empty[0])} is empty")
     if cleaned.stops:
         index = cleaned.stops[0]
         place = cleaned.sequences[index].index("*") + 1
-        raise DataError(f"sequence {index}, position {place}: a stop (*) inside the sequence")
+        what = called.format(index)
+        raise DataError(f"{what}, position {place}: a stop (*) inside the sequence")
     return cleaned.sequences
 
 
-def _molecules(texts: list[str]) -> list[str]:
+def _two_columns(X: Any) -> tuple[list[Any], list[Any]] | None:
+    """The heavy and the light chains of a table or array of two columns, or of a list of pairs."""
+    shape = getattr(X, "shape", None)
+    if shape is not None and len(shape) == 2 and shape[1] == 2:
+        rows = np.asarray(_plain(X), dtype=object)
+        first, second = rows[:, 0].tolist(), rows[:, 1].tolist()
+        told = [chain_named(str(name)) for name in getattr(X, "columns", ())]
+        return (second, first) if told == ["light", "heavy"] else (first, second)
+    if not isinstance(X, list | tuple) or not X:
+        return None
+    if all(isinstance(one, list | tuple) and len(one) == 2 for one in X):
+        return [one[0] for one in X], [one[1] for one in X]
+    return None
+
+
+def _as_pairs(heavy: Sequence[Any], light: Sequence[Any]) -> list[str]:
+    cleaned = []
+    for chain, texts in zip(CHAINS, (heavy, light), strict=True):
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"the {chain} chain of pair {index} is {text!r} ({type(text).__name__}), "
+                    "expected text"
+                )
+        called = f"the {chain} chain of pair {{}}"
+        cleaned.append(_as_residues([str(text) for text in texts], called))
+    return [join(*one) for one in zip(*cleaned, strict=True)]
+
+
+def _as_molecules(texts: Sequence[str], chemistry: ChemistryOptions | None) -> list[str]:
     from moltide.chem.standardise import standardise_all
 
-    found = standardise_all(texts).molecules
+    found = standardise_all(texts, chemistry).molecules
     for index, one in enumerate(found):
         if one.reason:
-            raise DataError(f"molecule {index}: {one.reason}")
+            raise DataError(f"sequence {index}: {texts[index][:80]!r} is no molecule: {one.reason}")
     return [one.smiles for one in found]
 
 

@@ -39,6 +39,12 @@ class AssayPanel:
             for j in range(len(spec.target_names))
         ]
 
+    def _sequences(self, X: Any) -> list[str]:
+        kind, chemistry = self.model_.encoder.tokenizer.kind, self.model_.chemistry
+        sequences = as_sequences(X, kind, chemistry)
+        self.model_.check_pairs(sequences)
+        return sequences
+
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """(n, k): values of targets that are numbers, and of classes the probability of the second.
 
@@ -49,9 +55,7 @@ class AssayPanel:
             DataError: an empty or illegal sequence.
             ConfigError: `return_std` of a model fitted without validation rows.
         """
-        found = self.model_.predict(
-            as_sequences(X, self.model_.encoder.tokenizer.kind), std=return_std
-        )
+        found = self.model_.predict(self._sequences(X), std=return_std)
         values = found.values.copy()
         assert found.probabilities is not None
         for j in self.model_.spec.of_classes:
@@ -64,9 +68,7 @@ class AssayPanel:
         Raises:
             DataError: as `predict`.
         """
-        found = self.model_.predict(
-            as_sequences(X, self.model_.encoder.tokenizer.kind)
-        ).probabilities
+        found = self.model_.predict(self._sequences(X)).probabilities
         assert found is not None
         return [None if one is None else found[:, j] for j, one in enumerate(self.classes_)]
 
@@ -76,9 +78,7 @@ class AssayPanel:
         Raises:
             DataError, ConfigError: as `predict`.
         """
-        found = self.model_.predict(
-            as_sequences(X, self.model_.encoder.tokenizer.kind), interval=coverage
-        )
+        found = self.model_.predict(self._sequences(X), interval=coverage)
         assert found.low is not None
         assert found.high is not None
         return found.low, found.high
@@ -91,7 +91,7 @@ class AssayPanel:
         """For each sequence "", or what sets it apart from the training sequences."""
         if self.model_.domain is None:
             raise ConfigError("this model keeps no training sequences to compare with")
-        return list(self.model_.domain.check(as_sequences(X, self.model_.encoder.tokenizer.kind)))
+        return list(self.model_.domain.check(self._sequences(X)))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the model; `moltide.load_assay_model(folder)` reads it back.

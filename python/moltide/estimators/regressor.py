@@ -26,8 +26,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
     """Fine-tune an encoder to predict measured values; a scikit-learn regressor.
 
     X is a list, array or column of residue strings, or of SMILES for an encoder of molecules (or a
-    table of one column). Fine-tuning stops
-    at the epoch with the best rank correlation on validation rows, which are taken from the data
+    table of one column); pairs of chains are a table or array of two. Fine-tuning stops at the
+    epoch with the best rank correlation on validation rows, which are taken from the data
     (`validation_fraction`; groups stay together) and give `predict` its uncertainty.
 
     Args:
@@ -41,7 +41,7 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         rank, alpha, dropout, targets, pool, head_hidden, head_start, head_dropout, loss,
             endpoint_weights, class_weight, lr, head_lr_scale, weight_decay, epochs, batch_size,
             warmup, schedule, clip_norm, huber_delta, patience, max_minutes, max_tokens, recompute,
-            seed: see `moltide.training.TrainSettings`.
+            seed, augment: see `moltide.training.TrainSettings`.
 
     Attributes:
         model_: the fitted `AssayModel`.
@@ -61,7 +61,7 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         """Fine-tune.
 
         Args:
-            X: n sequences.
+            X: n sequences; SMILES where the backbone is a model of molecules.
             y: (n,) or (n, targets); NaN = not measured. With level="residue" n arrays of (L_i,)
                 or (L_i, targets).
             groups: (n,) labels of rows that must not straddle training and validation.
@@ -97,9 +97,8 @@ class AssayRegressor(RegressorMixin, AssayEstimator):  # type: ignore[misc]
         names = tuple(f"y{j}" for j in range(k)) if k > 1 else ("y",)
         spec = ModelSpec("regression", self.level, names)
         labels = strata(targets, False) if self.level == "sequence" else None
-        self._fit(
-            encoder, Rows(sequences, targets, bounds, weights), spec, settings, groups, labels
-        )
+        given = Rows(sequences, targets, bounds, weights)
+        self._fit(encoder, given, spec, settings, groups, labels)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

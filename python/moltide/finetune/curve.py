@@ -17,6 +17,7 @@ from moltide.baselines.result import CURVE_BASELINE
 from moltide.finetune.budget import CURVE_FITS, Budget
 from moltide.finetune.results import headline, measure
 from moltide.finetune.table import kinds_of, rows_of
+from moltide.kinds import UNIT
 from moltide.tasks import CLASSIFICATION, REGRESSION
 from moltide.training import CheckpointFile, FitResult, TrainSettings, catch_signals
 from moltide.training.log import JsonLog
@@ -126,7 +127,7 @@ def learning_curve(
                 fingerprint=folder.fingerprint,
                 log=log,
                 stage=f"curve-{len(part)}",
-                view=voice.training(spec.metric, label),
+                view=voice.training(spec.metric, label, f"{UNIT[table.kind]}s"),
                 stop=stop,
                 finish=False,
             )

@@ -88,12 +88,19 @@ def _model_lines(ready: Preparation) -> list[str]:
         "head": "the head alone",
     }[settings.adapter]
     name = ready.encoder.name
+    spelled = []
+    if settings.augment:
+        spelled.append(
+            f"spellings: each molecule in its canonical SMILES and {settings.augment} random ones, "
+            "another in each epoch"
+        )
     return [
         f"{name}: {config['layers']} layers, width {config['width']}, {count_text(total)} "
         f"parameters, {ready.encoder.dtype}",
         f"trained: {how} ({count_text(trained)} parameters); loss {settings.loss}, "
         f"learning rate {settings.lr:g}, batches of {settings.batch_size}, "
         f"at most {settings.epochs} epochs",
+        *spelled,
     ]
 
 
@@ -151,7 +158,7 @@ def _listed(words: list[str]) -> str:
 
 
 def _time_lines(ready: Preparation) -> list[str]:
-    n = len(ready.data)
+    n = ready.rows
     a_step = time_steps(ready.trainer(), n, ready.settings)
     plan = make_plan(n, ready.settings, lambda: a_step)
     why = f" (cut to {option('max_minutes')})" if plan.why == "time" else ""

@@ -22,10 +22,12 @@ from moltide.pretrained.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 LOG, REPORT, SPLIT = "log.jsonl", "report.html", "split.csv"
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+ACCOUNT, DUPLICATES = "account.csv", "duplicates.csv"
+CLIFFS = "activity_cliffs.csv"
 _CHECKPOINT, _IDENTITY = "checkpoint", "run.json"
 _OURS = (
     *(CONFIG, HEAD, ADAPTER_CONFIG, ADAPTER_WEIGHTS, LOG, REPORT, SPLIT, PREDICTIONS, METRICS),
-    *(DOMAIN, MODEL, BACKBONE, _CHECKPOINT),
+    *(ACCOUNT, DUPLICATES, CLIFFS, DOMAIN, MODEL, BACKBONE, _CHECKPOINT),
 )
 _SHOWN = 4
 # Names in the identity that are no options.

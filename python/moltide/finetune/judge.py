@@ -41,6 +41,6 @@ def judge(
         censor=table.censor[test, 0],
         censor_valid=table.censor[valid, 0] if len(valid) else None,
         groups=None if split.groups is None else split.groups[test],
-        unit="molecules" if table.kind == MOLECULE else unit,
+        unit="molecules" if table.kind == MOLECULE else "pairs" if table.paired else unit,
         seed=seed,
     )

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from moltide.chem.standardise import ChemistryOptions
 from moltide.errors import ConfigError
 from moltide.training.arithmetic import training_dtype
 from moltide.training.settings import TrainSettings
@@ -14,11 +15,15 @@ from moltide.training.settings import TrainSettings
 # Options of read_assay that a run passes on.
 TABLE_OPTIONS = (
     "sequence",
+    "heavy",
+    "light",
     "mutations",
     "wildtype",
     "numbering",
     "target",
     "relation",
+    "unit",
+    "transform",
     "time",
     "task",
     "replicates",
@@ -40,7 +45,8 @@ TABLE_OPTIONS = (
 class FinetuneOptions:
     """Attributes:
     assay: the table. out: the folder RUN/.
-    backbone: a bundled name, a folder or a Hub id. device: see `moltide.load`. dtype: see
+    backbone: a bundled name, a folder or a Hub id; None: the bundled one of what the table holds,
+        see `pretrained.locate.default_backbone`. device: see `moltide.load`. dtype: see
         `training_dtype`.
     split: "auto", a method or a column; see `splits.make_split`.
     table: options of `read_assay` (names in `TABLE_OPTIONS`).
@@ -56,7 +62,7 @@ class FinetuneOptions:
 
     assay: str | os.PathLike[str]
     out: str | os.PathLike[str]
-    backbone: str | os.PathLike[str] = "protein-mini"
+    backbone: str | os.PathLike[str] | None = None
     split: str = "auto"
     table: dict[str, Any] = field(default_factory=dict)
     settings: TrainSettings = field(default_factory=TrainSettings)
@@ -111,6 +117,12 @@ class FinetuneOptions:
         if self.split != "auto":
             options["split"] = self.split
         return options
+
+    def chemistry(self) -> ChemistryOptions:
+        """How molecules of the table are standardised."""
+        names = [one.name for one in dataclasses.fields(ChemistryOptions)]
+        given = {name: self.table[name] for name in names if self.table.get(name) is not None}
+        return ChemistryOptions(**given)
 
     def with_settings(self, settings: TrainSettings) -> FinetuneOptions:
         """The same options with other training settings."""

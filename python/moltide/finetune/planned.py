@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from moltide.assay import AssayTable
     from moltide.assay_model import ModelSpec
+    from moltide.chem.cliffs import TargetCliffs
     from moltide.encoder import Encoder
     from moltide.finetune.budget import Budget
     from moltide.finetune.folder import RunFolder
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class PlannedRun:
     """Table, split, backbone and folder of a run. `settings` are resolved; `thresholds`
-    are kept with the model; `cut_short` says what was left out to end in time."""
+    are kept with the model; `cut_short` says what was left out to end in time, `remarks` which
+    rows (numbers in the table) the backbone reads otherwise than they say, by the reason; `cliffs`
+    are the activity cliffs of molecules."""
 
     options: FinetuneOptions
     settings: TrainSettings
@@ -34,6 +37,8 @@ class PlannedRun:
     budget: Budget
     thresholds: list[Threshold] = field(default_factory=list)
     cut_short: list[str] = field(default_factory=list)
+    remarks: dict[str, list[int]] = field(default_factory=dict)
+    cliffs: list[TargetCliffs] = field(default_factory=list)
 
     @property
     def split_name(self) -> str:

@@ -14,7 +14,10 @@ import numpy as np
 
 from moltide.finetune import folder as names
 from moltide.finetune.curve import CurvePoint, primary_metric
+from moltide.finetune.molecule_report import molecules_of
+from moltide.finetune.remarks import remark_lines
 from moltide.finetune.results import TargetResult
+from moltide.kinds import MOLECULE
 from moltide.options import option
 from moltide.tasks import REGRESSION
 
@@ -67,7 +70,7 @@ def write_run_report(
         verdict=str(metrics["verdict"]),
         targets=sections,
         source=Path(run.options.assay).name,
-        summary=facts_from_lines(run.table.summary.lines()),
+        summary=facts_from_lines([*run.table.summary.lines(), *remark_lines(run.remarks)]),
         split_method=run.split_name,
         split_reason=run.split.reason,
         split_counts=run.split.counts(),
@@ -84,6 +87,7 @@ def write_run_report(
         command=_command(run),
         notes=_notes(test, found.missing, run.cut_short),
         panel=_panel(run, found) if len(sections) > 1 else None,
+        molecules=molecules_of(run) if run.table.kind == MOLECULE else None,
     )
     write_report(data, run.folder.file(names.REPORT))
 
@@ -136,6 +140,7 @@ def _target(run: PlannedRun, column: int, findings: Findings) -> TargetReport:
         else [tuple(change.position for change in one) for one in mutations],
         wildtype=table.wildtype,
         numbering=table.numbering,
+        unit=table.scale_of(column).unit_beside(found.name),
         noise_sd=table.summary.targets[column].noise_sd,
         n_replicates=table.n_replicates[test, column].astype(np.float64),
         classes=classes,
@@ -216,15 +221,24 @@ def _notes(test: Prediction, missing: Sequence[str], cut_short: Sequence[str]) -
     return notes
 
 
+def _written(value: Any) -> str:
+    """A table option as it is typed."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={one}" for name, one in value.items())
+    return str(value) if isinstance(value, str | int | os.PathLike) else ",".join(value)
+
+
 def _command(run: PlannedRun) -> str:
     """A command that repeats the run."""
     options, settings = run.options, run.options.settings
     parts = ["moltide", "finetune", str(options.assay), "--out", str(options.out)]
     parts += ["--backbone", str(options.backbone), "--split", options.split]
     for name, value in options.table.items():
-        if value is not None and value not in ("auto", "report", "error"):
-            text = value if isinstance(value, str | int | os.PathLike) else ",".join(value)
-            parts += [f"--{name.replace('_', '-')}", str(text)]
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            parts += [flag] if value else []
+        elif value is not None and value not in ("auto", "report", "error"):
+            parts += [flag, _written(value)]
     parts += ["--adapter", settings.adapter, "--seed", str(settings.seed)]
     if options.compare_single:
         parts.append("--compare-single")

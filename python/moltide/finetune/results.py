@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from moltide import pairs
 from moltide.company import Comparison, company_verdict
+from moltide.kinds import MOLECULE
 from moltide.metrics import (
     CLASSIFICATION_METRICS,
     REGRESSION_METRICS,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 _BOUND = {-1: "<", 0: "", 1: ">"}
+#: Columns on the training molecule most like a molecule: the Tanimoto similarity, and its rows in
+#: the training table.
+NEAREST = ["nearest_similarity", "nearest_row"]
 
 
 @dataclass
@@ -157,35 +162,51 @@ def _finite(value: Any) -> Any:
 
 
 def split_csv(table: AssayTable, split: Split) -> str:
-    """rows (of the table, `;` between merged ones), part, sequence."""
+    """rows (of the table, `;` between merged ones), part, sequence (of pairs heavy and light)."""
     rows = (
-        [_rows(table, i), str(split.labels[i]) or "none", table.sequences[i]]
+        [_rows(table, i), str(split.labels[i]) or "none", *_text_cells(table, i)]
         for i in range(len(table))
     )
-    return to_csv(["rows", "split", "sequence"], rows)
+    return to_csv(["rows", "split", *_text_columns(table)], rows)
+
+
+def _text_columns(table: AssayTable) -> list[str]:
+    return list(pairs.CHAINS) if table.paired else ["sequence"]
+
+
+def _text_cells(table: AssayTable, i: int) -> list[str]:
+    return pairs.chains(table.sequences[i]) if table.paired else [table.sequences[i]]
 
 
 def predictions_csv(table: AssayTable, split: Split, predictions: Mapping[str, Prediction]) -> str:
-    """One line a sequence of the validation and test rows.
+    """One line a sequence of the validation and test rows; of molecules "given" is the structure as
+    it stands in the table.
 
     Args:
         predictions: by part ("valid", "test"), in the order of `split.index(part)`.
     """
-    header = ["rows", "split", "sequence"]
+    header = ["rows", "split", *_text_columns(table)]
+    header += ["given"] if table.kind == MOLECULE else []
     with_mutations = table.mutations is not None
     if with_mutations:
         header.append("mutations")
     several = len(table.target_names) > 1
+    own = next(iter(predictions.values())).target_notes if predictions else {}
     for j, name in enumerate(table.target_names):
-        header += prediction_columns(name, table.classes_of(j), several, measured=True)
+        named = several or table.scale_of(j).logarithmic
+        header += prediction_columns(name, table.classes_of(j), several, named, measured=True)
+        header += [f"in_domain_{name}"] if j in own else []
     header += ["in_domain", "domain_note"]
+    if any(found.nearest is not None for found in predictions.values()):
+        header += NEAREST
     return to_csv(header, _prediction_rows(table, split, predictions, with_mutations))
 
 
 def prediction_columns(
-    name: str, classes: Sequence[str] | None, several: bool, *, measured: bool
+    name: str, classes: Sequence[str] | None, several: bool, named: bool, *, measured: bool
 ) -> list[str]:
-    """Column names of one target's predictions; `classes` of a target that has some."""
+    """Column names of one target's predictions; `classes` of a target that has some, `named`: they
+    hold its name (of several targets, and of one whose values are not those of the table)."""
     columns = ["measured", "bound"] if measured else []
     columns.append("predicted")
     if classes:
@@ -194,7 +215,7 @@ def prediction_columns(
         columns = [one for one in columns if one != "bound"]
     else:
         columns += ["std", "low90", "high90"]
-    return [f"{one}_{name}" for one in columns] if several else columns
+    return [f"{one}_{name}" for one in columns] if named else columns
 
 
 def _prediction_rows(
@@ -204,7 +225,8 @@ def _prediction_rows(
 
     for part, found in predictions.items():
         for at, i in enumerate(split.index(part)):
-            row: list[Any] = [_rows(table, i), part, table.sequences[i]]
+            row: list[Any] = [_rows(table, i), part, *_text_cells(table, i)]
+            row += [table.given(i)] if table.kind == MOLECULE else []
             if with_mutations and table.mutations is not None:
                 changes = table.mutations[i]
                 row.append(format_mutations(changes, offset=table.numbering) if changes else "WT")
@@ -215,9 +237,18 @@ def _prediction_rows(
                 else:
                     row += [number(y), _BOUND[int(table.censor[i, j])]]
                 row += predicted_cells(found, at, j, classes, len(table.target_names) > 1)
+                if j in found.target_notes:
+                    row.append("no" if found.target_notes[j][at] else "yes")
             note = found.notes[at] if found.notes else ""
-            row += ["yes" if not note else "no", note]
+            row += ["yes" if not note else "no", note, *nearest_cells(found, at)]
             yield row
+
+
+def nearest_cells(found: Prediction, at: int) -> list[str]:
+    """The cells of `NEAREST` for one molecule; none where the domain is of another kind."""
+    if found.similarity is None or found.nearest is None:
+        return []
+    return [f"{found.similarity[at]:.3f}", found.nearest[at]]
 
 
 def predicted_cells(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,12 @@ from moltide.finetune import folder as names
 from moltide.finetune.budget import Budget
 from moltide.finetune.folder import RunFolder
 from moltide.finetune.options import FinetuneOptions
+from moltide.finetune.remarks import remark_lines, remarks_on
 from moltide.finetune.results import verdict_details
 from moltide.finetune.stages import Stages
 from moltide.finetune.table import check_parts, rows_of, spec_of
 from moltide.finetune.voice import SilentVoice, Voice
+from moltide.kinds import MANY
 from moltide.options import option
 
 if TYPE_CHECKING:
@@ -66,19 +70,35 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         Interrupted: by a signal; the state is saved.
         OSError: RUN/ is not writable, disk full; no file is left half written.
     """
-    from moltide.assay import read_assay
     from moltide.assay_model.backbone import backbone_reference, open_backbone
     from moltide.finetune.endpoint_split import split_endpoints
     from moltide.finetune.estimate import estimate
     from moltide.panel import matched, read_thresholds
+    from moltide.pretrained.locate import default_backbone
 
     started = time.monotonic()
     voice = voice or SilentVoice()
     options.check()
     _refuse_early(options)
-    with voice.busy("reading the table"):
-        table = read_assay(options.assay, **options.read_options())
+    table = _read(options, voice)
     voice.section("data", table.summary.lines())
+    backbone = options.backbone or default_backbone(table.kind)
+    options = dataclasses.replace(options, backbone=backbone)
+    with voice.busy("loading the backbone"):
+        encoder = open_backbone(backbone, options.device, options.dtype)
+        reference = backbone_reference(encoder)
+    if encoder.tokenizer.kind != table.kind:
+        raise ConfigError(
+            f"{table.summary.source} holds {MANY[table.kind]}, {backbone} reads "
+            f"{MANY[encoder.tokenizer.kind]}; give a backbone of {MANY[table.kind]} "
+            f"({option('backbone')}), or say what the table holds ({option('kind')})"
+        )
+    refused = encoder.refusals(table.sequences)
+    if refused:
+        reasons = {table.sequences[index]: reason for index, reason in refused.items()}
+        # Read anew, so that every account and every check is of the rows that remain.
+        table = _read(options, voice, reasons)
+        voice.section("data, without what the backbone cannot read", table.summary.lines())
     with voice.busy("splitting"):
         split = split_endpoints(table, options.split, options.settings.seed)
     check_parts(table, split)
@@ -86,15 +106,6 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
     spec = spec_of(table)
     thresholds = [] if options.thresholds is None else read_thresholds(options.thresholds)
     matched(thresholds, spec)
-    with voice.busy("loading the backbone"):
-        encoder = open_backbone(options.backbone, options.device, options.dtype)
-        reference = backbone_reference(encoder)
-    if encoder.tokenizer.kind != table.kind:
-        raise ConfigError(
-            f"{table.summary.source} holds {table.kind}s, {options.backbone} reads "
-            f"{encoder.tokenizer.kind}s; give a backbone of {table.kind}s ({option('backbone')}), "
-            f"or say what the table holds ({option('kind')})"
-        )
     folder = RunFolder(options.out, _identity(options, table, split, reference))
     if options.dry_run:
         folder.check(options.overwrite)
@@ -103,6 +114,9 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         if folder.state == "finished":
             return _already_finished(folder, voice)
     try:
+        remarks = remarks_on(encoder.tokenizer, table)
+        if remarks:
+            voice.section("molecules as the backbone reads them", remark_lines(remarks))
         with voice.busy("planning"):
             plan = estimate(
                 encoder,
@@ -132,10 +146,32 @@ def finetune(options: FinetuneOptions, voice: Voice | None = None) -> RunSummary
         folder=folder,
         voice=voice,
         thresholds=thresholds,
+        remarks=remarks,
         budget=Budget(options.settings.max_minutes, started),
     )
     metrics = stages.run()
     return RunSummary(folder.path, "finished", metrics, time.monotonic() - started)
+
+
+def _read(
+    options: FinetuneOptions, voice: Voice, refused: Mapping[str, str] | None = None
+) -> AssayTable:
+    """The table, without the sequences `refused` (by their text, with the reason)."""
+    from moltide.assay import read_assay
+
+    def refusals(texts: Sequence[str]) -> dict[int, str]:
+        known = refused or {}
+        return {index: known[text] for index, text in enumerate(texts) if text in known}
+
+    with voice.busy("reading the table") as status:
+
+        def progress(done: int, total: int) -> None:
+            if status is not None:
+                status.update(f"reading the table: {done:,} of {total:,} molecules in one form")
+
+        return read_assay(
+            options.assay, **options.read_options(), progress=progress, refusals=refusals
+        )
 
 
 def _refuse_early(options: FinetuneOptions) -> None:

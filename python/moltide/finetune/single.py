@@ -14,6 +14,7 @@ from moltide.company import Comparison
 from moltide.finetune.curve import primary_metric
 from moltide.finetune.results import measure
 from moltide.finetune.table import rows_of, spec_of
+from moltide.kinds import UNIT
 from moltide.tasks import CLASSIFICATION
 from moltide.training import CheckpointFile, catch_signals
 from moltide.training.log import JsonLog
@@ -58,7 +59,7 @@ def compare_alone(
             fingerprint=run.folder.fingerprint,
             log=log,
             stage=stage,
-            view=run.voice.training(spec.metric, f"{name} alone"),
+            view=run.voice.training(spec.metric, f"{name} alone", f"{UNIT[table.kind]}s"),
             stop=stop,
             finish=False,
         )

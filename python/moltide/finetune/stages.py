@@ -19,6 +19,7 @@ from moltide.baselines import TimeLimit
 from moltide.baselines.result import CURVE_BASELINE
 from moltide.company import Comparison
 from moltide.finetune import folder as names
+from moltide.finetune.account_stage import write_accounts
 from moltide.finetune.baseline_stage import run_baselines
 from moltide.finetune.budget import rows_in_time
 from moltide.finetune.curve import CurvePoint, in_words, learning_curve, primary_metric
@@ -39,6 +40,7 @@ from moltide.finetune.results import (
 )
 from moltide.finetune.single import compare_alone
 from moltide.finetune.table import kinds_of, rows_of
+from moltide.kinds import UNIT
 from moltide.options import option
 from moltide.training import CheckpointFile, FitResult, catch_signals
 from moltide.training.log import JsonLog
@@ -59,6 +61,7 @@ class Stages(PlannedRun):
         if self.budget.limited:
             self._leave_rows_out()
         atomic_write_text(folder.file(names.SPLIT), split_csv(self.table, self.split))
+        self.cliffs = write_accounts(self)
         log = JsonLog(folder.file(names.LOG))
         baselines = self._baselines()
         model, result = self._train(log)
@@ -168,10 +171,11 @@ class Stages(PlannedRun):
                 checkpoint=CheckpointFile(self.folder.checkpoint / "train.safetensors"),
                 fingerprint=self.folder.fingerprint,
                 log=log,
-                view=voice.training(self.spec.metric, "training"),
+                view=voice.training(self.spec.metric, "training", f"{UNIT[self.table.kind]}s"),
                 stop=stop,
                 say=voice.say,
             )
+        model.chemistry = self.options.chemistry()
         score = (
             ""
             if result.best_score is None
@@ -304,7 +308,9 @@ class Stages(PlannedRun):
             return self.encoder
         # One copy of a large model at a time: the fine-tuned one goes first.
         del model.encoder
-        self.encoder = open_backbone(self.options.backbone, self.options.device, self.options.dtype)
+        backbone = self.options.backbone
+        assert backbone is not None
+        self.encoder = open_backbone(backbone, self.options.device, self.options.dtype)
         model.encoder = self.encoder
         return self.encoder
 
@@ -330,6 +336,7 @@ class Stages(PlannedRun):
             "learning_curve": [dataclasses.asdict(point) for point in curve],
             "table": str(self.options.assay),
             "data": self.table.summary.to_dict(),
+            **({"remarks": self.remarks} if self.remarks else {}),
             "split": self.split.to_dict(),
             "identity": self.folder.identity,
             "environment": environment(),

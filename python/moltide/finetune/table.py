@@ -11,6 +11,7 @@ import numpy.typing as npt
 from moltide.assay_model import ModelSpec, Rows
 from moltide.errors import DataError
 from moltide.options import option
+from moltide.pairs import is_pair, of_chains
 from moltide.tasks import CLASSIFICATION, REGRESSION
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def spec_of(table: AssayTable) -> ModelSpec:
     """
     classes = tuple(table.classes or ())
     own = tuple(tuple(one or ()) for one in table.target_classes)
-    return ModelSpec(table.task, "sequence", tuple(table.target_names), classes, own)
+    scales = tuple(map(table.scale_of, range(len(table.target_names))))
+    names = tuple(table.target_names)
+    return ModelSpec(table.task, "sequence", names, classes, own, scales, table.paired)
 
 
 def rows_of(table: AssayTable, index: npt.ArrayLike) -> Rows:
@@ -120,5 +123,8 @@ def mean_log_probability(encoder: Encoder, sequences: list[str]) -> FloatArray:
             top = wide.max(axis=1)
             norm = top + np.log(np.exp(wide - top[:, None]).sum(axis=1))
             own = tokens[cu[i] + 1 : cu[i + 1] - 1]
-            scores[start + i] = float(np.mean(wide[np.arange(len(own)), own] - norm))
+            each = wide[np.arange(len(own)), own] - norm
+            if is_pair(part[i]):  # the linker says nothing of the chains
+                each = each[of_chains(part[i])]
+            scores[start + i] = float(np.mean(each))
     return scores

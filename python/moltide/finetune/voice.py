@@ -22,8 +22,8 @@ class Voice(Protocol):
     def busy(self, what: str) -> AbstractContextManager[Any]:
         """Something takes a while; what the context gives, if anything, has `update(what)`."""
 
-    def training(self, metric: str, label: str) -> ProgressView:
-        """A view of a model being trained."""
+    def training(self, metric: str, label: str, unit: str = "residues") -> ProgressView:
+        """A view of a model being trained; `unit`: what speed is counted in."""
 
     def verdict(self, text: str, details: Iterable[str] = ()) -> None:
         """The first thing that the reader wants to know, and a sentence a target behind it."""
@@ -41,7 +41,7 @@ class SilentVoice:
     def busy(self, what: str) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
 
-    def training(self, metric: str, label: str) -> ProgressView:
+    def training(self, metric: str, label: str, unit: str = "residues") -> ProgressView:
         return SilentView()
 
     def verdict(self, text: str, details: Iterable[str] = ()) -> None:

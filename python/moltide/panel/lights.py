@@ -2,9 +2,10 @@
 
 A light heeds the calibrated interval, not the prediction alone: green where all of it meets the
 threshold, red where none of it does, amber where it holds both, and grey where the sequence is
-unlike the training sequences, for then the interval promises nothing. Of classes it heeds the set
-that stays possible, and the likeliest one must agree: sets hold for each class by itself, and may
-rule out the likelier one where the other is rare.
+unlike the training sequences (those that the endpoint was measured for, where these are less than
+half of them), for then the interval promises nothing. Of classes it heeds the set that stays
+possible, and the likeliest one must agree: sets hold for each class by itself, and may rule out the
+likelier one where the other is rare.
 
 `meets` is the probability that the threshold is met: for numbers from the validation residuals,
 taken as symmetric and scaled as the interval is; for classes the calibrated probability of the
@@ -130,6 +131,8 @@ class PanelView:
             good = (low > threshold.above) & (high < threshold.below)
             bad = (high <= threshold.above) | (low >= threshold.below)
         words = np.where(good, GREEN, np.where(bad, RED, AMBER))
+        if j in found.target_notes:
+            inside = inside & np.array([not note for note in found.target_notes[j]], dtype=bool)
         listed: list[str] = np.where(inside, words, GREY).tolist()
         return listed
 

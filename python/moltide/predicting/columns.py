@@ -6,8 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from moltide.assay_model.molecule_domain import MoleculeDomain
 from moltide.assay_model.uncertainty import INTERVAL
-from moltide.finetune.results import number, predicted_cells, prediction_columns
+from moltide.finetune.results import (
+    NEAREST,
+    nearest_cells,
+    number,
+    predicted_cells,
+    prediction_columns,
+)
 from moltide.panel import PanelView, Threshold
 
 if TYPE_CHECKING:
@@ -22,8 +29,8 @@ RANK, DOMAIN, NOTE = "rank", "in_domain", "domain_note"
 class Columns:
     """Names and cells of the columns added; the last three are rank, in_domain and domain_note.
 
-    With several targets, or thresholds (by target), these are looked at together: see
-    `moltide.panel.lights`.
+    Of molecules the two before these tell of the nearest training molecule. With several targets,
+    or thresholds (by target), these are looked at together: see `moltide.panel.lights`.
 
     Args:
         uncertainty: also std and intervals, where the model has them.
@@ -41,6 +48,7 @@ class Columns:
         self.model, self.spec, self.thresholds = model, spec, dict(thresholds)
         self.ascending = ascending
         self.several = len(spec.target_names) > 1
+        self.named = self.several or spec.transformed
         view = PanelView(model, thresholds, ascending)
         self.view = view if thresholds or (self.several and view.can_rank) else None
         known = model.uncertainty is not None if spec.of_numbers else model.sets is not None
@@ -57,8 +65,9 @@ class Columns:
         for j, name in enumerate(self.spec.target_names):
             classes = self.spec.classes_of(j)
             self.values_at.append(len(names) + len(classes))
-            names += prediction_columns(name, classes, self.several, measured=False)
-            suffix = f"_{name}" if self.several else ""
+            names += prediction_columns(name, classes, self.several, self.named, measured=False)
+            suffix = f"_{name}" if self.named else ""
+            names += [f"in_domain{suffix}"] if j in self.model.target_domains.targets else []
             if j in self.thresholds:
                 self.lights_at[j] = len(names)
                 names += [f"light{suffix}", f"meets{suffix}"]
@@ -68,6 +77,8 @@ class Columns:
             names.append("overall")
         if self.thresholds:
             names.append("liabilities")
+        if isinstance(self.model.domain, MoleculeDomain):
+            names += NEAREST
         return [*names, RANK, DOMAIN, NOTE]
 
     @property
@@ -80,7 +91,7 @@ class Columns:
         if self.view is not None:
             words = f"the mean percentile among the training values of {len(spec.target_names)}"
             return "overall", f"'overall', {words} targets; 1 is the {first}"
-        suffix = f"_{spec.target_names[0]}" if self.several else ""
+        suffix = f"_{spec.target_names[0]}" if self.named else ""
         column, words = f"predicted{suffix}", ""
         if spec.task_of(0) == "classification":
             last = spec.classes_of(0)[-1]
@@ -101,6 +112,8 @@ class Columns:
         cells: list[Any] = []
         for j in range(len(self.spec.target_names)):
             cells += predicted_cells(found, at, j, self.spec.classes_of(j), self.several)
+            if j in found.target_notes:
+                cells.append("no" if found.target_notes[j][at] else "yes")
             if verdicts is None:
                 continue
             if j in verdicts.lights:
@@ -112,6 +125,7 @@ class Columns:
             cells.append(number(float(verdicts.overall[at])))
             if self.thresholds:
                 cells.append(verdicts.liabilities(at, self.spec.target_names))
+        cells += nearest_cells(found, at)
         note = found.notes[at] if found.notes else ""
         return [*cells, "", "no" if note else "yes", "; ".join(filter(None, (note, remark)))]
 

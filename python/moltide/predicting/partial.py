@@ -191,9 +191,14 @@ class Partial:
                 yield row_number, name, json.loads(cells), rank
 
     def close(self, finished: bool) -> None:
-        """Release the file; `finished`: it is no longer needed, and goes."""
+        """Release the file; `finished`: it is no longer needed, and goes. So does one without
+        rows."""
+        try:
+            empty = self._database.execute("SELECT 1 FROM rows LIMIT 1").fetchone() is None
+        except sqlite3.Error:  # what went wrong before is what matters
+            empty = False
         self._database.close()
-        if finished:
+        if finished or empty:
             remove(self.path)
 
 

@@ -135,7 +135,8 @@ def _predicted(columns: Columns, chunk: list[InputRow]) -> list[Row]:
 def model_files(folder: Path) -> list[Path]:
     """What a model's predictions depend on, in a fixed order: the files of a run that are weights
     or say what they are."""
-    wanted = ("config.json", "head.safetensors", "adapter_config.json", "adapter_model.safetensors")
+    wanted = ["config.json", "head.safetensors", "domain.safetensors"]
+    wanted += ["adapter_config.json", "adapter_model.safetensors"]
     found = [folder / name for name in wanted]
     for inner in ("model", "backbone"):
         found += sorted((folder / inner).glob("*.safetensors"))

@@ -164,7 +164,8 @@ class ReportData:
             hashes, versions, seed, machine.
         created: date and time in words. command: how to run it again.
         notes: what a reader should know first.
-        panel: what stands beside several targets.
+        panel: what stands beside several targets. molecules: repeats and activity cliffs, see
+            `report.molecules`.
     """
 
     title: str
@@ -183,6 +184,7 @@ class ReportData:
     command: str = ""
     notes: list[str] = field(default_factory=list)
     panel: Any = None
+    molecules: Any = None
 
 
 def measure_methods(

@@ -27,6 +27,7 @@ def write_report(data: ReportData, path: str | os.PathLike[str]) -> None:
 
 def render_report(data: ReportData) -> str:
     """The report as HTML. The same data give the same text."""
+    from moltide.report.molecules import molecules_section
     from moltide.report.panel import panel_section
     from moltide.report.training import training_curve
 
@@ -37,6 +38,7 @@ def render_report(data: ReportData) -> str:
     if training is not None and len(sections) == 1:
         sections[0]["curves"].append(training)
         training = None
+    molecules = None if data.molecules is None else molecules_section(data.molecules)
     panel = None if data.panel is None else panel_section(data.panel, sections, dpi)
     verdicts = [target.verdict for target in data.targets if target.verdict is not None]
     notes = [verdicts[0].note] if len(data.targets) == 1 and verdicts and verdicts[0].note else []
@@ -48,6 +50,7 @@ def render_report(data: ReportData) -> str:
         targets=[_safe(section) for section in sections],
         training=_safe(training),
         panel=_safe(panel),
+        molecules=_safe(molecules),
         parts=_parts(data.split_counts),
         tables=[
             (heading, list(flat(table)))
