@@ -8,7 +8,8 @@ The same number of tokens each time, cut into sequences of each length, MoLForme
 whatever the length. Forward, and forward with backward, from projected queries, keys and values in
 memory; PyTorch's are `scaled_dot_product_attention`, and linear attention as its formula reads.
 Engines take turns; each figure is the best of its rounds. "product" is our matrix product's rate on
-256 x 768 x 768 in the same run, "peak" what multiply-adds reach with operands in registers.
+256 x 768 x 768 in the same run, "peak" what multiply-adds reach with operands in registers (float32
+products may pass it: see docs/kernels.md on additions that have units of their own).
 --write stores table and plot in benchmarks/results/. PyTorch is left out where it is not installed.
 """
 
