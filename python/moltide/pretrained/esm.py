@@ -182,7 +182,7 @@ def _architecture(published: Mapping[str, Any], fields: Fields) -> frozenset[str
     return ARCHITECTURES.promised(published, fields)
 
 
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+def exact_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
     """Rotary frequencies travel with the weights, one copy a layer: the place that every release
     of Transformers reads them from, and misses them in."""
     if config["position"] != "rotary":

@@ -12,8 +12,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from moltide.pretrained.architectures import (
     Architectures,
     head_config,
@@ -237,11 +235,6 @@ def _rope_base(fields: Fields) -> float:
     inner = Fields(found, f"{fields.where}: rope_parameters")
     inner.choice("rope_type", "default", ("default",))
     return inner.number("rope_theta", 10000.0, 1.0, 1e12)
-
-
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """None: rotary frequencies are not stored."""
-    return {}
 
 
 def published_from_config(

@@ -81,10 +81,6 @@ class Family(Protocol):
         """What that class writes before the encoder's tensor names."""
         ...
 
-    def extra_tensors(self, config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-        """Published tensors that are part of the engine's config, such as rotary frequencies."""
-        ...
-
     def layout_of(self, architecture: str) -> str | None:
         """The head layout (a key of `NAMES.heads`) of that class; None: the bare encoder."""
         ...
@@ -202,3 +198,10 @@ def unfolded(
     parameter or not as `read` gives them."""
     unfold: Callable[..., dict[str, np.ndarray]] | None = getattr(family, "unfold", None)
     return {} if unfold is None else unfold(config, kept, read, architecture)
+
+
+def exact_tensors(family: Family, config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
+    """`exact_tensors(config, prefix)`: published tensors that are part of the engine's config, such
+    as rotary frequencies; stored as they are, whatever type the weights are rounded to."""
+    exact: Callable[..., dict[str, np.ndarray]] | None = getattr(family, "exact_tensors", None)
+    return {} if exact is None else exact(config, prefix)

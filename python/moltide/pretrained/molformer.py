@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from moltide.errors import CheckpointError, ConfigError
 from moltide.kinds import MOLECULE
 from moltide.pretrained.families import Described
@@ -236,11 +234,6 @@ def architecture_for(
 def prefix_for(architecture: str) -> str:
     """MolformerModel writes its tensors bare; every class around it writes `molformer.` before."""
     return "" if architecture == "MolformerModel" else NAMES.prefix
-
-
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """None: rotary frequencies are not stored."""
-    return {}
 
 
 def published_from_config(

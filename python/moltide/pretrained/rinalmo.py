@@ -82,11 +82,6 @@ def unfold(
     return multimolecule.second_bias(config, read, layout_of(architecture))
 
 
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """None: rotary frequencies are not stored."""
-    return {}
-
-
 def published_from_config(
     config: Mapping[str, Any],
     head: Mapping[str, Any] | None,

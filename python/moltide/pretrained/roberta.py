@@ -215,11 +215,6 @@ def unfold(
     return {**bias, prefix + _POSITIONS: positions, prefix + _TYPES: types - types[0]}
 
 
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """None: see `unfold`."""
-    return {}
-
-
 def published_from_config(
     config: Mapping[str, Any],
     head: Mapping[str, Any] | None,

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from moltide.packed import PackedModel
-from moltide.pretrained.families import family_named, names_for, unfolded
+from moltide.pretrained.families import exact_tensors, family_named, names_for, unfolded
 from moltide.pretrained.shapes import Shape, parameter_shapes
 from moltide.pretrained.vocabulary import tokenizer_files
 from moltide.pretrained.writing import write_checkpoint
@@ -46,7 +46,7 @@ def save(
     def parameter(name: str) -> np.ndarray:
         return np.asarray(encoder.model.get_parameter(name)).reshape(shapes[name])
 
-    fixed = family.extra_tensors(config, prefix)
+    fixed = exact_tensors(family, config, prefix)
     extra = {**fixed, **unfolded(family, config, encoder._kept, parameter, chosen)}
     published_shapes.update({name: values.shape for name, values in extra.items()})
 

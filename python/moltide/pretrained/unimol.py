@@ -272,11 +272,6 @@ def architecture_for(
     return _CLASSES.choose(config, head, wanted, head_layout)
 
 
-def extra_tensors(config: Mapping[str, Any], prefix: str) -> dict[str, np.ndarray]:
-    """None."""
-    return {}
-
-
 def unfold(
     config: Mapping[str, Any],
     kept: Mapping[str, np.ndarray],
