@@ -97,8 +97,14 @@ def finetune(
         assert predicted.probabilities is not None
         values = predicted.probabilities[..., 1]
     tokens = encoder.tokenizer.encode(found.smiles["train"])[1][-1]
+    before = {}
+    if not classes:
+        model.recalibration = None
+        as_they_are = model.predict(found.smiles["test"]).values
+        before = {"rmse_not_recalibrated": measured(found, assay.task, as_they_are)["rmse"]}
     return {
         **measured(found, assay.task, values),
+        **before,
         "fit_seconds": round(seconds, 1),
         "peak_mb": round(memory_mb("VmHWM")),
         "epochs": len(result.history),

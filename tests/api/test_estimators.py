@@ -251,7 +251,7 @@ def test_uncertainty_takes_no_second_pass(pool: str, monkeypatch: pytest.MonkeyP
     for once in ("outputs", "represent"):
         monkeypatch.delattr(type(model), once)
     found = model.predict(X, std=True, interval=0.8)
-    assert np.array_equal(found.values, model.scaling.backward(values.astype(np.float64)))
+    assert np.array_equal(found.values, model.in_units(values.astype(np.float64)))
     assert np.array_equal(found.std, std)
 
 

@@ -1,7 +1,8 @@
 """An AssayModel in a folder.
 
 config.json               what the model is: spec, settings, backbone; written last
-head.safetensors          head, target scaling, uncertainty, domain, spread of the targets
+head.safetensors          head, target scaling, recalibration, uncertainty, domain, spread of the
+                          targets
 domain.safetensors        fingerprints of the training molecules, where these are molecules
 adapter_config.json,      LoRA adapter in PEFT's format
 adapter_model.safetensors
@@ -29,6 +30,7 @@ from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import load_domain, save_domain
 from moltide.assay_model.model import ADAPTER, AssayModel
 from moltide.assay_model.molecule_domain import FILE as DOMAIN
+from moltide.assay_model.recalibration import Recalibration
 from moltide.assay_model.spec import ModelSpec, TargetScaling
 from moltide.assay_model.target_domains import TargetDomains
 from moltide.assay_model.uncertainty import Uncertainty
@@ -128,6 +130,9 @@ def save_weights(model: AssayModel, path: Path) -> None:
     arrays["temperature"] = model.temperature
     if model.shift is not None:
         arrays["shift"] = model.shift
+    if model.recalibration is not None:
+        line = model.recalibration
+        arrays["recalibration.slope"], arrays["recalibration.offset"] = line.slope, line.offset
     if model.distribution is not None:
         arrays["distribution"] = model.distribution
     parts = {
@@ -209,7 +214,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
                 raise CheckpointError(f"{path / HEAD}: no tensor {name!r}")
             encoder.model.set_parameter(name, arrays[name])
     uncertainty, domain = _part(arrays, "uncertainty."), _part(arrays, "domain.")
-    sets = _part(arrays, "sets.")
+    sets, line = _part(arrays, "sets."), _part(arrays, "recalibration.")
     whole = load_domain(domain, path)
     return AssayModel(
         encoder,
@@ -226,6 +231,7 @@ def load(folder: str | os.PathLike[str], device: str = "auto", dtype: str = "aut
         arrays.get("distribution"),
         TargetDomains.from_arrays(_part(arrays, "target_domains."), whole),
         ChemistryOptions(**described.get("chemistry", {})),
+        Recalibration(**line) if line else None,
     )
 
 

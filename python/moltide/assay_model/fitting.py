@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.distribution import quantiles
@@ -17,6 +18,7 @@ from moltide.assay_model.memory import settle_memory
 from moltide.assay_model.model import AssayModel
 from moltide.assay_model.pace import START_ROWS, UNCERTAINTY_ROWS, scored_rows, seconds_a_pass
 from moltide.assay_model.preparation import Preparation, prepare
+from moltide.assay_model.recalibration import Recalibration
 from moltide.assay_model.rows import Rows
 from moltide.assay_model.spec import FloatArray, ModelSpec
 from moltide.assay_model.target_domains import TargetDomains
@@ -111,9 +113,23 @@ def fit_assay_model(
         backbone={**ready.backbone, "by_name": by_name},
         shift=ready.weighting.shift if ready.weighting.shift.any() else None,
     )
-    if finish:
-        most = UNCERTAINTY_ROWS * plan.scored
-        _finish(model, train, valid, int(ready.settings.seed), numbering, most)
+    seed, most = int(ready.settings.seed), UNCERTAINTY_ROWS * plan.scored
+    held = None if valid is None or not len(valid) else _hear(model, _at_most(valid, most, seed))
+    if held is not None and spec.of_numbers:
+        targets = model.scaling.forward(held.rows.flat_targets()).astype(np.float64)
+        model.recalibration = Recalibration.fit(
+            held.outputs,
+            targets,
+            held.rows.censor,
+            spec.of_numbers,
+            ranks_only=ready.settings.loss == "ranking",
+        )
+    if finish and spec.level == "sequence":
+        model.domain = fit_domain(encoder.tokenizer.kind, train, seed, numbering)
+        model.target_domains = TargetDomains.fit(model.domain, train, seed, numbering)
+        model.distribution = quantiles(train.flat_targets(), spec.of_numbers)
+        if held is not None:
+            _fit_errors(model, _at_most(train, most, seed), held)
     return model, result
 
 
@@ -139,7 +155,7 @@ def _plan(ready: Preparation, train: Rows) -> FitPlan:
 
 def _evaluator(ready: Preparation, valid: Rows, most: int) -> Callable[[], float]:
     """The validation metric over at most `most` rows, the same ones every time."""
-    shown = _at_most(valid, most, np.random.default_rng(int(ready.settings.seed)))
+    shown = _at_most(valid, most, int(ready.settings.seed))
     targets = shown.flat_targets()
 
     def evaluate() -> float:
@@ -151,32 +167,40 @@ def _evaluator(ready: Preparation, valid: Rows, most: int) -> Callable[[], float
     return evaluate
 
 
-def _finish(
-    model: AssayModel, train: Rows, valid: Rows | None, seed: int, numbering: int, most: int
-) -> None:
-    """Domain, and what at most `most` validation rows say about errors."""
-    if model.spec.level != "sequence":
-        return
-    model.domain = fit_domain(model.encoder.tokenizer.kind, train, seed, numbering)
-    model.target_domains = TargetDomains.fit(model.domain, train, seed, numbering)
-    model.distribution = quantiles(train.flat_targets(), model.spec.of_numbers)
-    if valid is None or not len(valid):
-        return
-    rng = np.random.default_rng(seed)
-    known, held = (_at_most(part, most, rng) for part in (train, valid))
-    targets = held.flat_targets()
-    outputs, representation = model.outputs_and_representation(held.sequences)
-    raw = outputs.astype(np.float64)
+@dataclasses.dataclass(frozen=True)
+class _Heard:
+    """What the head says of validation rows: `outputs` (m, outputs), or of all residues together;
+    `representation` (m, C) of sequences."""
+
+    rows: Rows
+    outputs: FloatArray
+    representation: npt.NDArray[np.float32] | None = None
+
+
+def _hear(model: AssayModel, rows: Rows) -> _Heard:
+    if model.spec.level == "sequence":
+        outputs, representation = model.outputs_and_representation(rows.sequences)
+        return _Heard(rows, outputs.astype(np.float64), representation)
+    of_residues = model.outputs(rows.sequences)
+    return _Heard(rows, np.concatenate(list(of_residues)).astype(np.float64))
+
+
+def _fit_errors(model: AssayModel, train: Rows, held: _Heard) -> None:
+    """How far predictions may be off, by the validation rows and the representation of `train`."""
+    targets = held.rows.flat_targets()
     if model.spec.of_classes:
-        _fit_temperatures(model, raw, targets)
-        model.sets = ClassSets.fit(model.probabilities(raw), targets)
+        _fit_temperatures(model, held.outputs, targets)
+        model.sets = ClassSets.fit(model.probabilities(held.outputs), targets)
     if not model.spec.of_numbers:
         return
-    residuals = model.scaling.forward(targets).astype(np.float64) - raw
+    residuals = model.scaling.forward(targets) - model.standardised(held.outputs)
     residuals[:, model.spec.of_classes] = np.nan
-    if held.censor is not None:
-        residuals[held.censor != 0] = np.nan
-    model.uncertainty = Uncertainty.fit(model.represent(known.sequences), representation, residuals)
+    if held.rows.censor is not None:
+        residuals[held.rows.censor != 0] = np.nan
+    assert held.representation is not None
+    model.uncertainty = Uncertainty.fit(
+        model.represent(train.sequences), held.representation, residuals
+    )
 
 
 def _fit_temperatures(model: AssayModel, logits: FloatArray, targets: FloatArray) -> None:
@@ -188,7 +212,8 @@ def _fit_temperatures(model: AssayModel, logits: FloatArray, targets: FloatArray
         model.temperature[j] = 1.0 / fit_temperature(column, targets[known, j], model.spec.binary)
 
 
-def _at_most(rows: Rows, n: int, rng: np.random.Generator) -> Rows:
+def _at_most(rows: Rows, n: int, seed: int) -> Rows:
     if len(rows) <= n:
         return rows
+    rng = np.random.default_rng(seed)
     return rows.take(np.sort(rng.choice(len(rows), n, replace=False)))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from moltide.assay_model.class_sets import ClassSets
 from moltide.assay_model.domain import Domain
 from moltide.assay_model.molecule_domain import Closeness, MoleculeDomain
+from moltide.assay_model.recalibration import Recalibration
 from moltide.assay_model.spec import FloatArray, ModelSpec, TargetScaling
 from moltide.assay_model.target_domains import TargetDomains
 from moltide.assay_model.uncertainty import Uncertainty, missing_intervals
@@ -90,6 +91,7 @@ class AssayModel:
             of earlier versions.
         backbone: {"name", "sha256", "revision", "dtype"} of what training started from.
         chemistry: how molecules were standardised, and are to be.
+        recalibration: of regression targets; None leaves outputs as they are.
     """
 
     encoder: Encoder
@@ -106,6 +108,7 @@ class AssayModel:
     distribution: FloatArray | None = None
     target_domains: TargetDomains = field(default_factory=TargetDomains)
     chemistry: ChemistryOptions = field(default_factory=ChemistryOptions)
+    recalibration: Recalibration | None = None
 
     def check_pairs(self, sequences: Sequence[str]) -> None:
         """Refuse pairs of chains for a model of single ones, and the other way round.
@@ -134,6 +137,14 @@ class AssayModel:
         """What the head says: (n, outputs), or for residues a list of (L_i, outputs)."""
         result: Any = self.encoder.predict(list(sequences), adapter=self.adapter, progress=progress)
         return result  # type: ignore[no-any-return]
+
+    def standardised(self, outputs: FloatArray) -> FloatArray:
+        """(..., k) outputs of the head on the scale that targets were standardised to."""
+        return outputs if self.recalibration is None else self.recalibration(outputs)
+
+    def in_units(self, outputs: FloatArray) -> FloatArray:
+        """(..., k) outputs of the head in the targets' units."""
+        return self.scaling.backward(self.standardised(outputs))
 
     def represent(self, sequences: Sequence[str], progress: Any = None) -> Any:
         """(n, C): what the head reads, before its first linear map."""
@@ -197,7 +208,7 @@ class AssayModel:
         if self.spec.of_classes:
             result = self._with_classes(raw, close.notes, interval)
         else:
-            result = Prediction(self.scaling.backward(raw), notes=close.notes)
+            result = Prediction(self.in_units(raw), notes=close.notes)
         result.similarity, result.nearest = close.similarity, close.nearest
         if domain:
             result.target_notes = self.target_domains.check(list(sequences))
@@ -216,7 +227,7 @@ class AssayModel:
         values = probabilities.argmax(axis=-1).astype(np.float64)
         numbers = self.spec.of_numbers
         if numbers:
-            values[:, numbers] = self.scaling.backward(raw)[:, numbers]
+            values[:, numbers] = self.in_units(raw)[:, numbers]
         result = Prediction(values, probabilities, notes=notes)
         if interval is not None and self.sets is not None:
             result.sets = self.sets.possible(probabilities, interval)
@@ -248,4 +259,4 @@ class AssayModel:
             if self.spec.of_classes:
                 yield self.probabilities(wide)
             else:
-                yield self.scaling.backward(wide)
+                yield self.in_units(wide)
