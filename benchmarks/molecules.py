@@ -228,7 +228,8 @@ def report(rows: list[dict[str, Any]], facts: dict[str, str], backbone: str) -> 
             first = groups[name, next(iter(means))][0]
             sizes = f"{first['n_train']:,}, {first['n_test']:,}"
             lines.append(f"| {name} | {metric} | {sizes} | {' | '.join(cells)} |")
-    return [*lines, *verdicts(groups, there), *costs(groups, there), *published(there)]
+    parts = (verdicts, recalibrated, costs)
+    return [*lines, *(line for part in parts for line in part(groups, there)), *published(there)]
 
 
 def verdicts(groups: dict[tuple[str, str], list[dict[str, Any]]], there: list[str]) -> list[str]:
@@ -264,6 +265,25 @@ def verdicts(groups: dict[tuple[str, str], list[dict[str, Any]]], there: list[st
         won, of = wins(one, others)
         if of:
             lines.append(f"- {text} on {len(won)} of {of} assays: {', '.join(won) or 'none'}")
+    return lines
+
+
+def recalibrated(
+    groups: dict[tuple[str, str], list[dict[str, Any]]], there: list[str]
+) -> list[str]:
+    """What the line through the validation rows does to the test part."""
+    key = "rmse_not_recalibrated"
+    lines = ["", "## Recalibration", "", "test RMSE without it and with it, mean of the seeds", ""]
+    lines.append(f"| assay | {' | '.join(LABELS[one] for one in MODELS)} |")
+    lines.append("|---|" + "---:|" * len(MODELS))
+    for name in there:
+        cells = []
+        for one in MODELS:
+            own = [row for row in groups[name, one] if key in row]
+            means = [np.mean([row[which] for row in own]) for which in (key, "rmse") if own]
+            cells.append(" → ".join(f"{mean:.3f}" for mean in means))
+        if any(cells):
+            lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
 
@@ -364,7 +384,8 @@ def main() -> None:
                       f"{row[metric]:.3f} ({row['fit_seconds']} s)", flush=True)  # fmt: skip
         finally:
             pool.shutdown(cancel_futures=True)
-    lines = report(rows, facts, options.backbone)
+    commits = dict.fromkeys(row["commit"] for row in rows)
+    lines = report(rows, {**facts, "commit": ", ".join(commits)}, options.backbone)
     print("\n".join(lines))
     for line in missed_floors(rows):
         print(f"another floor: {line}")
